@@ -1,0 +1,44 @@
+"Supplies the metadata that pyproject.toml declares dynamic, from settings.ini."
+
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import setup
+
+here = Path(__file__).parent
+config = ConfigParser(delimiters=["="])
+config.read(here / "settings.ini", encoding="utf-8")
+settings = config["DEFAULT"]
+
+
+def lines(name: str) -> list[str]:
+    "The lines of one setting, without blank ones"
+    return [line.strip() for line in settings.get(name, "").splitlines() if line.strip()]
+
+
+# One version for the package, its metadata and nbdev, which reads it from the package's __init__.py.
+init = here / "covidxr" / "__init__.py"
+if f'__version__ = "{settings["version"]}"' not in init.read_text(encoding="utf-8"):
+    raise SystemExit(f"covidxr/__init__.py and settings.ini differ in the version; set both to {settings['version']}")
+
+extras = {name.removesuffix("_requirements"): lines(name) for name in settings if name.endswith("_requirements")}
+readme = here / "README.md"
+
+setup(
+    version=settings["version"],
+    description=settings["description"],
+    long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+    long_description_content_type="text/markdown",
+    license=settings["license"],
+    author=settings["author"],
+    keywords=settings["keywords"].split(", "),
+    python_requires=f">={settings['min_python']}",
+    install_requires=lines("requirements"),
+    extras_require=extras,
+    entry_points={
+        "console_scripts": lines("console_scripts"),
+        "nbdev": ["covidxr=covidxr._modidx:d"],
+    },
+    packages=["covidxr"],
+    include_package_data=True,
+)

@@ -1,0 +1,40 @@
+"Shared data of the tests: one small simulated dataset, made once."
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory) -> Path:
+    "A small simulated dataset in the competition's layout"
+    from covidxr.phantom import simulate_dataset
+
+    folder = tmp_path_factory.mktemp("phantom") / "data"
+    simulate_dataset(folder, studies=40, seed=1, size=128)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    "Real X-rays and label tables, where a checkout has them beside it"
+    folder = Path(os.environ.get("COVIDXR_REAL", ROOT.parent / "shared" / "real"))
+    if not folder.is_dir():
+        pytest.skip("no real data here; set COVIDXR_REAL to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def covidxr():
+    "Run the command line as a process: covidxr('score', …) gives returncode, stdout, stderr"
+
+    def call(*words, timeout: float = 600, **options) -> subprocess.CompletedProcess:
+        command = [str(Path(sys.executable).with_name("covidxr")), *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+
+    return call

@@ -1,0 +1,142 @@
+"Simulated data, reading, preparing and exploring it: the contracts between these rooms."
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+
+from covidxr.core import DataError, XrayError
+from covidxr.dataset import BOX_COLUMNS, open_dataset, problems
+from covidxr.dicom import read_xray
+from covidxr.folds import patient_folds, rounds
+from covidxr.phantom import simulate, simulate_dataset
+from covidxr.prepare import prepare
+
+
+def _bytes(folder: Path) -> dict[str, str]:
+    "A hash of every file of a folder"
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(tmp_path):
+    for name, workers in (("one", 1), ("two", 2)):
+        simulate_dataset(tmp_path / name, studies=16, seed=7, size=96, workers=workers)
+    simulate_dataset(tmp_path / "other", studies=16, seed=8, size=96)
+    assert _bytes(tmp_path / "one") == _bytes(tmp_path / "two")
+    assert not set(_bytes(tmp_path / "one")) & {name for name in _bytes(tmp_path / "other") if name.endswith(".dcm")}
+
+
+def test_a_simulated_dataset_has_the_competitions_variety(tmp_path):
+    simulate_dataset(tmp_path / "data", studies=150, seed=2, size=64)
+    dataset = open_dataset(tmp_path / "data")
+    assert dataset.simulated and problems(dataset) == []
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted((tmp_path / "data").glob("*/*/*/*.dcm"))]
+    assert {header.Modality for header in headers} == {"CR", "DX"}
+    assert {header.PhotometricInterpretation for header in headers} == {"MONOCHROME1", "MONOCHROME2"}
+    assert {header.BitsStored for header in headers} >= {12, 16}
+    assert len({header.file_meta.TransferSyntaxUID for header in headers}) >= 3
+    images = dataset.images
+    assert (images.groupby("patient_id")["study_id"].nunique() > 1).any()
+    assert (images.groupby("study_id").size() > 1).any()
+    assert images.groupby("patient_id")["split"].nunique().max() == 1
+    boxed = images[images["image_id"].isin(dataset.boxes["image_id"])]
+    assert boxed.groupby("study_id").size().max() == 1
+    assert "negative" not in set(boxed["study_id"].map(dataset.labels()))
+    shares = dataset.labels().value_counts(normalize=True)
+    assert (shares[["negative", "typical"]] > 0.2).all()
+
+
+def test_the_test_half_hides_its_truth_and_keeps_it_in_one_place(phantom):
+    dataset = open_dataset(phantom)
+    hidden = dataset.images.loc[dataset.images["split"] == "test", "image_id"]
+    assert len(hidden) and not set(hidden) & set(dataset.boxes["image_id"])
+    truth = pd.read_csv(phantom / "truth" / "test_image_level.csv")
+    assert set(truth["id"]) == {f"{image_id}_image" for image_id in hidden}
+    for path in phantom.glob("test/*/*/*.dcm"):
+        text = str(pydicom.dcmread(path, stop_before_pixels=True)).lower()
+        assert not any(word in text for word in ("negative", "typical", "opacity"))
+
+
+def test_pixels_on_disk_are_the_simulated_ones_in_every_coding(phantom):
+    for path in sorted(phantom.glob("train/*/*/*.dcm"))[:12]:
+        pixels = read_xray(path).pixels
+        assert pixels.dtype == np.float32 and 0 <= pixels.min() < pixels.max() <= 1
+
+
+@pytest.mark.parametrize("appearance", ["negative", "typical", "indeterminate", "atypical"])
+def test_boxes_hold_what_the_truth_says(appearance):
+    for seed in range(5):
+        xray = simulate(seed, appearance, size=160)
+        assert xray.pixels.shape[0] and np.isfinite(xray.pixels).all()
+        if appearance == "negative":
+            assert len(xray.boxes) == 0
+        assert (xray.boxes["x_max"] > xray.boxes["x_min"]).all() and (xray.boxes["y_max"] > xray.boxes["y_min"]).all()
+
+
+def test_a_plain_folder_opens_as_a_dataset(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    for number in range(6):
+        cv2.imwrite(str(tmp_path / f"x{number}.png"), np.full((40, 50), 10 * number, np.uint8))
+    table = pd.DataFrame({"file": [f"x{n}.png" for n in range(6)], "diagnosis": ["Some Thing", "Normal"] * 3, "patient_id": [0, 0, 1, 2, 3, 4]})
+    table.to_csv(tmp_path / "images.csv", index=False)
+    pd.DataFrame({"file": ["x0.png"], "x": [5], "y": [6], "width": [10], "height": [12]}).to_csv(tmp_path / "boxes.csv", index=False)
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("normal", "some-thing") and not dataset.simulated
+    assert dataset.boxes[BOX_COLUMNS].to_numpy().tolist() == [[5, 6, 15, 18]]
+    assert dataset.images["width"].tolist() == [50] * 6
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("images.csv", "picture,label\nx,y\n", "file"),
+        ("images.csv", "file,label\nabsent.png,a\n", "row 2"),
+        ("images.csv", "file,patient_id\nx.png,1\n", "label"),
+    ],
+)
+def test_a_wrong_table_is_named_with_its_row(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    if "absent" not in text:
+        (tmp_path / "x.png").write_bytes(b"")
+    with pytest.raises(DataError, match=said):
+        open_dataset(tmp_path)
+
+
+def test_an_unreadable_box_cell_is_named_with_its_row(phantom, tmp_path):
+    import shutil
+
+    shutil.copytree(phantom, tmp_path / "data")
+    path = tmp_path / "data" / "train_image_level.csv"
+    table = pd.read_csv(path)
+    table.loc[3, "boxes"] = "[{'x': 3"
+    table.to_csv(path, index=False)
+    with pytest.raises(DataError, match="row 5"):
+        open_dataset(tmp_path / "data")
+
+
+def test_no_patient_stands_on_two_sides_of_any_split(phantom):
+    dataset = open_dataset(phantom)
+    owner = dataset.images.drop_duplicates("study_id").set_index("study_id")["patient_id"]
+    fold = patient_folds(dataset, 4, seed=0)
+    hidden = list(dataset.studies.loc[dataset.studies["split"] == "test", "study_id"])
+    for turn in rounds(fold) + rounds(fold, 2, test=hidden):
+        sides = [set(owner[list(part)]) for part in (turn.train, turn.valid, turn.test)]
+        assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+
+
+def test_preparing_twice_changes_nothing_and_broken_copies_are_not_left(phantom, tmp_path):
+    first = prepare(phantom, tmp_path / "cache", size=48)
+    before = _bytes(tmp_path / "cache")
+    assert prepare(phantom, tmp_path / "cache", size=48).equals(first)
+    assert _bytes(tmp_path / "cache") == before
+
+
+def test_a_file_that_only_looks_like_dicom_is_refused_in_words(tmp_path):
+    (tmp_path / "empty.dcm").write_bytes(b"")
+    (tmp_path / "noise.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 300)
+    for path in tmp_path.iterdir():
+        with pytest.raises(XrayError, match=path.name):
+            read_xray(path)

@@ -1,0 +1,50 @@
+"Real X-rays and label tables, where they lie beside the checkout; skipped with a reason elsewhere."
+
+import json
+
+import pytest
+
+from covidxr.core import CovidxrError
+from covidxr.dicom import read_xray
+
+
+def test_the_competitions_tables_give_the_known_numbers(covidxr, real):
+    answer = covidxr("eda", real / "siim_tables", "--json")
+    numbers = json.loads(answer.stdout)
+    assert numbers["studies"] == 6054
+    assert list(numbers["classes"].values()) == [1676, 2855, 1049, 474]
+    assert (numbers["images"], numbers["boxes"], numbers["none"]) == (6334, 7853, 2040)
+    assert numbers["non_negative_without_box"] == 304
+    assert (numbers["patients"], numbers["patients_with_several_studies"]) == (3261, 1200)
+    assert any("negative coordinate" in warning for warning in numbers["warnings"])
+
+
+def test_the_real_truth_scores_one_against_itself(covidxr, real, tmp_path):
+    import pandas as pd
+
+    studies = pd.read_csv(real / "siim_tables" / "train_study_level.csv").set_index("id")
+    words = {"Negative for Pneumonia": "negative", "Typical Appearance": "typical", "Indeterminate Appearance": "indeterminate", "Atypical Appearance": "atypical"}
+    strings = studies.idxmax(axis=1).map(words) + " 1 0 0 1 1"
+    images = pd.read_csv(real / "siim_tables" / "train_image_level.csv").set_index("id")["label"]
+    pd.concat([strings, images]).rename("PredictionString").rename_axis("id").to_csv(tmp_path / "truth.csv")
+    for truth in ([real / "siim_tables"], [real / "siim_tables" / "train_image_level.csv", real / "siim_tables" / "train_study_level.csv"], [tmp_path / "truth.csv"]):
+        answer = covidxr("score", *truth, tmp_path / "truth.csv", "--json")
+        assert answer.returncode == 0, answer.stderr
+        assert json.loads(answer.stdout) == {"map": 1.0, "per_class": {name: 1.0 for name in ("negative", "typical", "indeterminate", "atypical", "none", "opacity")}} or json.loads(answer.stdout)["map"] == 1.0
+
+
+@pytest.mark.parametrize("place", ["chest", "radiograph_all_syntaxes", "luts", "odd", "ct_same_image_all_syntaxes"])
+def test_every_real_dicom_gives_an_image_or_one_clear_error(real, place):
+    for path in sorted((real / "dicom" / place).iterdir()):
+        try:
+            pixels = read_xray(path).pixels
+        except CovidxrError as error:
+            assert path.name in str(error)
+        else:
+            assert pixels.ndim == 2 and 0 <= pixels.min() <= pixels.max() <= 1
+
+
+def test_four_codings_of_one_radiograph_look_the_same(real):
+    pictures = [read_xray(path).pixels for path in sorted((real / "dicom" / "radiograph_all_syntaxes").iterdir())]
+    assert len(pictures) == 4
+    assert all((picture == pictures[0]).all() for picture in pictures)
