@@ -165,11 +165,14 @@ def progress(
 
         yield from tqdm(items, desc=label, total=total)
         return
-    started = said = time.monotonic()
+    started = first = said = time.monotonic()
     for done, item in enumerate(items):
-        if done and time.monotonic() - said > every:
-            said = time.monotonic()
-            _say(f"{label}: {done} of {total}, {_left(done, total, started)}")
+        now = time.monotonic()
+        if done == 1:
+            first = now  # the first one also pays for starting up, and says nothing about the pace
+        if done > 1 and now - said > every:
+            said = now
+            _say(f"{label}: {done} of {total}, {_left(done - 1, total - 1, first)}")
         yield item
     if said != started:
         _say(f"{label}: {total} of {total}, {time.monotonic() - started:.0f} s" if not _in_notebook() else "")
@@ -255,7 +258,8 @@ class Profile:
     simulated_size: int  # the longer side of a simulated image, pixels
     cache_size: int  # the side of a prepared image, pixels
     folds: int  # the training studies are split in this many, by patient
-    rounds: int  # how many of the folds take a turn as validation fold
+    rounds: int  # how many of the folds take a turn as validation fold, where a test half is given
+    turns: int  # folds where no test half is given: each is tested once
     models: tuple[ModelPlan, ...]  # at least two classifiers and two detectors
     draws: int = 1000  # bootstrap draws for intervals
 
@@ -267,11 +271,14 @@ QUICK = Profile(
     cache_size=256,
     folds=5,
     rounds=1,
+    turns=4,
     models=(
-        ModelPlan("classifier", "mobilenetv3_small_100", size=128, epochs=15, batch_size=32),
-        ModelPlan("classifier", "resnet10t", size=96, epochs=10, batch_size=32),
-        ModelPlan("detector", "yolo11n", size=160, epochs=12),
-        ModelPlan("detector", "yolov8n", size=160, epochs=12),
+        ModelPlan("classifier", "test_resnet", size=128, epochs=40, batch_size=16, learning_rate=1e-2),
+        ModelPlan("classifier", "test_efficientnet", size=128, epochs=40, batch_size=16, learning_rate=1e-2),
+        ModelPlan("classifier", "test_byobnet", size=128, epochs=40, batch_size=16, learning_rate=1e-2),
+        ModelPlan("detector", "yolo11n", size=160, epochs=18),
+        ModelPlan("detector", "yolov8n", size=160, epochs=18),
+        ModelPlan("detector", "yolov5n", size=160, epochs=18),
     ),
 )
 FULL = Profile(
@@ -281,6 +288,7 @@ FULL = Profile(
     cache_size=640,
     folds=5,
     rounds=5,
+    turns=5,
     models=(
         ModelPlan("classifier", "resnet34", size=448, epochs=15, batch_size=32),
         ModelPlan("classifier", "efficientnet_b0", size=448, epochs=15, batch_size=32),

@@ -27,7 +27,7 @@ import torch
 from .classify import image_table, read_model, read_squares, save_model, stepwise
 from .core import DataError, ModelError, opencv, pick_device, progress
 
-# %% ../nbs/09_detect.ipynb #09-006
+# %% ../nbs/09_detect.ipynb #09-008
 _KEPT_HOME = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 
 
@@ -65,7 +65,7 @@ with _kept_home():
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils.nms import non_max_suppression
 
-# %% ../nbs/09_detect.ipynb #09-008
+# %% ../nbs/09_detect.ipynb #09-010
 CORNERS = ["x_min", "y_min", "x_max", "y_max"]
 
 
@@ -132,7 +132,7 @@ class _Images(YOLODataset):
             transforms.insert(len(transforms.transforms) - 1, _Brightness(hyp.hsv_v))
         return transforms
 
-# %% ../nbs/09_detect.ipynb #09-009
+# %% ../nbs/09_detect.ipynb #09-013
 class _Trainer(DetectionTrainer):
     "Ultralytics' trainer with tables as its data, progress as its only words and memory as its only store"
 
@@ -171,7 +171,7 @@ class _Trainer(DetectionTrainer):
     def final_eval(self) -> None:
         pass
 
-# %% ../nbs/09_detect.ipynb #09-010
+# %% ../nbs/09_detect.ipynb #09-014
 CHANNELS = 1
 TRAINING = {  # Ultralytics' settings that differ from its defaults, each measured on simulated X-rays
     "optimizer": "AdamW",
@@ -179,7 +179,6 @@ TRAINING = {  # Ultralytics' settings that differ from its defaults, each measur
     "lrf": 0.01,
     "cos_lr": True,
     "momentum": 0.9,
-    "nbs": 16,
     "warmup_epochs": 1.0,
     "warmup_bias_lr": 0.0,
     "mosaic": 0.0,
@@ -192,7 +191,7 @@ TRAINING = {  # Ultralytics' settings that differ from its defaults, each measur
     "patience": 0,
 }
 
-# %% ../nbs/09_detect.ipynb #09-011
+# %% ../nbs/09_detect.ipynb #09-015
 def _fit(
     parts: dict,  # train_pixels, train_labels, val_pixels, val_labels
     plan: dict,  # the configuration
@@ -204,14 +203,17 @@ def _fit(
     settings = {
         "model": f"{plan['model']}.yaml", "data": "tables.yaml", "epochs": plan["epochs"], "batch": plan["batch_size"], "imgsz": plan["size"],
         "seed": plan["seed"], "device": plan["device"], "pretrained": str(weights) if weights else False, "project": str(work), "name": "yolo",
-        "exist_ok": True, "workers": 0, "amp": False, "plots": False, "save": False, "verbose": False, "deterministic": True, **plan["training"],
+        "exist_ok": True, "workers": 0, "amp": False, "plots": False, "save": False, "verbose": False, "deterministic": True, "nbs": plan["batch_size"], **plan["training"],
     }
     with _silence():
         trainer = _Trainer(data, settings, f"train {plan['model']}")
         trainer.train()
-    return trainer.ema.ema.state_dict(), pd.DataFrame(trainer.rows)
+    history = pd.DataFrame(trainer.rows)
+    if not plan["valid_images"]:  # Ultralytics wants something to validate on, and got a training image
+        history = history[[name for name in history if not name.startswith(("val/", "metrics/"))]]
+    return trainer.ema.ema.state_dict(), history
 
-# %% ../nbs/09_detect.ipynb #09-012
+# %% ../nbs/09_detect.ipynb #09-017
 def build_detector(
     model: str,  # such as "yolo11n", "yolov8n", "yolo26n"
 ) -> torch.nn.Module:  # with random weights
@@ -242,7 +244,7 @@ def _parts(
     pixels = {f"{name}_pixels": squares[rows] for name, rows in chosen.items()}
     return pixels | {f"{name}_labels": [labels[row] for row in rows] for name, rows in chosen.items()}
 
-# %% ../nbs/09_detect.ipynb #09-013
+# %% ../nbs/09_detect.ipynb #09-019
 def train_detector(
     images: pd.DataFrame,  # image_id, file (a prepared image), valid (True: only for choosing, never for learning)
     boxes: pd.DataFrame,  # image_id and corners in pixels of the prepared images; an image without boxes is a background
@@ -251,7 +253,7 @@ def train_detector(
     size: int = 160,  # side of the network's input, a multiple of 32
     epochs: int = 15,  # rounds over the training images
     learning_rate: float = 0.002,  # AdamW's, after the warm-up
-    batch_size: int = 16,  # images a step
+    batch_size: int = 8,  # images a step
     weights: str | Path | None = None,  # a folder that may hold MODEL.pt, the published weights
     seed: int = 0,  # the same seed gives the same network on the same CPU
     device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None
@@ -267,7 +269,8 @@ def train_detector(
     print(f"{model}: {say}", file=sys.stderr, flush=True)
     plan = {
         "kind": "detector", "model": model, "classes": ["opacity"], "size": size, "channels": CHANNELS, "epochs": epochs, "batch_size": batch_size,
-        "seed": seed, "device": device, "pretrained": found is not None, "kept": "last epoch", "train_images": int((~table["valid"].astype(bool)).sum()),
+        "seed": seed, "device": device, "pretrained": found is not None, "kept": "last epoch",
+        "train_images": int((~table["valid"].astype(bool)).sum()), "valid_images": int(table["valid"].astype(bool).sum()),
         "training": TRAINING | {"lr0": learning_rate} | training, "versions": {name: version(name) for name in ("torch", "ultralytics")},
     }
     parts = _parts(table, boxes, size)
@@ -282,7 +285,7 @@ def train_detector(
     save_model(out, state, plan, history)
     return history
 
-# %% ../nbs/09_detect.ipynb #09-014
+# %% ../nbs/09_detect.ipynb #09-020
 def load_detector(
     folder: str | Path,  # what `train_detector` wrote
     device: str | None = None,  # the fastest where None
@@ -335,4 +338,5 @@ def predict_detector(
         for image_id, place, boxes in zip(rows["image_id"], places.to_numpy(), kept):
             corners = (boxes[:, :4].cpu().numpy().clip(0, config["size"]) - place[[1, 2, 1, 2]]) / place[0]
             found += [(image_id, *corner, sure) for corner, sure in zip(corners.tolist(), boxes[:, 4].tolist())]
-    return pd.DataFrame(found, columns=["image_id", *CORNERS, "confidence"])
+    frame = pd.DataFrame(found, columns=["image_id", *CORNERS, "confidence"])
+    return frame.astype(dict.fromkeys([*CORNERS, "confidence"], float))  # also where nothing was found

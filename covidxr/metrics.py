@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/metrics.html.md"""
 
 # %% auto #0
 __all__ = ['BOX_COLUMNS', 'COMPETITION_LABELS', 'box_iou', 'match', 'average_precision', 'precision_recall', 'Score', 'score',
-           'bootstrap_scores', 'paired_difference', 'roc_auc']
+           'bootstrap_scores', 'paired_difference', 'roc_auc', 'confusion_table']
 
 # %% ../nbs/07_metrics.ipynb #07-003
 from dataclasses import dataclass
@@ -57,6 +57,8 @@ def match(
     iou_threshold: float = 0.5,  # a hit has an IoU strictly above
 ) -> pd.DataFrame:  # id, confidence, hit; the surest first, in an order that rows cannot change
     "Which predictions are hits: each truth is found once, by the surest prediction"
+    if not np.isfinite(prediction["confidence"].to_numpy(float)).all():
+        raise DataError("a prediction's confidence is not a number; without one it has no place in the order")
     truth = truth.sort_values(["id", *BOX_COLUMNS])
     ordered = prediction.sort_values(["confidence", "id", *BOX_COLUMNS], ascending=[False] + [True] * 5, ignore_index=True)
     hits = np.zeros(len(ordered), bool)
@@ -135,20 +137,23 @@ def score(
         raise DataError("the truth holds no box at all; there is nothing to score against")
     names = _ordered(truth["label"]) if labels is None else labels
     per_class = {name: average_precision(truth[truth["label"] == name], prediction[prediction["label"] == name], iou_threshold) for name in names}
-    return Score(float(np.nanmean(list(per_class.values()))), per_class)
+    known = [value for value in per_class.values() if not np.isnan(value)]
+    return Score(float(np.mean(known)) if known else float("nan"), per_class)
 
 # %% ../nbs/07_metrics.ipynb #07-020
 def bootstrap_scores(
     truth: pd.DataFrame,  # id, label and corners
     predictions: dict[str, pd.DataFrame],  # a name to id, label, confidence and corners
-    groups: pd.Series,  # patient by id
+    groups: pd.Series,  # patient by id; an id that it lacks is a patient of its own
     draws: int = 1000,  # how often patients are drawn again
     seed: int = 0,
     iou_threshold: float = 0.5,
 ) -> pd.DataFrame:  # a row a draw, a column a name: the mean AP; all names see the same draws
     "Scores on patients drawn again with replacement (Efron 1979), paired over the submissions"
-    codes, patients = pd.factorize(groups.reindex(pd.unique(truth["id"])).fillna("?"))
-    code = pd.Series(codes, index=pd.unique(truth["id"]))
+    ids = pd.Index(pd.unique(pd.concat([truth["id"], *(prediction["id"] for prediction in predictions.values())])))
+    owner = [("patient", one) if known else ("id", name) for name, one, known in zip(ids, groups.reindex(ids), ids.isin(groups.dropna().index))]
+    codes, patients = pd.factorize(pd.Series(owner))
+    code = pd.Series(codes, index=ids)  # also of ids without truth: a false alarm there costs precision
     counts = generator(seed, "bootstrap").multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=draws)
     labels = _ordered(truth["label"])
     columns = {}
@@ -158,11 +163,11 @@ def bootstrap_scores(
             mine = truth[truth["label"] == label]
             totals = counts[:, code[mine["id"]].to_numpy()].sum(1)
             matched = match(mine, prediction[prediction["label"] == label], iou_threshold)
-            matched = matched[matched["id"].isin(code.index)]
             confidence, hit = matched["confidence"].to_numpy(float), matched["hit"].to_numpy(float)
             where = code[matched["id"]].to_numpy()
             parts[row] = [_area(confidence, hit, counts[draw, where], totals[draw]) for draw in range(draws)]
-        columns[name] = np.nanmean(parts, axis=0)
+        known = ~np.isnan(parts)  # a draw may hold no truth of a class, or of any
+        columns[name] = np.divide(np.where(known, parts, 0).sum(0), known.sum(0), out=np.full(draws, np.nan), where=known.any(0))
     return pd.DataFrame(columns)
 
 
@@ -177,6 +182,17 @@ def paired_difference(
     return {"mean": float(gap.mean()), "low": float(low), "high": float(high), "probability": float((gap > 0).mean())}
 
 # %% ../nbs/07_metrics.ipynb #07-024
+def _weighted_auc(
+    target: np.ndarray,  # (n,) True or False
+    rank: np.ndarray,  # (n,) place of each value among the distinct values, the lowest 0
+    weight: np.ndarray,  # (n,) how often each row counts
+) -> float:  # nan where only one answer is drawn
+    "Chance that a True row lies above a False one, ties counting half (Mann and Whitney 1947)"
+    positive, negative = np.bincount(rank, weight * target), np.bincount(rank, weight * ~target)
+    pairs = positive.sum() * negative.sum()
+    return float(positive @ (np.cumsum(negative) - negative / 2) / pairs) if pairs else float("nan")
+
+
 def roc_auc(
     target: np.ndarray,  # True or False
     value: np.ndarray,  # higher means rather True
@@ -185,13 +201,32 @@ def roc_auc(
     seed: int = 0,
 ) -> dict[str, float]:  # auc, low, high (95 %)
     "Area under the ROC curve with an interval by resampling patients; raises DataError where only one answer occurs"
-    from sklearn.metrics import roc_auc_score
-
     target, value = np.asarray(target, bool), np.asarray(value, float)
     if target.all() or not target.any():
         raise DataError("ROC AUC needs both answers; here all are the same")
+    if np.isnan(value).any():
+        raise DataError(f"{np.isnan(value).sum()} of {len(value)} values are not a number; ROC AUC needs one for each row")
     codes, patients = pd.factorize(np.arange(len(target)) if groups is None else np.asarray(groups))
     counts = generator(seed, "roc").multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=draws)[:, codes]
-    areas = [roc_auc_score(target, value, sample_weight=count) for count in counts if len(set(target[count > 0])) == 2]
-    low, high = np.percentile(areas, (2.5, 97.5))
-    return {"auc": float(roc_auc_score(target, value)), "low": float(low), "high": float(high)}
+    rank = np.unique(value, return_inverse=True)[1]
+    low, high = np.nanpercentile([_weighted_auc(target, rank, count) for count in counts], (2.5, 97.5))
+    return {"auc": _weighted_auc(target, rank, np.ones(len(target))), "low": float(low), "high": float(high)}
+
+# %% ../nbs/07_metrics.ipynb #07-027
+def confusion_table(
+    truth: pd.Series | list,  # the true class of each row
+    prediction: pd.Series | list,  # the class that was said
+    labels: list[str] | None = None,  # the classes in order; all that occur where None
+) -> pd.DataFrame:  # how often: a row a true class, a column a predicted one
+    "The confusion matrix as a named table (scikit-learn's `confusion_matrix`)"
+    from sklearn.metrics import confusion_matrix
+
+    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    if len(truth) != len(prediction):
+        raise DataError(f"{len(truth)} true classes and {len(prediction)} predicted ones; give one of each a row")
+    names = sorted(set(truth) | set(prediction)) if labels is None else list(labels)
+    unknown = sorted((set(truth) | set(prediction)) - set(names))
+    if unknown:
+        raise DataError(f"class {unknown[0]} is not among {', '.join(map(str, names))}")
+    counts = confusion_matrix(truth, prediction, labels=names) if names else np.zeros((0, 0), int)
+    return pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted"))

@@ -102,9 +102,10 @@ def plan_rounds(
     seed: int,  # decides the folds
 ) -> list[Round]:
     "The rounds of a run: folds by patient; the scored test half where there is one, else each fold in turn"
-    fold = patient_folds(dataset, profile.folds, seed)
     hidden = _test_studies(dataset)
-    return rounds(fold, profile.rounds, test=hidden) if hidden else rounds(fold)
+    if not hidden:
+        return rounds(patient_folds(dataset, profile.turns, seed))
+    return rounds(patient_folds(dataset, profile.folds, seed), profile.rounds, test=hidden)
 
 
 def image_parts(
@@ -306,12 +307,15 @@ def curves_figure(
 
     page = Figure(figsize=(3.2 * min(3, len(labels)), 2.9 * -(-len(labels) // 3)), layout="constrained")
     for position, (label, ax) in enumerate(zip(labels, page.subplots(-(-len(labels) // 3), min(3, len(labels)), squeeze=False).flat)):
+        ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title=label.replace("-", " "))
+        ax.spines[["top", "right"]].set_visible(False)
         curve = precision_recall(truth[truth["label"] == label], prediction[prediction["label"] == label])
+        if not curve["recall"].any():
+            ax.text(0.5, 0.5, "nothing found", ha="center")
+            continue
         ax.plot(curve["recall"], curve["precision"], color="#999999", lw=1, label="measured")
         envelope = curve["precision"][::-1].cummax()[::-1]
         ax.step([0, *curve["recall"]], [envelope.max(), *envelope], where="pre", color=class_color(label, position), lw=2, label="interpolated")
-        ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title=label.replace("-", " "))
-        ax.spines[["top", "right"]].set_visible(False)
     page.suptitle(f"Ensemble, precision and recall: {source}")
     return page
 
@@ -368,14 +372,14 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem; margin: 0 auto; padding: 1.5rem }
 .notice { background: var(--mark); color: var(--mark-ink); padding: .6rem 1rem; border-radius: .4rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums } caption { text-align: left; padding: .3rem 0 }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right } th:first-child, td:first-child { text-align: left }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right } th:first-child, td:first-child { text-align: left } td { white-space: nowrap } caption { white-space: normal }
 tr.ensemble { font-weight: 700; background: var(--soft) } tr.baseline { font-style: italic } img { max-width: 100%; height: auto }
 """
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>covidxr report: {{ source }}</title><style>{{ style }}</style></head><body><main>
 <h1>covidxr report: {{ source }}</h1>
-<p class="notice"><strong>{{ source | capitalize }}.</strong> {{ notice }}</p>
+<p class="notice"><strong>{{ source[0] | upper }}{{ source[1:] }}.</strong> {{ notice }}</p>
 <p>{{ counts }}</p>
 <h2>Scores</h2>
 <div class="wide"><table><caption>Average precision at IoU &gt; 0.5 on {{ judged }}, with a 95 % interval of the mean by resampling patients</caption>
@@ -384,7 +388,7 @@ _PAGE = """<!doctype html>
 <td>{{ "%.3f to %.3f" | format(score.low, score.high) }}</td>{% for label in labels %}<td>{{ "%.3f" | format(score.per_class[label]) }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
 <div class="wide"><table><caption>The ensemble's lead over each, resampling the same patients for both</caption>
 <thead><tr><th scope="col">over</th><th scope="col">lead in mean AP</th><th scope="col">95 % interval</th><th scope="col">share of resamples with a lead</th></tr></thead>
-<tbody>{% for name, lead in leads.items() %}<tr><td>{{ name }}</td><td>{{ "%+.3f" | format(lead.mean) }}</td><td>{{ "%+.3f to %+.3f" | format(lead.low, lead.high) }}</td><td>{{ "%.0f %%" | format(100 * lead.probability) }}</td></tr>{% endfor %}</tbody></table></div>
+<tbody>{% for name, lead in leads.items() %}<tr><td>{{ name }}</td><td>{{ "%+.3f" | format(lead.lead) }}</td><td>{{ "%+.3f to %+.3f" | format(lead.low, lead.high) }}</td><td>{{ "%.0f %%" | format(100 * lead.probability) }}</td></tr>{% endfor %}</tbody></table></div>
 <h2>Any opacity, yes or no</h2>
 <div class="wide"><table><caption>ROC AUC for images with a box against images without, on the same held-out patients</caption>
 <thead><tr><th scope="col">by</th><th scope="col">ROC AUC</th><th scope="col">95 % interval</th></tr></thead>
@@ -394,7 +398,7 @@ _PAGE = """<!doctype html>
 <h2>The data</h2><img src="{{ data }}" alt="Studies per class, boxes per image, studies per patient, image sizes, where boxes lie and how large they are ({{ source }})">
 <h2>How it was chosen</h2><p>Weights of the models and the exponent of <code>none</code>, chosen on validation folds only:</p>
 <div class="wide"><table><thead><tr><th scope="col">round</th><th scope="col">classifiers</th><th scope="col">detectors</th><th scope="col">none exponent</th></tr></thead><tbody>
-{% for choice in choices %}<tr><td>{{ loop.index }}</td><td>{{ choice.class_weights }}</td><td>{{ choice.box_weights }}</td><td>{{ choice.none_exponent }}</td></tr>{% endfor %}</tbody></table></div>
+{% for choice in choices %}<tr><td>{{ loop.index }}</td>{% for weights in (choice.class_weights, choice.box_weights) %}<td>{% for name, weight in weights.items() %}{{ name }} {{ "%.2f" | format(weight) }}{{ ", " if not loop.last }}{% endfor %}</td>{% endfor %}<td>{{ choice.none_exponent }}</td></tr>{% endfor %}</tbody></table></div>
 <h2>Models</h2><div class="wide"><table><thead><tr><th scope="col">model</th><th scope="col">input</th><th scope="col">epochs</th><th scope="col">starting weights</th></tr></thead>
 <tbody>{% for model in models %}<tr><td>{{ model.name }}</td><td>{{ model.size }} px</td><td>{{ model.epochs }}</td><td>{{ model.start }}</td></tr>{% endfor %}</tbody></table></div>
 <h2>Cost</h2><div class="wide"><table><thead><tr><th scope="col">step</th><th scope="col">seconds</th><th scope="col">peak memory (MiB)</th></tr></thead>
@@ -527,14 +531,16 @@ def judge(
     names.sort(key=lambda name: (name.startswith("always"), name != "ensemble"))
     predictions = {name: read_submission(folder / "predictions" / f"{name}.csv") for name in names}
     patients = pd.concat([images.set_index(images["study_id"] + "_study")["patient_id"], images.set_index(images["image_id"] + "_image")["patient_id"]])
-    draws = bootstrap_scores(truth, predictions, patients[~patients.index.duplicated()], draws=profile.draws, seed=seed)
+    patients = patients[~patients.index.duplicated()]  # a study of several images stands there once
+    draws = bootstrap_scores(truth, predictions, patients, draws=profile.draws, seed=seed)
     scores = {}
     for name in names:
         result = score(truth, predictions[name])
         low, high = np.nanpercentile(draws[name], (2.5, 97.5))
         kind = "ensemble" if name == "ensemble" else "baseline" if name.startswith("always") else "model"
         scores[name] = {"kind": kind, "map": result.map, "low": low, "high": high, "per_class": result.per_class}
-    leads = {name: paired_difference(draws, "ensemble", name) for name in names if name != "ensemble"}
+    leads = {name: {"lead": scores["ensemble"]["map"] - scores[name]["map"], **paired_difference(draws, "ensemble", name)} for name in names if name != "ensemble"}
+    write_table(draws.round(6), folder / "draws.csv")  # the resampled scores, for intervals over several runs
     return {"scores": scores, "leads": leads, "opacity_auc": opacity_auc(folder, dataset, index, turns, truth, predictions["ensemble"], patients)}
 
 # %% ../nbs/16_pipeline.ipynb #16-027

@@ -1,6 +1,7 @@
 "Make README.md from nbs/index.ipynb: `python tests/readme.py` (nbdev-readme does the same, where Quarto is installed)."
 
 import json
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -12,7 +13,7 @@ def readme_text() -> str:
     for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(source)
+            parts.append(re.sub(r"\]\((images/|\d\d)", r"](nbs/\1", source))  # links start from the repository's root, not from nbs/
         elif not source.startswith("#| hide"):
             parts.append(f"```python\n{source}\n```")
     return "\n\n".join(parts) + "\n"

@@ -1,0 +1,198 @@
+"The detector's room: what it writes, what it refuses, and that Ultralytics keeps to itself"
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from covidxr.classify import read_model
+from covidxr.core import DataError, ModelError, opencv
+from covidxr.detect import CORNERS, build_detector, load_detector, predict_detector, train_detector
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Twenty-four tiny grey pictures; two of three hold one bright rectangle"
+    folder, cv2, rows, boxes = tmp_path_factory.mktemp("tiny"), opencv(), [], []
+    for number in range(24):
+        rng = np.random.default_rng(number)
+        pixels = rng.normal(60, 10, (96, 96))
+        file = folder / f"i{number:02d}.png"
+        if number % 3:
+            left, top = rng.integers(5, 50, 2)
+            pixels[top : top + 40, left : left + 30] += 120
+            boxes.append((file.stem, left, top, left + 30, top + 40))
+        cv2.imwrite(str(file), np.clip(pixels, 0, 255).astype(np.uint8))
+        rows.append((file.stem, str(file), number >= 16))
+    return pd.DataFrame(rows, columns=["image_id", "file", "valid"]), pd.DataFrame(boxes, columns=["image_id", *CORNERS])
+
+
+def train(tables: tuple[pd.DataFrame, pd.DataFrame], out: Path, **changes: object) -> pd.DataFrame:
+    options = {"model": "yolov8n", "size": 64, "epochs": 2, "batch_size": 8, "seed": 3, "device": "cpu"}
+    return train_detector(*tables, out, **(options | changes))
+
+
+@pytest.fixture(scope="module")
+def trained(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "one"
+    train(tables, out)
+    return out
+
+
+def test_a_trained_detector_is_three_plain_files(trained: Path) -> None:
+    assert sorted(path.name for path in trained.iterdir()) == ["config.json", "history.csv", "model.safetensors"]
+    config = json.loads((trained / "config.json").read_text())
+    assert config["model"] == "yolov8n" and config["train_images"] == 16 and config["pretrained"] is False
+    assert list(pd.read_csv(trained / "history.csv")["epoch"]) == [1, 2]
+
+
+def test_boxes_lie_in_the_image_and_do_not_depend_on_the_batch(trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    images, _ = tables
+    found = predict_detector(trained, images, confidence=1e-5, most=5)
+    assert list(found.columns) == ["image_id", *CORNERS, "confidence"] and len(found)
+    assert found[CORNERS].to_numpy().min() >= 0 and found[CORNERS].to_numpy().max() <= 96
+    assert found["confidence"].between(1e-5, 1).all() and found.groupby("image_id").size().max() <= 5
+    again = predict_detector(trained, images.iloc[:3], confidence=1e-5, most=5, batch_size=2)
+    first = found[found["image_id"].isin(images["image_id"][:3])]
+    assert np.allclose(again[[*CORNERS, "confidence"]], first[[*CORNERS, "confidence"]], atol=1e-2)
+
+
+def test_nothing_found_is_an_empty_table_of_numbers(trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    found = predict_detector(trained, tables[0], confidence=1.0)
+    assert len(found) == 0 and all(found[name].dtype == float for name in (*CORNERS, "confidence"))
+
+
+def test_a_box_comes_back_in_the_pixels_of_its_file(trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+    cv2, file = opencv(), tables[0]["file"][1]
+    pixels = cv2.imread(file, cv2.IMREAD_GRAYSCALE)
+    small = tmp_path / "small.png"  # exactly the network's size, so both see the same pixels
+    cv2.imwrite(str(small), cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA))
+    large = tmp_path / "large.png"
+    cv2.imwrite(str(large), np.repeat(np.repeat(cv2.imread(str(small), cv2.IMREAD_GRAYSCALE), 3, 0), 3, 1))
+    one, two = (predict_detector(trained, path, confidence=1e-4, most=1) for path in (small, large))
+    assert np.allclose(one[CORNERS] * 3, two[CORNERS], atol=0.5)
+
+
+def test_the_mirror_adds_boxes_of_the_mirrored_image(trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+    cv2, file = opencv(), tables[0]["file"][1]
+    cv2.imwrite(str(tmp_path / "mirrored.png"), np.ascontiguousarray(cv2.imread(file, cv2.IMREAD_GRAYSCALE)[:, ::-1]))
+    both, turned = (predict_detector(trained, path, confidence=1e-4, most=1, flip_tta=True) for path in (file, tmp_path / "mirrored.png"))
+    assert np.allclose(both["x_min"], 96 - turned["x_max"], atol=0.2) and np.allclose(both["confidence"], turned["confidence"], atol=1e-3)
+
+
+def test_the_same_seed_gives_the_same_network_and_validation_is_not_learnt(trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+    images, boxes = tables
+    torch.manual_seed(77)
+    train((images, boxes[boxes["image_id"].isin(images.loc[~images["valid"], "image_id"])]), tmp_path / "again")
+    first, second = (read_model(folder, "detector")[1] for folder in (trained, tmp_path / "again"))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_no_validation_images_is_fine(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+    history = train((tables[0].assign(valid=False), tables[1]), tmp_path / "model", epochs=1)
+    assert len(history) == 1 and not [name for name in history if name.startswith(("val/", "metrics/"))]
+
+
+def test_it_is_quiet_and_keeps_to_its_folder(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+    "A fresh process, with a home of its own: nothing on stdout, nothing written but the model, threads and environment as before"
+    home, out, table = tmp_path / "home", tmp_path / "model", tmp_path / "tables"
+    for folder in (home, table):
+        folder.mkdir()
+    tables[0].to_csv(table / "images.csv", index=False)
+    tables[1].to_csv(table / "boxes.csv", index=False)
+    program = f"""
+import os, socket, sys
+import pandas as pd, torch
+def refuse(*arguments, **options):
+    raise OSError("a test: no network here")
+socket.getaddrinfo = socket.create_connection = refuse
+before, threads = dict(os.environ), torch.get_num_threads()
+from covidxr.detect import predict_detector, train_detector
+images, boxes = pd.read_csv({str(table / "images.csv")!r}), pd.read_csv({str(table / "boxes.csv")!r})
+train_detector(images, boxes, {str(out)!r}, model="yolov8n", size=64, epochs=1, device="cpu")
+predict_detector({str(out)!r}, images)
+changed = {{name for name in before.keys() | os.environ.keys() if before.get(name) != os.environ.get(name)}}
+assert not changed, changed
+assert torch.get_num_threads() == threads
+"""
+    place = {name: value for name, value in os.environ.items() if not name.startswith(("YOLO", "XDG", "ULTRALYTICS"))}
+    place |= {"HOME": str(home), "MPLCONFIGDIR": str(tmp_path / "matplotlib")}
+    done = subprocess.run([sys.executable, "-c", program], cwd=home, env=place, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "" and "from scratch" in done.stderr
+    assert [path for path in home.rglob("*") if "Ultralytics" in str(path) or path.is_file()] == []
+    assert sorted(path.name for path in out.iterdir()) == ["config.json", "history.csv", "model.safetensors"]
+
+
+def test_a_missing_system_library_is_named_with_its_cure() -> None:
+    program = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "cv2":
+            raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+sys.meta_path.insert(0, Missing())
+from covidxr.core import CovidxrError
+try:
+    import covidxr.detect
+except CovidxrError as error:
+    print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120).stdout
+    assert "libGL.so.1" in said and "apt-get install libgl1" in said
+
+
+def test_published_weights_are_taken_from_a_local_folder(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+    network = build_detector("yolov8n")
+    torch.save({"model": network, "train_args": {}}, tmp_path / "yolov8n.pt")
+    known = network.state_dict()["model.0.conv.weight"].clone()
+    train(tables, tmp_path / "model", epochs=1, learning_rate=1e-7, weights=tmp_path)
+    config, state = read_model(tmp_path / "model", "detector")
+    assert config["pretrained"] is True and torch.allclose(state["model.0.conv.weight"].float(), known, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["../evil", "https://example.org/yolo11n", "yolo11n.yaml", "yolo11n-cls", "rtdetr-l", "yolo99n", ""])
+def test_only_names_of_detectors_are_taken(name: str) -> None:
+    with pytest.raises(ModelError, match="yolo11n"):
+        build_detector(name)
+
+
+def test_a_changed_configuration_is_noticed(trained: Path, tmp_path: Path) -> None:
+    config = json.loads((trained / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model": "yolo11n"}))
+    (tmp_path / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes())
+    with pytest.raises(ModelError, match="do not belong together"):
+        load_detector(tmp_path)
+
+
+def test_an_interrupted_training_leaves_no_model(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from covidxr import detect
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    train(tables, tmp_path / "model", epochs=1)
+    monkeypatch.setattr(detect._Trainer, "save_metrics", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(tables, tmp_path / "model", epochs=1)
+    assert not (tmp_path / "model" / "config.json").exists() and not (tmp_path / "model" / ".work").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda images, boxes: (images.drop(columns="valid"), boxes), "no column valid"),
+        (lambda images, boxes: (images, boxes.drop(columns="x_max")), "no column x_max"),
+        (lambda images, boxes: (images, boxes.iloc[:0]), "has a box"),
+        (lambda images, boxes: (images.assign(file="nowhere.png"), boxes), "nowhere.png"),
+    ],
+)
+def test_bad_tables_are_refused_in_words(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path, change: object, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        train(change(*tables), tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,110 @@
+"Fusing by hand-reckoned cases, and refusing what cannot be fused; general properties stand in test_score.py."
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidxr.core import DataError, SubmissionError
+from covidxr.ensemble import (
+    choose_box_weights,
+    choose_class_weights,
+    choose_none_exponent,
+    fuse_submissions,
+    mean_probabilities,
+    nms,
+    weighted_boxes_fusion,
+)
+from covidxr.metrics import BOX_COLUMNS
+
+COLUMNS = ["image_id", *BOX_COLUMNS, "confidence", "model"]
+PAIR = pd.DataFrame([("x", 0, 0, 10, 10, 0.9, "A"), ("x", 0, 0, 10, 12, 0.6, "B")], columns=COLUMNS)
+SUBMISSION = ["id", "label", "confidence", *BOX_COLUMNS]
+
+
+def test_two_boxes_are_averaged_by_confidence_and_weight():
+    fused = weighted_boxes_fusion(PAIR, {"A": 2, "B": 1}).iloc[0]
+    assert fused["y_max"] == pytest.approx((1.8 * 10 + 0.6 * 12) / 2.4)
+    assert fused["confidence"] == pytest.approx((2 * 0.9 + 0.6) / 3)
+
+
+def test_a_lone_box_keeps_its_models_share_of_the_say():
+    assert weighted_boxes_fusion(PAIR.iloc[:1], {"A": 2, "B": 1})["confidence"].tolist() == [pytest.approx(0.6)]
+    assert weighted_boxes_fusion(PAIR, {"A": 1, "B": 0})["confidence"].tolist() == [pytest.approx(0.9)]
+
+
+def test_fusion_does_not_ask_for_normalised_boxes():
+    large, small = weighted_boxes_fusion(PAIR.assign(**PAIR[BOX_COLUMNS] * 300.0)), weighted_boxes_fusion(PAIR)
+    assert np.allclose(large[BOX_COLUMNS], small[BOX_COLUMNS] * 300)
+
+
+@pytest.mark.parametrize(
+    "column, value, said",
+    [
+        ("x_max", np.nan, "not a number"),
+        ("x_max", -3, "swapped"),
+        ("confidence", 1.2, "0 to 1"),
+        ("confidence", np.nan, "0 to 1"),
+    ],
+)
+def test_a_box_that_is_none_is_refused_by_fusion_and_suppression(column, value, said):
+    for fuse in (weighted_boxes_fusion, nms):
+        with pytest.raises(DataError, match=said):
+            fuse(PAIR.assign(**{column: value}))
+
+
+def test_suppression_keeps_the_surest_of_each_place_and_no_chain_falls_with_its_middle():
+    chain = pd.DataFrame(
+        [
+            ("x", 0, 0, 10, 10, 0.9, "A"),
+            ("x", 3, 0, 13, 10, 0.8, "A"),
+            ("x", 6, 0, 16, 10, 0.7, "A"),
+            ("y", 0, 0, 10, 10, 0.1, "A"),
+        ],
+        columns=COLUMNS,
+    )
+    assert nms(chain)["confidence"].tolist() == [0.9, 0.7, 0.1]
+    assert nms(chain.sample(frac=1, random_state=1)).equals(nms(chain))
+    assert len(nms(chain.iloc[:0])) == 0
+
+
+def test_probabilities_need_the_same_studies_once_and_a_weight_that_counts():
+    table = pd.DataFrame({"study_id": ["s", "t"], "typical": [0.2, 0.4]})
+    mean = mean_probabilities({"A": table, "B": table.assign(typical=1.0).iloc[::-1]}, {"A": 3, "B": 1})
+    assert mean["typical"].tolist() == pytest.approx([0.4, 0.55])
+    for tables, weights in (
+        ({}, None),
+        ({"A": table, "B": table.iloc[:1]}, None),
+        ({"A": pd.concat([table, table])}, None),
+        ({"A": table}, {"A": 0}),
+    ):
+        with pytest.raises(DataError):
+            mean_probabilities(tables, weights)
+
+
+def test_equal_models_keep_equal_weights():
+    table = pd.DataFrame({"study_id": ["s", "t"], "typical": [0.2, 0.4], "negative": [0.8, 0.6]})
+    weights = choose_class_weights({"A": table, "B": table}, pd.Series({"s": "negative", "t": "typical"}))
+    assert weights["A"] == weights["B"]
+    truth = PAIR[["image_id", *BOX_COLUMNS]].iloc[:1]
+    weights = choose_box_weights(PAIR, truth, ["A", "B"])
+    assert weights["A"] == weights["B"]
+    assert choose_none_exponent(pd.Series({"x": 0.1, "y": 0.9}), PAIR, pd.Series({"x": False, "y": True})) == 0.5
+
+
+def test_a_useless_detector_loses_its_weight_only_beyond_the_margin():
+    rng = np.random.default_rng(0)
+    good = pd.DataFrame([(f"i{n}", 0, 0, 10, 10, 0.5 + 0.4 * rng.random(), "good") for n in range(40)], columns=COLUMNS)
+    bad = pd.DataFrame([(f"i{n}", 20, 20, 30, 30, 0.7 + 0.3 * rng.random(), "bad") for n in range(40)], columns=COLUMNS)
+    both, truth = pd.concat([good, bad]), good[["image_id", *BOX_COLUMNS]]
+    weights = choose_box_weights(both, truth, ["bad", "good"])
+    assert weights["good"] > weights["bad"]
+    weights = choose_box_weights(both, truth, ["bad", "good"], margin=1.0)
+    assert weights["good"] == weights["bad"]
+
+
+def test_a_class_that_one_submission_says_twice_counts_once():
+    once = pd.DataFrame([("a_image", "none", 0.6, 0, 0, 1, 1)], columns=SUBMISSION)
+    assert fuse_submissions([pd.concat([once, once]), once])["confidence"].tolist() == [pytest.approx(0.6)]
+    for tables, weights in (([], None), ([once], [1, 2]), ([once], [0]), ([once], [-1])):
+        with pytest.raises(SubmissionError):
+            fuse_submissions(tables, weights)

@@ -1,0 +1,198 @@
+"The whole way: honest, resumable, the same for simulated and other X-rays, and clear about what is wrong."
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidxr.core import QUICK, DataError, ModelPlan
+from covidxr.dataset import open_dataset
+from covidxr.dicom import read_xray
+from covidxr.pipeline import plan_rounds, predict, run
+from covidxr.submission import read_ids, score_submission
+
+MODELS = (
+    ModelPlan("classifier", "test_resnet", size=64, epochs=10, batch_size=16, learning_rate=1e-2),
+    ModelPlan("classifier", "test_efficientnet", size=64, epochs=4, batch_size=16, learning_rate=1e-2),
+    ModelPlan("detector", "yolo11n", size=64, epochs=2),
+    ModelPlan("detector", "yolov8n", size=64, epochs=2),
+)
+TINY = replace(QUICK, name="tiny", studies=60, simulated_size=96, cache_size=64, draws=200, models=MODELS)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    "A finished run of the tiny profile"
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    run("phantom", folder, profile=TINY)
+    return folder
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["data"] == "simulated" and metrics["seed"] == 0 and metrics["versions"]["torch"]
+    kinds = [score["kind"] for score in metrics["scores"].values()]
+    assert kinds.count("ensemble") == 1 and kinds.count("model") == 4 and kinds.count("baseline") == 2
+    for score in metrics["scores"].values():
+        assert 0 <= score["map"] <= 1 and list(score["per_class"])[-2:] == ["none", "opacity"]
+    assert {"simulate", "prepare", "explore", "fuse", "score", "report"} <= set(metrics["steps"])
+    assert all(step["seconds"] >= 0 and step["peak_mb"] > 50 for step in metrics["steps"].values())
+    for place in ("config.json", "submission.csv", "report.html", "figures/grid.png", "figures/curves.png", "eda/eda.png"):
+        assert (finished / place).stat().st_size > 100, place
+    models = sorted(path.name for path in (finished / "models").glob("*/*"))
+    assert set(models) == {"model.safetensors", "config.json", "history.csv"}
+
+
+def test_the_submission_scores_what_the_report_says(finished, covidxr):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    result = score_submission([finished / "data"], finished / "submission.csv")
+    assert result.map == pytest.approx(metrics["scores"]["ensemble"]["map"], abs=1e-9)
+    assert set(read_ids(finished / "submission.csv")) == set(pd.read_csv(finished / "data" / "sample_submission.csv")["id"])
+
+
+def test_the_report_is_one_page_that_needs_nothing_else_and_says_what_it_is(finished):
+    page = (finished / "report.html").read_text()
+    assert page.count("simulated X-rays") >= 5 and "clinical use" in page
+    assert "src=\"http" not in page and "href=\"http" not in page and "<script" not in page
+    assert page.count("<img") == page.count('alt="') == 3
+    for name in json.loads((finished / "metrics.json").read_text())["scores"]:
+        assert name in page
+
+
+def test_a_second_call_does_nothing_again_and_another_seed_is_refused(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
+    run("phantom", finished, profile=TINY)
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")} == before
+    with pytest.raises(DataError, match="another seed"):
+        run("phantom", finished, profile=TINY, seed=5)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="not empty"):
+        run("phantom", tmp_path, profile=TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_no_image_that_is_scored_was_seen_in_training_or_choosing(finished):
+    dataset = open_dataset(finished / "data")
+    owner = dataset.images.drop_duplicates("study_id").set_index("study_id")["patient_id"]
+    for turn in plan_rounds(dataset, TINY, 0):
+        sides = [set(owner[list(part)]) for part in (turn.train, turn.valid, turn.test)]
+        assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert not set(dataset.images.loc[dataset.images["split"] == "test", "study_id"]) & set(dataset.labels().index)
+
+
+@pytest.fixture(scope="session")
+def learnable(tmp_path_factory) -> Path:
+    "A dataset that is large enough for small networks to learn something"
+    from covidxr.phantom import simulate_dataset
+
+    return simulate_dataset(tmp_path_factory.mktemp("learnable") / "data", studies=220, seed=4, size=96)
+
+
+def _shuffled(data: Path, out: Path) -> Path:
+    "The same dataset with the training labels and boxes dealt out anew; the hidden truth stays"
+    shutil.copytree(data, out)
+    rng = np.random.default_rng(0)
+    for name, columns in (("train_study_level.csv", slice(1, 5)), ("train_image_level.csv", slice(1, 3))):
+        table = pd.read_csv(out / name)
+        table.iloc[:, columns] = table.iloc[rng.permutation(len(table)), columns].to_numpy()
+        table.to_csv(out / name, index=False)
+    return out
+
+
+def _study_lead(folder: Path) -> float:
+    "How far the ensemble is above the prior in the mean over the study classes and none"
+    scores = json.loads((folder / "metrics.json").read_text())["scores"]
+    names = [name for name in scores["ensemble"]["per_class"] if name != "opacity"]
+    return float(np.mean([scores["ensemble"]["per_class"][name] - scores["always the prior"]["per_class"][name] for name in names]))
+
+
+def test_shuffled_labels_score_at_the_baseline_and_true_ones_do_not(learnable, tmp_path):
+    models = tuple(replace(plan, epochs=25 if plan.kind == "classifier" else 1) for plan in MODELS)
+    profile = replace(TINY, models=models)
+    run(learnable, tmp_path / "true", profile=profile)
+    run(_shuffled(learnable, tmp_path / "shuffled data"), tmp_path / "shuffled", profile=profile)
+    true, shuffled = _study_lead(tmp_path / "true"), _study_lead(tmp_path / "shuffled")
+    assert abs(shuffled) < 0.08, f"shuffled labels lead the prior by {shuffled:.3f}: something leaks"
+    assert true > shuffled + 0.08, f"true labels lead by {true:.3f}, shuffled by {shuffled:.3f}: nothing is learnt, so the test above proves nothing"
+    metrics = json.loads((tmp_path / "shuffled" / "metrics.json").read_text())
+    assert metrics["scores"]["ensemble"]["per_class"]["opacity"] < 0.1
+
+
+@pytest.fixture(scope="session")
+def plain(learnable, tmp_path_factory) -> Path:
+    "A plain folder of pictures with a table, without a test half"
+    import cv2
+
+    folder = tmp_path_factory.mktemp("plain") / "pictures"
+    folder.mkdir()
+    dataset, rows, boxes = open_dataset(learnable), [], []
+    words = {"negative": "Normal", "typical": "Lung Opacity", "indeterminate": "Lung Opacity", "atypical": "Not Normal"}
+    images = dataset.images[dataset.images["split"] == "train"].head(50)
+    for row in images.itertuples():
+        cv2.imwrite(str(folder / f"{row.image_id}.png"), np.round(read_xray(dataset.root / row.path).pixels * 255).astype(np.uint8))
+        rows.append((f"{row.image_id}.png", words[dataset.labels()[row.study_id]], row.patient_id))
+        for box in dataset.boxes[dataset.boxes["image_id"] == row.image_id].itertuples():
+            boxes.append((f"{row.image_id}.png", box.x_min, box.y_min, box.x_max - box.x_min, box.y_max - box.y_min))
+    pd.DataFrame(rows, columns=["file", "finding_class", "patient_id"]).to_csv(folder / "images.csv", index=False)
+    pd.DataFrame(boxes, columns=["file", "x", "y", "width", "height"]).to_csv(folder / "boxes.csv", index=False)
+    return folder
+
+
+def test_a_folder_of_pictures_goes_the_same_way_and_every_image_is_judged_once(plain, tmp_path):
+    models = tuple(replace(plan, epochs=1) for plan in MODELS)
+    metrics = run(plain, tmp_path / "run", profile=replace(TINY, turns=3, models=models))
+    assert metrics["data"] == "real" and set(metrics["scores"]["ensemble"]["per_class"]) == {"lung-opacity", "normal", "not-normal", "none", "opacity"}
+    assert len(metrics["opacity_auc"]) == 2 and all(0 <= area["auc"] <= 1 for area in metrics["opacity_auc"].values())
+    names = [path.stem for path in plain.glob("*.png")]
+    assert sorted(read_ids(tmp_path / "run" / "submission.csv")) == sorted(f"{name}_{kind}" for name in names for kind in ("image", "study"))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "real X-rays" in page and "imulated" not in page
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
+    profile = replace(TINY, models=tuple(replace(plan, epochs=1) for plan in MODELS))
+    code = f"from dataclasses import replace\nfrom covidxr.core import *\nfrom covidxr.pipeline import run\nmodels = tuple(ModelPlan(**plan) for plan in {[asdict(plan) for plan in profile.models]!r})\nrun('phantom', {str(tmp_path / 'run')!r}, profile=replace(QUICK, name='tiny', studies=60, simulated_size=96, cache_size=64, draws=200, models=models))"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
+    steps = tmp_path / "run" / "steps.json"
+    deadline = time.monotonic() + 300
+    while not (steps.exists() and "train classifier test_resnet" in json.loads(steps.read_text())):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = json.loads(steps.read_text())
+    weights = (tmp_path / "run" / "models" / "test_resnet-1" / "model.safetensors").stat().st_mtime_ns
+    metrics = run("phantom", tmp_path / "run", profile=profile)
+    assert {name: metrics["steps"][name] for name in done} == done
+    assert (tmp_path / "run" / "models" / "test_resnet-1" / "model.safetensors").stat().st_mtime_ns == weights
+    assert not list((tmp_path / "run").rglob("*.partial*"))
+
+
+def test_a_run_predicts_new_files_and_lists_what_it_cannot_read(finished, tmp_path, covidxr):
+    good = next((finished / "data" / "test").glob("*/*/*.dcm"))
+    shutil.copy(good, tmp_path / "new.dcm")
+    (tmp_path / "bad.dcm").write_bytes(b"no X-ray")
+    answer = covidxr("predict", finished, tmp_path / "new.dcm", tmp_path / "bad.dcm", "--out", tmp_path / "s.csv", "--json")
+    assert answer.returncode == 1, answer.stderr
+    told = json.loads(answer.stdout)
+    assert told["images"] == 1 and "bad.dcm" in told["failed"][0]
+    assert read_ids(tmp_path / "s.csv") == ["new_study", "new_image"]
+
+
+def test_predicting_the_test_half_gives_the_runs_own_submission(finished, tmp_path):
+    predict(finished, [finished / "data" / "test"], tmp_path / "s.csv")
+    assert set(read_ids(tmp_path / "s.csv")) == set(read_ids(finished / "submission.csv"))
+    again, first = (score_submission([finished / "data"], path).map for path in (tmp_path / "s.csv", finished / "submission.csv"))
+    assert again == pytest.approx(first, abs=1e-3)

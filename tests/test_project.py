@@ -1,0 +1,117 @@
+"The project itself: notebooks, exported code, README, metadata and the site's sources."
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from readme import readme_text
+
+NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+BIN = Path(sys.executable).parent
+
+
+def _copy(tmp_path: Path) -> Path:
+    "A copy of the project in which a tool may write"
+    ignore = shutil.ignore_patterns(".git", ".venv", "runs", "*.egg-info", "__pycache__", "_proc", "_docs", ".pytest_cache", ".hypothesis")
+    return Path(shutil.copytree(ROOT, tmp_path / "copy", ignore=ignore, symlinks=True))
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    "What the library and the notebooks hold"
+    return {str(path.relative_to(folder)): path.read_bytes() for part in ("covidxr/*.py", "nbs/*.ipynb") for path in sorted(folder.glob(part))}
+
+
+@pytest.mark.parametrize("tool", ["nbdev-export", "nbdev-clean"])
+def test_exported_code_and_notebooks_are_as_the_tool_leaves_them(tool, tmp_path):
+    copy = _copy(tmp_path)
+    before = _files(copy)
+    subprocess.run([str(BIN / tool)], cwd=copy, check=True, capture_output=True)
+    after = _files(copy)
+    assert [name for name in before if before[name] != after.get(name)] == []
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(notebook, tmp_path):
+    import nbformat
+    from nbclient import NotebookClient
+
+    client = NotebookClient(nbformat.read(notebook, 4), timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    assert not list(tmp_path.iterdir()), "a lesson writes only to temporary folders"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_figures_have_alt_text_and_outputs_hold_no_debris(notebook):
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        source = "".join(cell["source"])
+        shown = json.dumps(cell["outputs"])
+        if "image/png" in shown:
+            assert "#| fig-alt:" in source, source[:80]
+        text = json.dumps([{name: value for name, value in output.get("data", output).items() if name != "image/png"} for output in cell["outputs"]])
+        assert not re.search(r"/(root|home|work|tmp)/|Traceback|Warning|it/s\]", text), text[:300]
+        assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in cell["outputs"]), source[:80]
+    assert notebook.stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_between_lessons_lead_somewhere(notebook):
+    text = "".join("".join(cell["source"]) for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "markdown")
+    for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+        if not target.startswith("http"):
+            assert (notebook.parent / target).exists(), target
+
+
+def test_every_lesson_stands_in_the_sidebar():
+    import yaml
+
+    site = yaml.safe_load((ROOT / "_quarto.yml").read_text())
+    listed = [name for section in site["website"]["sidebar"]["contents"] for name in section["contents"]]
+    assert sorted(listed) == [path.name for path in NOTEBOOKS]
+    assert (ROOT / "nbs" / "_quarto.yml").resolve() == (ROOT / "_quarto.yml").resolve()
+
+
+def test_pages_are_processed_without_a_complaint(tmp_path):
+    copy = _copy(tmp_path)
+    code = "import nbdev.quarto as q; q._ensure_quarto = lambda *a, **k: None; q.install_quarto = lambda *a, **k: None; q.proc_nbs()"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert {path.name for path in (copy / "_proc").glob("*.ipynb")} >= {path.name for path in NOTEBOOKS}
+
+
+def test_readme_is_made_from_the_index_and_short_enough():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text == readme_text()
+    assert len(text.splitlines()) < 150
+    for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_the_command_line_is_told_as_it_is(covidxr):
+    told = covidxr("--help").stdout
+    for name in re.findall(r"\{?\b(run|data|prepare|eda|score|predict|ensemble)\b", (ROOT / "README.md").read_text()):
+        assert name in told
+
+
+def test_ci_runs_readmes_test_command():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "test command" in script and "README.md" in script
+    assert ".venv/bin/pytest" in (ROOT / "README.md").read_text()
+
+
+def test_one_version_and_no_host_of_a_registry():
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini")
+    from covidxr import __version__
+
+    assert __version__ == config["DEFAULT"]["version"]
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert not re.search(r"https?://", config["DEFAULT"]["requirements"])
