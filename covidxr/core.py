@@ -249,6 +249,11 @@ class ModelPlan:
     batch_size: int = 16  # images a step
     learning_rate: float | None = None  # the model's own default where None
 
+    @property
+    def name(self) -> str:
+        "What tables and reports call it"
+        return f"{self.arch}-{self.size}"
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -273,12 +278,11 @@ QUICK = Profile(
     rounds=1,
     turns=4,
     models=(
+        ModelPlan("classifier", "test_resnet", size=96, epochs=40, batch_size=16, learning_rate=1e-2),
         ModelPlan("classifier", "test_resnet", size=128, epochs=40, batch_size=16, learning_rate=1e-2),
-        ModelPlan("classifier", "test_efficientnet", size=128, epochs=40, batch_size=16, learning_rate=1e-2),
-        ModelPlan("classifier", "test_byobnet", size=128, epochs=40, batch_size=16, learning_rate=1e-2),
+        ModelPlan("classifier", "test_resnet", size=160, epochs=40, batch_size=16, learning_rate=1e-2),
         ModelPlan("detector", "yolo11n", size=160, epochs=18),
         ModelPlan("detector", "yolov8n", size=160, epochs=18),
-        ModelPlan("detector", "yolov5n", size=160, epochs=18),
     ),
 )
 FULL = Profile(

@@ -128,8 +128,8 @@ def image_parts(
 def _model_name(
     plan: ModelPlan,  # what was trained
     number: int,  # the round, from 1
-) -> str:  # such as "yolo11n-1"
-    return f"{plan.arch}-{number}"
+) -> str:  # such as "yolo11n-160-1"
+    return f"{plan.name}-{number}"
 
 
 def fit_and_predict(
@@ -147,7 +147,7 @@ def fit_and_predict(
     images = image_parts(dataset, turn, index, folder / "cache")
     learning = images[images["part"].isin(["train", "valid"])]
     unseen = images[images["part"] != "train"]
-    model_seed = int(generator(seed, plan.arch, number).integers(2**31))
+    model_seed = int(generator(seed, plan.name, number).integers(2**31))
     options = {"size": plan.size, "epochs": plan.epochs, "batch_size": plan.batch_size, "seed": model_seed}
     if plan.learning_rate:
         options["learning_rate"] = plan.learning_rate
@@ -156,15 +156,16 @@ def fit_and_predict(
 
         if not (place / "config.json").exists():
             train_classifier(learning, dataset.classes, place, arch=plan.arch, **options)
-        predicted = predict_classifier(place, unseen)
+        looks = [predict_classifier(place, unseen, flip_tta=mirror) for mirror in (False, True)]
     else:
         from covidxr.detect import predict_detector, train_detector
 
         if not (place / "config.json").exists():
             boxes = to_cache(dataset.boxes[dataset.boxes["image_id"].isin(learning["image_id"])], index)
             train_detector(learning, boxes, place, model=plan.arch, **options)
-        predicted = from_cache(predict_detector(place, unseen), index)
-    write_table(predicted, folder / "predictions" / f"{name}.csv")
+        looks = [from_cache(predict_detector(place, unseen, flip_tta=mirror), index) for mirror in (False, True)]
+    write_table(looks[0], folder / "predictions" / f"{name}.csv")
+    write_table(looks[1], folder / "predictions" / f"{name}-mirror.csv")
 
 # %% ../nbs/16_pipeline.ipynb #16-013
 def unboxed_shares(
@@ -396,7 +397,7 @@ _PAGE = """<!doctype html>
 <h2>Curves</h2><img src="{{ curves }}" alt="Precision against recall of the ensemble, one plot for each class of the score ({{ source }})">
 <h2>Pictures</h2><img src="{{ grid }}" alt="{{ source }} from the judged part with true boxes dashed and predicted boxes solid, each with its true and its predicted class">
 <h2>The data</h2><img src="{{ data }}" alt="Studies per class, boxes per image, studies per patient, image sizes, where boxes lie and how large they are ({{ source }})">
-<h2>How it was chosen</h2><p>Weights of the models and the exponent of <code>none</code>, chosen on validation folds only:</p>
+<h2>How it was chosen</h2><p>Weights of the models and the exponent of <code>none</code>, chosen on validation folds only. Models of the ensemble look at each X-ray and at its mirror image; single models look once.</p>
 <div class="wide"><table><thead><tr><th scope="col">round</th><th scope="col">classifiers</th><th scope="col">detectors</th><th scope="col">none exponent</th></tr></thead><tbody>
 {% for choice in choices %}<tr><td>{{ loop.index }}</td>{% for weights in (choice.class_weights, choice.box_weights) %}<td>{% for name, weight in weights.items() %}{{ name }} {{ "%.2f" | format(weight) }}{{ ", " if not loop.last }}{% endfor %}</td>{% endfor %}<td>{{ choice.none_exponent }}</td></tr>{% endfor %}</tbody></table></div>
 <h2>Models</h2><div class="wide"><table><thead><tr><th scope="col">model</th><th scope="col">input</th><th scope="col">epochs</th><th scope="col">starting weights</th></tr></thead>
@@ -416,19 +417,20 @@ def _opinions(
     number: int,  # the round, from 1
     profile: Profile,
     part: str,  # "valid", "test" or "extra"
+    mirror: bool = False,  # what they said when they also looked at the mirror image
 ) -> Opinions:
     "What the models of one round said about one part"
     images = image_parts(dataset, turn, index, folder / "cache")
     images = images.loc[images["part"] == part, ["image_id", "study_id"]].reset_index(drop=True)
     studies, boxes = {}, []
     for plan in profile.models:
-        path = folder / "predictions" / f"{_model_name(plan, number)}.csv"
+        path = folder / "predictions" / f"{_model_name(plan, number)}{'-mirror' * mirror}.csv"
         predicted = pd.read_csv(path, dtype={"image_id": str})
         predicted = predicted[predicted["image_id"].isin(images["image_id"])]
         if plan.kind == "classifier":
-            studies[plan.arch] = study_probabilities(predicted, images, dataset.classes)
+            studies[plan.name] = study_probabilities(predicted, images, dataset.classes)
         else:
-            boxes.append(predicted.assign(model=plan.arch))
+            boxes.append(predicted.assign(model=plan.name))
     return Opinions(images, dataset.classes, studies, pd.concat(boxes, ignore_index=True), unboxed_shares(dataset, turn.train))
 
 
@@ -479,16 +481,17 @@ def fuse(
     made: dict[str, list[pd.DataFrame]] = {}
     choices = []
     for number, turn in enumerate(turns, start=1):
-        valid, test, extra = (_opinions(folder, dataset, index, turn, number, profile, part) for part in ("valid", "test", "extra"))
-        names = {kind: [plan.arch for plan in profile.models if plan.kind == kind] for kind in ("classifier", "detector")}
+        valid, test, extra = (_opinions(folder, dataset, index, turn, number, profile, part, mirror=True) for part in ("valid", "test", "extra"))
+        alone_valid, alone_test = (_opinions(folder, dataset, index, turn, number, profile, part) for part in ("valid", "test"))
+        names = {kind: [plan.name for plan in profile.models if plan.kind == kind] for kind in ("classifier", "detector")}
         choices.append(choose(valid, dataset, names["classifier"], names["detector"]) | {"shares": test.shares.to_dict()})
         made.setdefault("ensemble", []).append(combine(test, choices[-1]))
         if len(extra.images):
             made.setdefault("extra", []).append(combine(extra, choices[-1]))
         for classifier in names["classifier"]:
             for detector in names["detector"]:
-                single = choose(valid, dataset, [classifier], [detector])
-                made.setdefault(f"{classifier} + {detector}", []).append(combine(test, single))
+                single = choose(alone_valid, dataset, [classifier], [detector])
+                made.setdefault(f"{classifier} + {detector}", []).append(combine(alone_test, single))
         made.setdefault("always the prior", []).append(prior_submission(dataset, turn.train, test.images))
         made.setdefault("always no box", []).append(nothing_submission(dataset, test.images, str(test.shares.idxmax())))
     same_images = len(turns) > 1 and turns[0].test == turns[1].test
@@ -661,7 +664,7 @@ def run(
     turns = plan_rounds(dataset, profile, seed)
     for number, turn in enumerate(turns, start=1):
         for plan in profile.models:
-            name = f"train {plan.kind} {plan.arch}" + (f", round {number} of {len(turns)}" if len(turns) > 1 else "")
+            name = f"train {plan.kind} {plan.name}" + (f", round {number} of {len(turns)}" if len(turns) > 1 else "")
             steps(name, lambda: fit_and_predict(folder, dataset, index, turn, number, plan, seed))
     steps("fuse", lambda: fuse(folder, dataset, index, turns, profile))
     steps("score", lambda: write_json(judge(folder, dataset, index, turns, profile, seed), folder / "scores.json"))
@@ -747,8 +750,8 @@ def _round_opinions(
     from covidxr.detect import predict_detector
 
     classes = tuple(choice["shares"])
-    studies = {name: study_probabilities(predict_classifier(run / "models" / f"{name}-{number}", images), images, classes) for name in choice["class_weights"]}
-    boxes = [from_cache(predict_detector(run / "models" / f"{name}-{number}", images), index).assign(model=name) for name in choice["box_weights"]]
+    studies = {name: study_probabilities(predict_classifier(run / "models" / f"{name}-{number}", images, flip_tta=True), images, classes) for name in choice["class_weights"]}
+    boxes = [from_cache(predict_detector(run / "models" / f"{name}-{number}", images, flip_tta=True), index).assign(model=name) for name in choice["box_weights"]]
     return Opinions(images[["image_id", "study_id"]], classes, studies, pd.concat(boxes, ignore_index=True), pd.Series(choice["shares"]))
 
 

@@ -167,16 +167,16 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     steps = tmp_path / "run" / "steps.json"
     deadline = time.monotonic() + 300
-    while not (steps.exists() and "train classifier test_resnet" in json.loads(steps.read_text())):
+    while not (steps.exists() and "train classifier test_resnet-64" in json.loads(steps.read_text())):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     done = json.loads(steps.read_text())
-    weights = (tmp_path / "run" / "models" / "test_resnet-1" / "model.safetensors").stat().st_mtime_ns
+    weights = (tmp_path / "run" / "models" / "test_resnet-64-1" / "model.safetensors").stat().st_mtime_ns
     metrics = run("phantom", tmp_path / "run", profile=profile)
     assert {name: metrics["steps"][name] for name in done} == done
-    assert (tmp_path / "run" / "models" / "test_resnet-1" / "model.safetensors").stat().st_mtime_ns == weights
+    assert (tmp_path / "run" / "models" / "test_resnet-64-1" / "model.safetensors").stat().st_mtime_ns == weights
     assert not list((tmp_path / "run").rglob("*.partial*"))
 
 

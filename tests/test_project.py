@@ -80,7 +80,7 @@ def test_every_lesson_stands_in_the_sidebar():
 
 def test_pages_are_processed_without_a_complaint(tmp_path):
     copy = _copy(tmp_path)
-    code = "import nbdev.quarto as q; q._ensure_quarto = lambda *a, **k: None; q.install_quarto = lambda *a, **k: None; q.proc_nbs()"
+    code = "import nbdev.quarto as q; q._ensure_quarto = lambda: None; q.nbdev_proc_nbs()"
     answer = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     assert {path.name for path in (copy / "_proc").glob("*.ipynb")} >= {path.name for path in NOTEBOOKS}
