@@ -1,6 +1,6 @@
-"""Does the ensemble beat its parts? Three seeds of the quick profile, scored on the hidden test half.
+"""Does the ensemble beat its parts? Three seeds of the quick profile, scored on the hidden test half (seeds 0 and 1 served while it was built).
 
-    python benchmarks/three_seeds.py [--out runs/seeds] [--seeds 0 1 2]
+    python benchmarks/three_seeds.py [--out runs/seeds] [--seeds 2 3 4]
 
 Runs what is not there yet (each run resumes), then prints README's results table: the mean over the seeds, and the ensemble's
 lead with a 95 % interval from patients resampled within each seed's test half, the same patients for both sides.
@@ -18,7 +18,7 @@ from covidxr.pipeline import run
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--out", default="runs/seeds", type=Path)
-    options.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    options.add_argument("--seeds", nargs="+", type=int, default=[2, 3, 4])
     options = options.parse_args()
     metrics = {seed: run("phantom", options.out / str(seed), seed=seed) for seed in options.seeds}
     draws = {seed: pd.read_csv(options.out / str(seed) / "draws.csv") for seed in options.seeds}

@@ -127,7 +127,7 @@ def find_weights(
         return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no further word'}"[:200]
     return file, "weights from the Hugging Face hub"
 
-# %% ../nbs/08_classify.ipynb #08-016
+# %% ../nbs/08_classify.ipynb #08-017
 CHANNELS = 1  # X-rays are grey; a first layer for one channel is as good and a little faster
 MEAN, SPREAD = 0.5, 0.25  # pixels of 0 to 1 are centred with these
 HEAD = {"lin_ftrs": [], "ps": 0.0, "concat_pool": False}  # fastai's default head has a hidden layer and much dropout: too much for a few hundred images from scratch
@@ -137,8 +137,11 @@ def _architecture(
     arch: str,  # a name that timm or torchvision knows
 ) -> Any:  # what fastai takes: a string for timm, a function for torchvision
     "Find a backbone by its name, in timm first, then in torchvision"
-    import timm
-    import torchvision
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # notices that these packages give about others, for their authors
+        import fastai.vision.learner  # noqa: F401
+        import timm
+        import torchvision
 
     if timm.is_model(arch):
         return arch
@@ -153,16 +156,16 @@ def build_classifier(
     classes: int,  # how many classes
 ) -> torch.nn.Module:  # with random weights
     "The network that fastai's vision_learner would train, for one grey channel"
+    backbone = _architecture(arch)
     from fastai.vision.learner import create_timm_model, create_vision_model
 
-    backbone = _architecture(arch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision's notice about its older arguments
         if isinstance(backbone, str):
             return create_timm_model(backbone, classes, pretrained=False, n_in=CHANNELS, **HEAD)[0]
         return create_vision_model(backbone, classes, pretrained=False, n_in=CHANNELS, **HEAD)
 
-# %% ../nbs/08_classify.ipynb #08-017
+# %% ../nbs/08_classify.ipynb #08-018
 def save_model(
     out: str | Path,  # the model's folder
     weights: dict[str, torch.Tensor],  # the network's state
@@ -198,7 +201,7 @@ def read_model(
     except Exception as error:
         raise ModelError(f"{folder / 'model.safetensors'}: cannot be read ({error}); train the model again") from error
 
-# %% ../nbs/08_classify.ipynb #08-021
+# %% ../nbs/08_classify.ipynb #08-022
 def stepwise(
     label: str,  # what is being done
     total: int,  # of how many steps
@@ -239,7 +242,7 @@ def _loaders(
     after = [IntToFloatTensor(), *change, last]
     return sets.dataloaders(bs=min(batch_size, len(parts[0])), val_bs=64, num_workers=0, after_batch=after, device=torch.device(device))
 
-# %% ../nbs/08_classify.ipynb #08-022
+# %% ../nbs/08_classify.ipynb #08-023
 def _average_precision(
     probabilities: Any,  # (images, classes)
     labels: Any,  # (images,)
@@ -266,12 +269,17 @@ def _learner(
     from fastai.vision.learner import vision_learner
 
     class Steps(Callback):
-        def before_fit(self) -> None:
-            self.bar = getattr(self, "bar", None) or stepwise(label, steps)
+        order = 60  # after fastai's own recorder
+
+        def after_create(self) -> None:
+            self.bar, self.rows = stepwise(label, steps), []
 
         def after_batch(self) -> None:
             if self.training:
                 next(self.bar)
+
+        def after_epoch(self) -> None:
+            self.rows.append(list(self.recorder.values[-1]))
 
     measure = AccumMetric(_average_precision, dim_argmax=None, activation="softmax", flatten=False, name="valid_ap")
     extra = {"pretrained_cfg_overlay": {"file": str(pretrained)}} if pretrained else {}
@@ -282,7 +290,7 @@ def _learner(
             loss_func=CrossEntropyLossFlat(), metrics=measure, cbs=Steps(), **HEAD, **extra,
         )
 
-# %% ../nbs/08_classify.ipynb #08-023
+# %% ../nbs/08_classify.ipynb #08-024
 def _fit(
     squares: np.ndarray,  # uint8 (images, size, size)
     table: pd.DataFrame,  # label and valid of each
@@ -306,11 +314,12 @@ def _fit(
                 learn.fine_tune(plan["epochs"] - head, plan["learning_rate"], freeze_epochs=head)
             else:
                 learn.fit_one_cycle(plan["epochs"], plan["learning_rate"], pct_start=0.25)
-    history = pd.DataFrame(learn.recorder.values, columns=list(learn.recorder.metric_names[1:-1]))
+        next(learn.steps.bar)  # all done
+    history = pd.DataFrame(learn.steps.rows, columns=list(learn.recorder.metric_names[1:-1]))
     history.insert(0, "epoch", range(1, len(history) + 1))
     return learn.model.state_dict(), history
 
-# %% ../nbs/08_classify.ipynb #08-024
+# %% ../nbs/08_classify.ipynb #08-025
 def _checked(
     images: pd.DataFrame,  # image_id, file, label, valid
     classes: Sequence[str],  # the classes in their order
@@ -359,7 +368,7 @@ def train_classifier(
     save_model(out, state, plan, history)
     return history
 
-# %% ../nbs/08_classify.ipynb #08-025
+# %% ../nbs/08_classify.ipynb #08-026
 def load_classifier(
     folder: str | Path,  # what `train_classifier` wrote
     device: str | None = None,  # the fastest where None

@@ -11,6 +11,7 @@ __all__ = ['parser', 'main']
 import argparse
 import json
 import sys
+import warnings
 from pathlib import Path
 
 from . import __version__
@@ -193,6 +194,7 @@ def main(
 ) -> int:  # the exit code
     "The `covidxr` command"
     options = parser().parse_args(words)
+    warnings.simplefilter("ignore", FutureWarning)  # notices from one library to another say nothing to a user
     try:
         return options.work(options)
     except CovidxrError as error:

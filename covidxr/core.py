@@ -48,7 +48,7 @@ def class_color(
     spare = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7")
     return CLASS_COLORS.get(name, spare[position % len(spare)])
 
-# %% ../nbs/00_core.ipynb #00-010
+# %% ../nbs/00_core.ipynb #00-011
 class CovidxrError(Exception):
     "Bad input or a missing need: one sentence with the file, the place and the cure"
 
@@ -68,7 +68,7 @@ class SubmissionError(CovidxrError):
 class ModelError(CovidxrError):
     "A model that cannot be trained, saved or loaded"
 
-# %% ../nbs/00_core.ipynb #00-013
+# %% ../nbs/00_core.ipynb #00-014
 @contextmanager
 def atomic_path(
     path: str | Path,  # where the file shall be
@@ -122,7 +122,7 @@ def write_table(
     with atomic_path(path) as partial:
         frame.to_csv(partial, index=False)
 
-# %% ../nbs/00_core.ipynb #00-017
+# %% ../nbs/00_core.ipynb #00-018
 def generator(
     seed: int,  # the seed of the whole run, 0 or more
     *keys: int | str,  # what the stream is for, such as "image", 7
@@ -133,7 +133,7 @@ def generator(
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else int(key) for key in keys]
     return np.random.default_rng([int(seed), *words])
 
-# %% ../nbs/00_core.ipynb #00-020
+# %% ../nbs/00_core.ipynb #00-021
 def _in_notebook() -> bool:
     "Is this running in a Jupyter kernel?"
     shell = sys.modules.get("IPython")
@@ -191,7 +191,7 @@ def _say(
     if line:
         print(line)
 
-# %% ../nbs/00_core.ipynb #00-023
+# %% ../nbs/00_core.ipynb #00-024
 def cores() -> int:
     "How many processor cores this process may use"
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -217,7 +217,7 @@ def parallel(
     finally:
         get_reusable_executor().shutdown(wait=True)  # idle processes would hold memory
 
-# %% ../nbs/00_core.ipynb #00-026
+# %% ../nbs/00_core.ipynb #00-027
 def pick_device() -> str:  # "cuda", "mps" or "cpu"
     "The fastest device that PyTorch finds here"
     import torch
@@ -238,7 +238,7 @@ def opencv() -> Any:  # the module `cv2`
         ) from error
     return cv2
 
-# %% ../nbs/00_core.ipynb #00-029
+# %% ../nbs/00_core.ipynb #00-030
 @dataclass(frozen=True)
 class ModelPlan:
     "One model to train: what it is, at which size, for how long"
@@ -268,7 +268,7 @@ class Profile:
     models: tuple[ModelPlan, ...]  # at least two classifiers and two detectors
     draws: int = 1000  # bootstrap draws for intervals
 
-# %% ../nbs/00_core.ipynb #00-030
+# %% ../nbs/00_core.ipynb #00-031
 QUICK = Profile(
     name="quick",
     studies=560,

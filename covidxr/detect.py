@@ -32,31 +32,38 @@ _KEPT_HOME = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE
 
 
 @contextmanager
-def _kept_home() -> Iterator[None]:
-    "Import Ultralytics without look-ups on the network, installations, files in the user's folders, talk, or changes to this process"
+def _as_before() -> Iterator[None]:
+    "Put the environment and the numbers of threads back: Ultralytics sets both, for itself and for all that follows"
     cv2 = opencv()  # names the system library that is missing, before Ultralytics fails on it
-    environment, threads = dict(os.environ), cv2.getNumThreads()
-    with tempfile.TemporaryDirectory() as folder:
+    environment, threads, cv2_threads = dict(os.environ), torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(cv2_threads)
+
+
+@contextmanager
+def _kept_home() -> Iterator[None]:
+    "Import Ultralytics without look-ups on the network, installations, files in the user's folders and talk"
+    with _as_before(), tempfile.TemporaryDirectory() as folder:
         os.environ.update(_KEPT_HOME | {"YOLO_CONFIG_DIR": folder})
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ.update(environment)  # Ultralytics sets OMP_NUM_THREADS and others, for itself and all that follows
-            cv2.setNumThreads(threads)
+        yield
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    "Let Ultralytics say nothing but errors, and keep the number of threads that it would reduce"
-    logger, threads = logging.getLogger("ultralytics"), torch.get_num_threads()
+    "Let Ultralytics say nothing but errors for a while, and change nothing for good"
+    logger = logging.getLogger("ultralytics")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with _as_before():
+            yield
     finally:
         logger.setLevel(level)
-        torch.set_num_threads(threads)
 
 
 with _kept_home():
@@ -159,7 +166,7 @@ class _Trainer(DetectionTrainer):
     def run_callbacks(self, event: str) -> None:  # Ultralytics' own callbacks report to its servers and to other trackers
         if event == "on_train_start":
             self.bar = stepwise(self.label, self.epochs * len(self.train_loader))
-        elif event == "on_train_batch_end":
+        elif event in ("on_train_batch_end", "on_train_end"):
             next(self.bar, None)
 
     def save_model(self) -> bool:

@@ -95,7 +95,7 @@ def _checked_weights(
         raise DataError(f"weights {values.tolist()} must be 0 or more, and not all 0")
     return values
 
-
+# %% ../nbs/10_ensemble.ipynb #10-012
 def weighted_boxes_fusion(
     boxes: pd.DataFrame,  # image_id, corners, confidence from 0 to 1, model
     weights: dict | None = None,  # a weight by model; a model that drew nothing still counts as a voter; all the same where None
@@ -118,12 +118,13 @@ def weighted_boxes_fusion(
     columns = ["image_id", *BOX_COLUMNS, "confidence"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns).astype(dict.fromkeys(columns[1:], float))
 
-# %% ../nbs/10_ensemble.ipynb #10-016
+# %% ../nbs/10_ensemble.ipynb #10-017
 def mean_probabilities(
     tables: dict[str, pd.DataFrame],  # model to study_id and a probability a class
     weights: dict[str, float] | None = None,  # a weight by model; all the same where None
-) -> pd.DataFrame:  # study_id and a probability a class
-    "The weighted mean of several classifiers; raises DataError where their studies differ"
+    geometric: bool = False,  # the mean of logarithms, in which a model that is sure of "no" weighs more
+) -> pd.DataFrame:  # study_id and a probability a class; rows sum to 1 as the models' do
+    "The weighted mean of several classifiers, arithmetic or geometric (Hinton 2002); raises DataError where their studies differ"
     names = list(tables)
     if not names:
         raise DataError("there is no classifier to average; give at least one table")
@@ -132,16 +133,20 @@ def mean_probabilities(
             raise DataError(f"{name} predicts study {table['study_id'][table['study_id'].duplicated()].iloc[0]} twice; keep one row a study")
     values = _checked_weights(names, weights)
     values = values / values.sum()
+    scale = (lambda table: np.log(table.clip(1e-6, 1))) if geometric else (lambda table: table)
     first = tables[names[0]].set_index("study_id")
-    total = first * values[0]
+    total = scale(first) * values[0]
     for name, value in zip(names[1:], values[1:]):
         other = tables[name].set_index("study_id")
         if set(other.index) != set(first.index) or list(other.columns) != list(first.columns):
             raise DataError(f"{name} and {names[0]} predict different studies or classes; they cannot be averaged")
-        total = total + other.reindex(first.index) * value
+        total = total + scale(other.reindex(first.index)) * value
+    if geometric:
+        total = np.exp(total)
+        total = total.div(total.sum(axis=1), axis=0)
     return total.reset_index()
 
-# %% ../nbs/10_ensemble.ipynb #10-019
+# %% ../nbs/10_ensemble.ipynb #10-020
 def none_confidence(
     empty: pd.Series,  # by image id: the classifier's chance that nothing is boxed
     boxes: pd.DataFrame,  # image_id and confidence: what the detector found
@@ -154,7 +159,7 @@ def none_confidence(
     none = empty.clip(0, 1) ** (1 - exponent) * (1 - surest).clip(0, 1) ** exponent
     return none.rename("none")
 
-# %% ../nbs/10_ensemble.ipynb #10-022
+# %% ../nbs/10_ensemble.ipynb #10-023
 def _best(
     candidates: list,  # the plain choice first
     values: list[float],  # the score of each on the validation part
@@ -194,7 +199,7 @@ def choose_class_weights(
     grid = _weight_grid(list(tables))
     return grid[0] if len(grid) == 1 else _best(grid, [value(weights) for weights in grid], margin)
 
-
+# %% ../nbs/10_ensemble.ipynb #10-024
 def choose_box_weights(
     boxes: pd.DataFrame,  # image_id, corners, confidence, model, on the validation part
     truth: pd.DataFrame,  # image_id, corners
@@ -225,7 +230,7 @@ def choose_none_exponent(
     grid = [0.5, 0.25, 0.75, 0.0, 1.0]
     return _best(grid, [average_precision_score(target, none_confidence(empty, boxes, exponent)) for exponent in grid], margin)
 
-# %% ../nbs/10_ensemble.ipynb #10-025
+# %% ../nbs/10_ensemble.ipynb #10-027
 def fuse_submissions(
     tables: list[pd.DataFrame],  # tidy submissions: id, label, confidence, corners
     weights: list[float] | None = None,  # a weight each; all the same where None

@@ -18,7 +18,7 @@ import pandas as pd
 from .core import DataError
 from .dataset import Dataset
 
-# %% ../nbs/06_folds.ipynb #06-010
+# %% ../nbs/06_folds.ipynb #06-011
 def patient_folds(
     dataset: Dataset,  # any dataset; its labelled half is split
     folds: int = 5,  # how many
@@ -39,7 +39,7 @@ def patient_folds(
             fold.iloc[inside] = number
     return fold
 
-# %% ../nbs/06_folds.ipynb #06-015
+# %% ../nbs/06_folds.ipynb #06-017
 @dataclass(frozen=True)
 class Round:
     "Which studies train, which are for choosing, which test; no patient is in two of them"

@@ -68,7 +68,7 @@ def match(
         hits[guesses[name]] = _match_image(true_corners[places[name]], corners[guesses[name]], iou_threshold)
     return ordered[["id", "confidence"]].assign(hit=hits)
 
-
+# %% ../nbs/07_metrics.ipynb #07-015
 def _area(
     confidence: np.ndarray,  # falling
     hit: np.ndarray,  # 0 or 1
@@ -107,7 +107,7 @@ def precision_recall(
     curve = pd.DataFrame({"confidence": matched["confidence"], "recall": right / max(len(truth), 1), "precision": right / seen})
     return curve.drop_duplicates("confidence", keep="last", ignore_index=True)
 
-# %% ../nbs/07_metrics.ipynb #07-017
+# %% ../nbs/07_metrics.ipynb #07-018
 @dataclass(frozen=True)
 class Score:
     "A score: the mean, and each class's part in it"
@@ -140,7 +140,7 @@ def score(
     known = [value for value in per_class.values() if not np.isnan(value)]
     return Score(float(np.mean(known)) if known else float("nan"), per_class)
 
-# %% ../nbs/07_metrics.ipynb #07-020
+# %% ../nbs/07_metrics.ipynb #07-021
 def bootstrap_scores(
     truth: pd.DataFrame,  # id, label and corners
     predictions: dict[str, pd.DataFrame],  # a name to id, label, confidence and corners
@@ -181,7 +181,7 @@ def paired_difference(
     low, high = np.nanpercentile(gap, (2.5, 97.5))
     return {"mean": float(gap.mean()), "low": float(low), "high": float(high), "probability": float((gap > 0).mean())}
 
-# %% ../nbs/07_metrics.ipynb #07-024
+# %% ../nbs/07_metrics.ipynb #07-025
 def _weighted_auc(
     target: np.ndarray,  # (n,) True or False
     rank: np.ndarray,  # (n,) place of each value among the distinct values, the lowest 0
@@ -212,7 +212,7 @@ def roc_auc(
     low, high = np.nanpercentile([_weighted_auc(target, rank, count) for count in counts], (2.5, 97.5))
     return {"auc": _weighted_auc(target, rank, np.ones(len(target))), "low": float(low), "high": float(high)}
 
-# %% ../nbs/07_metrics.ipynb #07-027
+# %% ../nbs/07_metrics.ipynb #07-029
 def confusion_table(
     truth: pd.Series | list,  # the true class of each row
     prediction: pd.Series | list,  # the class that was said

@@ -734,7 +734,7 @@ def simulate(
     boxes = _reader_boxes(finding.opacities, generator(seed, "reader"))
     return SimulatedXray(pixels, facts, seed, appearance, finding.name, chest.lungs, chest.heart, finding.opacities, boxes, healthy)
 
-# %% ../nbs/02_phantom.ipynb #02-033
+# %% ../nbs/02_phantom.ipynb #02-034
 @dataclass(frozen=True)
 class Shares:
     "What a dataset is made of; the defaults are the competition's, where it has such a number"
@@ -743,7 +743,7 @@ class Shares:
     returning: float = 0.37  # patients with several studies
     same_class: float = 0.35  # a returning patient keeps the class
     several_images: float = 0.038  # studies with 2 or more images
-    unboxed: float = 0.02  # positive studies that no reader boxed; with further images of a study and findings without a box, 6 to 9 % of their images
+    unboxed: float = 0.02  # positive studies that no reader boxed; with further images of a study and findings without a box, about one image in ten
     disagreement: float = 0.06  # studies to which the reader gave a neighbouring class
 
 
@@ -781,7 +781,7 @@ def _label(
         return appearance
     return str(rng.choice(others, p=[share[name] / rest for name in others])) if appearance == "indeterminate" and rest else "indeterminate"
 
-# %% ../nbs/02_phantom.ipynb #02-034
+# %% ../nbs/02_phantom.ipynb #02-035
 def plan_dataset(
     studies: int,  # training and test half together
     seed: int,
@@ -829,7 +829,7 @@ def _make(
     write_json(row, note)
     return row
 
-# %% ../nbs/02_phantom.ipynb #02-035
+# %% ../nbs/02_phantom.ipynb #02-036
 UNFINISHED = ".unfinished"  # a folder inside the dataset's, gone once all is there
 _COMPETITION_NAMES = ("Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance")
 
