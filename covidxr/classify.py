@@ -9,7 +9,6 @@ __all__ = ['CHANNELS', 'MEAN', 'SPREAD', 'HEAD', 'image_table', 'read_squares', 
            'read_model', 'stepwise', 'train_classifier', 'load_classifier', 'predict_classifier']
 
 # %% ../nbs/08_classify.ipynb #08-003
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -23,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import DataError, ModelError, atomic_path, opencv, pick_device, progress, read_json, write_json, write_table
+from .core import DataError, ModelError, atomic_path, opencv, pick_device, progress, read_json, say, write_json, write_table
 from .prepare import fit_square
 
 # %% ../nbs/08_classify.ipynb #08-009
@@ -97,8 +96,10 @@ def _hub_weights(
     arch: str,  # a timm model's name
 ) -> Path:  # a safetensors file, from the local cache or the Hugging Face hub
     "The pretrained weights of a timm model, as a file of tensors; raises where they cannot be had soon"
-    import timm
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # notices that these packages give about others, for their authors
+        import timm
+        from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
     source = timm.get_pretrained_cfg(arch)
     if not source or not source.hf_hub_id:
@@ -353,7 +354,7 @@ def train_classifier(
     out, table, classes = Path(out), _checked(images, classes), list(classes)
     _architecture(arch)
     weights, why = find_weights(arch) if pretrained else (None, "not asked for")
-    print(f"{arch}: {'pretrained' if weights else 'from scratch'} ({why})", file=sys.stderr, flush=True)
+    say(f"{arch}: {'pretrained' if weights else 'from scratch'} ({why})")
     plan = {
         "kind": "classifier", "arch": arch, "classes": classes, "size": size, "channels": CHANNELS, "mean": MEAN, "spread": SPREAD,
         "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "flip": flip, "seed": seed, "device": device or pick_device(),

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 
 from . import __version__
-from .core import NOT_CLINICAL, CovidxrError, write_table
+from .core import NOT_CLINICAL, CovidxrError
 
 # %% ../nbs/16b_cli.ipynb #16b-006
 def _run(options: argparse.Namespace) -> int:
@@ -62,7 +62,7 @@ def _prepare(options: argparse.Namespace) -> int:
         print(f"not readable: {row.error}", file=sys.stderr)
     return 1 if len(failed) else 0
 
-
+# %% ../nbs/16b_cli.ipynb #16b-007
 def _eda(options: argparse.Namespace) -> int:
     "Count and draw a dataset"
     from covidxr.eda import explore
@@ -72,7 +72,7 @@ def _eda(options: argparse.Namespace) -> int:
     print(json.dumps(numbers, indent=2) if options.json else text)
     return 0
 
-# %% ../nbs/16b_cli.ipynb #16b-007
+# %% ../nbs/16b_cli.ipynb #16b-008
 def _score(options: argparse.Namespace) -> int:
     "Score a submission"
     from covidxr.submission import score_submission
@@ -109,7 +109,7 @@ def _ensemble(options: argparse.Namespace) -> int:
     print(f"{options.out}: {len(options.submissions)} submissions fused")
     return 0
 
-# %% ../nbs/16b_cli.ipynb #16b-009
+# %% ../nbs/16b_cli.ipynb #16b-010
 def _count(text: str) -> int:
     "A whole number above 0, or argparse says so"
     if not text.isdigit() or int(text) < 1:
@@ -138,7 +138,7 @@ def _add(commands, name: str, work, summary: str) -> argparse.ArgumentParser:
     command.set_defaults(work=work)
     return command
 
-
+# %% ../nbs/16b_cli.ipynb #16b-011
 def parser() -> argparse.ArgumentParser:  # for `main` and for the documentation
     "The command line's words"
     top = argparse.ArgumentParser("covidxr", description=f"COVID-19 findings in chest X-rays: a course and a library. {NOT_CLINICAL}", allow_abbrev=False)
@@ -161,7 +161,7 @@ def parser() -> argparse.ArgumentParser:  # for `main` and for the documentation
     _add_tables(commands)
     return top
 
-# %% ../nbs/16b_cli.ipynb #16b-010
+# %% ../nbs/16b_cli.ipynb #16b-012
 def _add_tables(commands) -> None:
     "The subcommands that take files and give files"
     command = _add(commands, "prepare", _prepare, "Make a cache of small 8-bit copies of X-rays")
@@ -188,7 +188,7 @@ def _add_tables(commands) -> None:
     command.add_argument("--out", required=True, metavar="CSV", help="the fused submission to write")
     command.add_argument("--weights", type=_weights, metavar="W,W,…", help="one number a submission (default: all the same)")
 
-# %% ../nbs/16b_cli.ipynb #16b-012
+# %% ../nbs/16b_cli.ipynb #16b-014
 def main(
     words: list[str] | None = None,  # the command line; that of the process where None
 ) -> int:  # the exit code

@@ -152,7 +152,7 @@ def _read_dataset(
         raise XrayError(f"{path}: not an image (no Rows and Columns); is it a report, or not a DICOM, PNG or JPEG file at all?")
     return ds
 
-
+# %% ../nbs/01_dicom.ipynb #01-013
 def _facts(
     ds: Any,  # a pydicom Dataset
     path: Path,  # its file
@@ -183,7 +183,7 @@ def _facts(
         transfer_syntax=str(ds.file_meta.get("TransferSyntaxUID", "")),
     )
 
-# %% ../nbs/01_dicom.ipynb #01-013
+# %% ../nbs/01_dicom.ipynb #01-014
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 XRAY_SUFFIXES = (".dcm", ".dicom", *PICTURE_SUFFIXES)
 
@@ -217,7 +217,7 @@ def read_facts(
         raise XrayError(f"{path}: not a readable picture ({error})") from error
     return XrayFacts(path.stem, path.stem, patient_id=path.stem, height=height, width=width, bits_stored=bits)
 
-# %% ../nbs/01_dicom.ipynb #01-015
+# %% ../nbs/01_dicom.ipynb #01-016
 def apply_window(
     values: np.ndarray,  # numbers in the units of the window
     center: float,  # the middle of the shown range
@@ -242,7 +242,7 @@ def percentile_window(
     low, high = np.percentile(inside, (0.5, 99.5))
     return np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
 
-# %% ../nbs/01_dicom.ipynb #01-017
+# %% ../nbs/01_dicom.ipynb #01-018
 def _decode(
     ds: Any,  # a pydicom Dataset
     path: Path,  # its file, for the messages
@@ -291,7 +291,7 @@ def _brightness(
         shown = np.where(valid, shown, 0)
     return np.clip(shown, 0, 1).astype(np.float32)
 
-# %% ../nbs/01_dicom.ipynb #01-019
+# %% ../nbs/01_dicom.ipynb #01-020
 def _read_picture(
     path: Path,  # a PNG or JPEG file
 ) -> np.ndarray:  # float32 from 0 to 1

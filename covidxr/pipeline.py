@@ -7,13 +7,12 @@ Docs: https://covidxr.github.io/covidxr/pipeline.html.md"""
 # %% auto #0
 __all__ = ['SAME_BOX', 'measured', 'Steps', 'plan_rounds', 'image_parts', 'fit_and_predict', 'unboxed_shares',
            'study_probabilities', 'Opinions', 'empty_chance', 'combine', 'prior_submission', 'nothing_submission',
-           'thumbnail_floor', 'curves_figure', 'grid_figure', 'truth_table', 'choose', 'fuse', 'judge', 'opacity_auc',
-           'write_report', 'run', 'json_ready', 'score_lines', 'predict']
+           'thumbnail_floor', 'curves_figure', 'grid_figure', 'read_opinions', 'truth_table', 'choose', 'fuse', 'judge',
+           'opacity_auc', 'write_report', 'run', 'json_ready', 'score_lines', 'predict']
 
 # %% ../nbs/16_pipeline.ipynb #16-003
 import platform
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -27,8 +26,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .core import CLASS_COLORS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, class_color, generator, pick_device, read_json, write_json, write_table, write_text
-from .dataset import BOX_COLUMNS, Dataset, open_dataset, xray_files
+from .core import BOX_COLUMNS, CLASS_COLORS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, class_color, generator, read_json, say, write_json, write_table, write_text
+from .dataset import Dataset, open_dataset, xray_files
 from .folds import Round, patient_folds, rounds
 from .prepare import from_cache, prepare, read_failed, to_cache
 
@@ -62,7 +61,7 @@ def measured() -> Iterator[dict]:  # filled with `seconds` and `peak_mb` when th
         watcher.join()
         found["seconds"] = time.monotonic() - started
 
-
+# %% ../nbs/16_pipeline.ipynb #16-007
 class Steps:
     "The steps of one run; what was done before is not done again"
 
@@ -79,15 +78,16 @@ class Steps:
         work: Callable[[], Any],  # does it and writes its results
     ) -> None:
         if name in self.done:
-            print(f"{name}: done before", file=sys.stderr, flush=True)
+            say(f"{name}: done before")
             return
-        print(f"{name} ...", file=sys.stderr, flush=True)
+        say(f"{name} ...")
         with measured() as cost:
             work()
         self.done[name] = {"seconds": round(cost["seconds"], 1), "peak_mb": round(cost["peak_mb"])}
         write_json(self.done, self.path)
+        say("")
 
-# %% ../nbs/16_pipeline.ipynb #16-009
+# %% ../nbs/16_pipeline.ipynb #16-010
 def _test_studies(
     dataset: Dataset,  # any dataset
 ) -> list[str]:  # studies of the test half, where its truth is known; else none
@@ -124,7 +124,7 @@ def image_parts(
     images["valid"] = images["part"] == "valid"
     return images.loc[images["part"].notna(), ["image_id", "study_id", "part", "label", "valid", "file"]].reset_index(drop=True)
 
-# %% ../nbs/16_pipeline.ipynb #16-011
+# %% ../nbs/16_pipeline.ipynb #16-012
 def _model_name(
     plan: ModelPlan,  # what was trained
     number: int,  # the round, from 1
@@ -167,7 +167,7 @@ def fit_and_predict(
     write_table(looks[0], folder / "predictions" / f"{name}.csv")
     write_table(looks[1], folder / "predictions" / f"{name}-mirror.csv")
 
-# %% ../nbs/16_pipeline.ipynb #16-013
+# %% ../nbs/16_pipeline.ipynb #16-014
 SAME_BOX = 0.6  # overlap above which boxes of several models are one; chosen on development seeds that are not reported
 
 
@@ -189,7 +189,7 @@ def study_probabilities(
     "The mean over the images of each study"
     return predicted.merge(images[["image_id", "study_id"]], on="image_id").groupby("study_id")[list(classes)].mean().reset_index()
 
-# %% ../nbs/16_pipeline.ipynb #16-014
+# %% ../nbs/16_pipeline.ipynb #16-015
 @dataclass
 class Opinions:
     "What the models of one round predict for one part"
@@ -212,18 +212,22 @@ def empty_chance(
 def combine(
     opinions: Opinions,  # what the models say
     choice: dict,  # class_weights, box_weights (name to weight), none_exponent
+    revise: bool = True,  # classes also learn what the detectors saw; a pair of single models goes without
 ) -> pd.DataFrame:  # id, label, confidence, corners: the submission as a tidy table
     "One submission out of some classifiers and detectors"
-    from covidxr.ensemble import mean_probabilities, none_confidence, weighted_boxes_fusion
+    from covidxr.ensemble import mean_probabilities, none_confidence, revise_classes, weighted_boxes_fusion
     from covidxr.submission import submission_table
 
     studies = mean_probabilities({name: opinions.studies[name] for name in choice["class_weights"]}, choice["class_weights"], geometric=True)
     used = opinions.boxes[opinions.boxes["model"].isin(choice["box_weights"])]
     boxes = weighted_boxes_fusion(used, choice["box_weights"], iou_threshold=SAME_BOX)
     none = none_confidence(empty_chance(opinions, studies), boxes, choice["none_exponent"])
+    if revise:
+        by_study = none.groupby(opinions.images.set_index("image_id")["study_id"]).mean()
+        studies = revise_classes(studies, opinions.shares.reindex(list(opinions.classes)), by_study)
     return submission_table(studies, boxes, none)
 
-# %% ../nbs/16_pipeline.ipynb #16-016
+# %% ../nbs/16_pipeline.ipynb #16-017
 def prior_submission(
     dataset: Dataset,  # any dataset
     train: tuple[str, ...],  # the training studies
@@ -261,7 +265,7 @@ def nothing_submission(
     none = pd.Series(1.0, index=images["image_id"])
     return submission_table(studies, pd.DataFrame(columns=["image_id", *BOX_COLUMNS, "confidence"]), none)
 
-# %% ../nbs/16_pipeline.ipynb #16-018
+# %% ../nbs/16_pipeline.ipynb #16-019
 def thumbnail_floor(
     train: pd.DataFrame,  # images to learn from: file, opacity (bool)
     test: pd.DataFrame,  # images to judge: file
@@ -285,7 +289,7 @@ def thumbnail_floor(
     model.fit(thumbnails(train["file"]), train["opacity"])
     return model.predict_proba(thumbnails(test["file"]))[:, 1]
 
-# %% ../nbs/16_pipeline.ipynb #16-020
+# %% ../nbs/16_pipeline.ipynb #16-021
 def _png(
     figure: Any,  # a matplotlib figure
 ) -> str:  # a data URI
@@ -323,7 +327,7 @@ def curves_figure(
     page.suptitle(f"Ensemble, precision and recall: {source}")
     return page
 
-
+# %% ../nbs/16_pipeline.ipynb #16-022
 def grid_figure(
     examples: pd.DataFrame,  # image_id, file, study_id: what to show
     truth: pd.DataFrame,  # id, label, corners
@@ -362,14 +366,15 @@ def _draw_box(
     color: str,
     style: str,  # a matplotlib line style
 ) -> None:
-    "One box, with its confidence in the corner where it has one"
+    "One box, with its confidence on a dark plate above it where it has one"
     from matplotlib.patches import Rectangle
 
     ax.add_patch(Rectangle((box.x_min, box.y_min), box.x_max - box.x_min, box.y_max - box.y_min, fill=False, ec=color, ls=style, lw=1.8))
     if hasattr(box, "confidence"):
-        ax.text(box.x_min + 2, box.y_min + 2, f"{box.confidence:.2f}", color=color, fontsize=8, va="top")
+        plate = {"facecolor": "black", "alpha": 0.6, "pad": 1, "edgecolor": "none"}
+        ax.text(box.x_min, box.y_min - 3, f"{box.confidence:.2f}", color=color, fontsize=8, va="bottom", bbox=plate)
 
-# %% ../nbs/16_pipeline.ipynb #16-021
+# %% ../nbs/16_pipeline.ipynb #16-023
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d0d7de; --soft: #f6f8fa; --mark: #fff3cd; --mark-ink: #664d03 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #0d1117; --line: #30363d; --soft: #161b22; --mark: #4d3800; --mark-ink: #ffe69c } }
@@ -411,8 +416,8 @@ _PAGE = """<!doctype html>
 </main></body></html>
 """
 
-# %% ../nbs/16_pipeline.ipynb #16-023
-def _opinions(
+# %% ../nbs/16_pipeline.ipynb #16-025
+def read_opinions(
     folder: Path,  # the run's folder
     dataset: Dataset,
     index: pd.DataFrame,  # the prepared images
@@ -450,7 +455,7 @@ def truth_table(
     table = submission_table(studies, boxes, dataset.unboxed()[images["image_id"]].astype(float))
     return table[table["confidence"] == 1].drop(columns="confidence").reset_index(drop=True)
 
-
+# %% ../nbs/16_pipeline.ipynb #16-026
 def choose(
     opinions: Opinions,  # what the models say about the valid part
     dataset: Dataset,  # knows the truth of the valid part
@@ -469,7 +474,7 @@ def choose(
     none = dataset.unboxed()[opinions.images["image_id"]]
     return {"class_weights": class_weights, "box_weights": box_weights, "none_exponent": choose_none_exponent(empty_chance(opinions, studies), fused, none)}
 
-# %% ../nbs/16_pipeline.ipynb #16-024
+# %% ../nbs/16_pipeline.ipynb #16-027
 def fuse(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -484,8 +489,8 @@ def fuse(
     made: dict[str, list[pd.DataFrame]] = {}
     choices = []
     for number, turn in enumerate(turns, start=1):
-        valid, test, extra = (_opinions(folder, dataset, index, turn, number, profile, part, mirror=True) for part in ("valid", "test", "extra"))
-        alone_valid, alone_test = (_opinions(folder, dataset, index, turn, number, profile, part) for part in ("valid", "test"))
+        valid, test, extra = (read_opinions(folder, dataset, index, turn, number, profile, part, mirror=True) for part in ("valid", "test", "extra"))
+        alone_valid, alone_test = (read_opinions(folder, dataset, index, turn, number, profile, part) for part in ("valid", "test"))
         names = {kind: [plan.name for plan in profile.models if plan.kind == kind] for kind in ("classifier", "detector")}
         choices.append(choose(valid, dataset, names["classifier"], names["detector"]) | {"shares": test.shares.to_dict()})
         made.setdefault("ensemble", []).append(combine(test, choices[-1]))
@@ -494,7 +499,7 @@ def fuse(
         for classifier in names["classifier"]:
             for detector in names["detector"]:
                 single = choose(alone_valid, dataset, [classifier], [detector])
-                made.setdefault(f"{classifier} + {detector}", []).append(combine(alone_test, single))
+                made.setdefault(f"{classifier} + {detector}", []).append(combine(alone_test, single, revise=False))
         made.setdefault("always the prior", []).append(prior_submission(dataset, turn.train, test.images))
         made.setdefault("always no box", []).append(nothing_submission(dataset, test.images, str(test.shares.idxmax())))
     same_images = len(turns) > 1 and turns[0].test == turns[1].test
@@ -505,7 +510,7 @@ def fuse(
     final = "extra" if "extra" in made else "ensemble"
     shutil.copyfile(folder / "predictions" / f"{final}.csv", folder / "submission.csv")
 
-# %% ../nbs/16_pipeline.ipynb #16-026
+# %% ../nbs/16_pipeline.ipynb #16-029
 def _hidden_truth(
     dataset: Dataset,
     images: pd.DataFrame,  # image_id, study_id of the judged images
@@ -549,7 +554,7 @@ def judge(
     write_table(draws.round(6), folder / "draws.csv")  # the resampled scores, for intervals over several runs
     return {"scores": scores, "leads": leads, "opacity_auc": opacity_auc(folder, dataset, index, turns, truth, predictions["ensemble"], patients)}
 
-# %% ../nbs/16_pipeline.ipynb #16-027
+# %% ../nbs/16_pipeline.ipynb #16-030
 def opacity_auc(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -576,7 +581,7 @@ def opacity_auc(
     groups = patients.reindex(ids)
     return {"ensemble": roc_auc(target, 1 - none.to_numpy(), groups), "logistic regression on 32 x 32 thumbnails": roc_auc(target, np.array(list(floor.values())), groups)}
 
-# %% ../nbs/16_pipeline.ipynb #16-028
+# %% ../nbs/16_pipeline.ipynb #16-031
 def write_report(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -619,7 +624,7 @@ def write_report(
     )
     write_text(page, folder / "report.html")
 
-# %% ../nbs/16_pipeline.ipynb #16-030
+# %% ../nbs/16_pipeline.ipynb #16-033
 def _versions() -> dict[str, str]:
     "Python and the packages that decide a result"
     names = ("covidxr", "torch", "fastai", "timm", "ultralytics", "pydicom", "numpy", "pandas", "opencv-python")
@@ -642,7 +647,7 @@ def _claim(
     else:
         write_json(config, path)
 
-
+# %% ../nbs/16_pipeline.ipynb #16-034
 def run(
     data: str | Path = "phantom",  # "phantom" for simulated X-rays, or a dataset folder
     out: str | Path = "runs/demo",  # the run's folder
@@ -676,7 +681,7 @@ def run(
     write_json(metrics | {"steps": steps.done}, folder / "metrics.json")
     return read_json(folder / "metrics.json")
 
-# %% ../nbs/16_pipeline.ipynb #16-031
+# %% ../nbs/16_pipeline.ipynb #16-035
 def json_ready(
     data: Any,  # nested dictionaries, lists and tuples
 ) -> Any:  # the same with lists for tuples, as JSON gives it back
@@ -721,7 +726,7 @@ def score_lines(
         lines.append(f"  {name:<{width}} {area['auc']:.3f}  ({area['low']:.3f} to {area['high']:.3f})")
     return lines
 
-# %% ../nbs/16_pipeline.ipynb #16-033
+# %% ../nbs/16_pipeline.ipynb #16-037
 def _given_files(
     xrays: list[str | Path],  # files and folders
 ) -> pd.DataFrame:  # image_id, study_id, path
@@ -757,7 +762,7 @@ def _round_opinions(
     boxes = [from_cache(predict_detector(run / "models" / f"{name}-{number}", images, flip_tta=True), index).assign(model=name) for name in choice["box_weights"]]
     return Opinions(images[["image_id", "study_id"]], classes, studies, pd.concat(boxes, ignore_index=True), pd.Series(choice["shares"]))
 
-
+# %% ../nbs/16_pipeline.ipynb #16-038
 def predict(
     run: str | Path,  # the folder of a finished run
     xrays: list[str | Path],  # DICOM, PNG or JPEG files, or folders of them

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .core import CovidxrError, DataError, XrayError, atomic_path, opencv, parallel, write_table
-from .dataset import BOX_COLUMNS, Dataset, open_dataset, xray_files
+from .dataset import Dataset, open_dataset, xray_files
 from .dicom import read_xray
 
 # %% ../nbs/04_prepare.ipynb #04-006

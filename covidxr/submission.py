@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import APPEARANCES, CovidxrError, DataError, SubmissionError, write_table
+from .core import APPEARANCES, BOX_COLUMNS, CovidxrError, DataError, SubmissionError, write_table
 from .ensemble import fuse_submissions
-from .metrics import BOX_COLUMNS, Score, score
+from .metrics import Score, score
 
 # %% ../nbs/11_submission.ipynb #11-008
 def submission_table(

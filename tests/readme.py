@@ -13,7 +13,9 @@ def readme_text() -> str:
     for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(re.sub(r"\]\((images/|\d\d)", r"](nbs/\1", source))  # links start from the repository's root, not from nbs/
+            parts.append(
+                re.sub(r"\]\((images/|\d\d)", r"](nbs/\1", source)
+            )  # links start from the repository's root, not from nbs/
         elif not source.startswith("#| hide"):
             parts.append(f"```python\n{source}\n```")
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,5 @@
 "The classifier's room: what it writes, what it refuses, and that it needs no network"
+
 import json
 import os
 import socket
@@ -34,7 +35,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 def train(images: pd.DataFrame, out: Path, **changes: object) -> pd.DataFrame:
-    options = {"arch": "test_resnet", "size": 32, "epochs": 2, "batch_size": 8, "pretrained": False, "seed": 3, "device": "cpu"}
+    options = {
+        "arch": "test_resnet",
+        "size": 32,
+        "epochs": 2,
+        "batch_size": 8,
+        "pretrained": False,
+        "seed": 3,
+        "device": "cpu",
+    }
     return train_classifier(images, CLASSES, out, **(options | changes))
 
 
@@ -57,13 +66,19 @@ def test_probabilities_are_one_row_an_image_and_sum_to_one(trained: Path, images
     assert list(table.columns) == ["image_id", *CLASSES] and list(table["image_id"]) == list(images["image_id"])
     assert np.allclose(table[list(CLASSES)].sum(axis=1), 1, atol=1e-5)
     files = predict_classifier(trained, list(images["file"][:3]))
-    assert np.allclose(files[list(CLASSES)], table[list(CLASSES)][:3], atol=1e-5) and list(files["image_id"]) == ["i00", "i01", "i02"]
+    assert np.allclose(files[list(CLASSES)], table[list(CLASSES)][:3], atol=1e-5) and list(files["image_id"]) == [
+        "i00",
+        "i01",
+        "i02",
+    ]
 
 
 def test_the_mirror_is_the_mean_of_both_views(trained: Path, images: pd.DataFrame, tmp_path: Path) -> None:
     cv2, one = opencv(), images["file"][0]
     cv2.imwrite(str(tmp_path / "mirrored.png"), cv2.imread(one, cv2.IMREAD_GRAYSCALE)[:, ::-1])
-    plain, mirrored = (predict_classifier(trained, file)[list(CLASSES)].to_numpy() for file in (one, tmp_path / "mirrored.png"))
+    plain, mirrored = (
+        predict_classifier(trained, file)[list(CLASSES)].to_numpy() for file in (one, tmp_path / "mirrored.png")
+    )
     both = predict_classifier(trained, one, flip_tta=True)[list(CLASSES)].to_numpy()
     assert np.allclose(both, (plain + mirrored) / 2, atol=1e-5)
 
@@ -96,7 +111,9 @@ def test_no_validation_images_is_fine(images: pd.DataFrame, tmp_path: Path) -> N
     assert len(history) == 1 and len(predict_classifier(tmp_path / "model", images[:2])) == 2
 
 
-def test_it_is_quiet_on_stdout_and_writes_nowhere_else(images: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_it_is_quiet_on_stdout_and_writes_nowhere_else(
+    images: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.chdir(tmp_path)
     train(images, tmp_path / "model", epochs=1)
     predict_classifier(tmp_path / "model", images)
@@ -105,7 +122,9 @@ def test_it_is_quiet_on_stdout_and_writes_nowhere_else(images: pd.DataFrame, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_without_a_network_training_starts_from_scratch_within_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_network_training_starts_from_scratch_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import huggingface_hub.constants as hub
 
     def hang(*arguments: object, **options: object) -> None:
@@ -136,7 +155,11 @@ def test_weights_from_a_file_are_used(images: pd.DataFrame, tmp_path: Path, monk
     monkeypatch.setattr(classify, "find_weights", lambda arch: (tmp_path / "hub.safetensors", "a test"))
     train(images, tmp_path / "model", epochs=2, pretrained=True, learning_rate=1e-6)
     config, state = read_model(tmp_path / "model", "classifier")
-    name, known = next((name, value) for name, value in source.state_dict().items() if name.endswith("layer1.0.conv1.weight") or name.endswith("layer2.0.conv1.weight"))
+    name, known = next(
+        (name, value)
+        for name, value in source.state_dict().items()
+        if name.endswith("layer1.0.conv1.weight") or name.endswith("layer2.0.conv1.weight")
+    )
     assert config["pretrained"] is True
     assert torch.allclose(next(value for key, value in state.items() if key.endswith(name)), known, atol=1e-3)
 

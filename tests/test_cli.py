@@ -7,7 +7,17 @@ import time
 
 import pytest
 
-COMMANDS = [["run"], ["data"], ["data", "phantom"], ["data", "siim"], ["prepare"], ["eda"], ["score"], ["predict"], ["ensemble"]]
+COMMANDS = [
+    ["run"],
+    ["data"],
+    ["data", "phantom"],
+    ["data", "siim"],
+    ["prepare"],
+    ["eda"],
+    ["score"],
+    ["predict"],
+    ["ensemble"],
+]
 
 
 @pytest.mark.parametrize("words", [[], *COMMANDS], ids=" ".join)
@@ -39,7 +49,14 @@ def _best_seconds(code: str, times: int = 3) -> float:
 
 def test_import_takes_under_half_a_second_and_loads_no_framework():
     assert _best_seconds("import covidxr") < 0.5
-    subprocess.run([sys.executable, "-c", "import covidxr, covidxr.cli, sys; assert not {'torch', 'fastai', 'ultralytics'} & set(sys.modules)"], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import covidxr, covidxr.cli, sys; assert not {'torch', 'fastai', 'ultralytics'} & set(sys.modules)",
+        ],
+        check=True,
+    )
 
 
 def test_help_answers_in_under_a_second_and_a_half_without_torch():
@@ -49,7 +66,14 @@ def test_help_answers_in_under_a_second_and_a_half_without_torch():
 
 @pytest.mark.parametrize(
     "words",
-    [["nonsense"], ["run", "--profile", "slow"], ["score", "only-one"], ["prepare", "a", "b", "--size", "0"], ["run", "--seed", "-1"], ["ensemble", "a.csv", "--out", "b.csv", "--weights", "one"]],
+    [
+        ["nonsense"],
+        ["run", "--profile", "slow"],
+        ["score", "only-one"],
+        ["prepare", "a", "b", "--size", "0"],
+        ["run", "--seed", "-1"],
+        ["ensemble", "a.csv", "--out", "b.csv", "--weights", "one"],
+    ],
     ids=" ".join,
 )
 def test_wrong_words_end_with_code_2(covidxr, words):
@@ -60,7 +84,14 @@ def test_wrong_words_end_with_code_2(covidxr, words):
 
 @pytest.mark.parametrize(
     "words",
-    [["eda", "nowhere"], ["run", "--data", "nowhere"], ["prepare", "nowhere", "cache"], ["score", "nowhere", "nowhere.csv"], ["predict", "nowhere", "x.dcm", "--out", "s.csv"], ["ensemble", "a.csv", "b.csv", "--out", "c.csv"]],
+    [
+        ["eda", "nowhere"],
+        ["run", "--data", "nowhere"],
+        ["prepare", "nowhere", "cache"],
+        ["score", "nowhere", "nowhere.csv"],
+        ["predict", "nowhere", "x.dcm", "--out", "s.csv"],
+        ["ensemble", "a.csv", "b.csv", "--out", "c.csv"],
+    ],
     ids=" ".join,
 )
 def test_what_is_not_there_is_named_in_one_line(covidxr, tmp_path, words):
@@ -94,7 +125,14 @@ def test_prepare_lists_what_it_cannot_read_and_says_so_in_its_exit_code(covidxr,
 
 def test_without_credentials_the_download_says_what_to_do_in_two_lines_and_leaves_nothing(covidxr, tmp_path):
     pytest.importorskip("kagglehub", reason="kagglehub is an extra: pip install 'covidxr[siim]'")
-    answer = covidxr("data", "siim", "--out", tmp_path / "siim", env={"HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}, timeout=60)
+    answer = covidxr(
+        "data",
+        "siim",
+        "--out",
+        tmp_path / "siim",
+        env={"HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"},
+        timeout=60,
+    )
     assert answer.returncode == 2
     lines = answer.stderr.strip().splitlines()
     assert len(lines) == 2 and "credentials" in lines[0] and "rules" in lines[1]
@@ -104,5 +142,10 @@ def test_without_credentials_the_download_says_what_to_do_in_two_lines_and_leave
 def test_a_missing_system_library_is_named_with_its_cure(tmp_path):
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
     code = "from covidxr.core import opencv, CovidxrError\ntry: opencv()\nexcept CovidxrError as error: print(error)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )
     assert "libGL.so.1" in answer.stdout and "apt-get install libgl1" in answer.stdout

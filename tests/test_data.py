@@ -8,8 +8,8 @@ import pandas as pd
 import pydicom
 import pytest
 
-from covidxr.core import DataError, XrayError
-from covidxr.dataset import BOX_COLUMNS, open_dataset, problems
+from covidxr.core import BOX_COLUMNS, DataError, XrayError
+from covidxr.dataset import open_dataset, problems
 from covidxr.dicom import read_xray
 from covidxr.folds import patient_folds, rounds
 from covidxr.phantom import simulate, simulate_dataset
@@ -18,7 +18,11 @@ from covidxr.prepare import prepare
 
 def _bytes(folder: Path) -> dict[str, str]:
     "A hash of every file of a folder"
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(tmp_path):
@@ -33,7 +37,9 @@ def test_a_simulated_dataset_has_the_competitions_variety(tmp_path):
     simulate_dataset(tmp_path / "data", studies=150, seed=2, size=64)
     dataset = open_dataset(tmp_path / "data")
     assert dataset.simulated and problems(dataset) == []
-    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted((tmp_path / "data").glob("*/*/*/*.dcm"))]
+    headers = [
+        pydicom.dcmread(path, stop_before_pixels=True) for path in sorted((tmp_path / "data").glob("*/*/*/*.dcm"))
+    ]
     assert {header.Modality for header in headers} == {"CR", "DX"}
     assert {header.PhotometricInterpretation for header in headers} == {"MONOCHROME1", "MONOCHROME2"}
     assert {header.BitsStored for header in headers} >= {12, 16}
@@ -80,9 +86,17 @@ def test_a_plain_folder_opens_as_a_dataset(tmp_path):
     cv2 = pytest.importorskip("cv2")
     for number in range(6):
         cv2.imwrite(str(tmp_path / f"x{number}.png"), np.full((40, 50), 10 * number, np.uint8))
-    table = pd.DataFrame({"file": [f"x{n}.png" for n in range(6)], "diagnosis": ["Some Thing", "Normal"] * 3, "patient_id": [0, 0, 1, 2, 3, 4]})
+    table = pd.DataFrame(
+        {
+            "file": [f"x{n}.png" for n in range(6)],
+            "diagnosis": ["Some Thing", "Normal"] * 3,
+            "patient_id": [0, 0, 1, 2, 3, 4],
+        }
+    )
     table.to_csv(tmp_path / "images.csv", index=False)
-    pd.DataFrame({"file": ["x0.png"], "x": [5], "y": [6], "width": [10], "height": [12]}).to_csv(tmp_path / "boxes.csv", index=False)
+    pd.DataFrame({"file": ["x0.png"], "x": [5], "y": [6], "width": [10], "height": [12]}).to_csv(
+        tmp_path / "boxes.csv", index=False
+    )
     dataset = open_dataset(tmp_path)
     assert dataset.classes == ("normal", "some-thing") and not dataset.simulated
     assert dataset.boxes[BOX_COLUMNS].to_numpy().tolist() == [[5, 6, 15, 18]]

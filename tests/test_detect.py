@@ -1,4 +1,5 @@
 "The detector's room: what it writes, what it refuses, and that Ultralytics keeps to itself"
+
 import json
 import os
 import subprocess
@@ -11,8 +12,8 @@ import pytest
 import torch
 
 from covidxr.classify import read_model
-from covidxr.core import DataError, ModelError, opencv
-from covidxr.detect import CORNERS, build_detector, load_detector, predict_detector, train_detector
+from covidxr.core import BOX_COLUMNS, DataError, ModelError, opencv
+from covidxr.detect import build_detector, load_detector, predict_detector, train_detector
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.D
             boxes.append((file.stem, left, top, left + 30, top + 40))
         cv2.imwrite(str(file), np.clip(pixels, 0, 255).astype(np.uint8))
         rows.append((file.stem, str(file), number >= 16))
-    return pd.DataFrame(rows, columns=["image_id", "file", "valid"]), pd.DataFrame(boxes, columns=["image_id", *CORNERS])
+    return pd.DataFrame(rows, columns=["image_id", "file", "valid"]), pd.DataFrame(
+        boxes, columns=["image_id", *BOX_COLUMNS]
+    )
 
 
 def train(tables: tuple[pd.DataFrame, pd.DataFrame], out: Path, **changes: object) -> pd.DataFrame:
@@ -51,23 +54,27 @@ def test_a_trained_detector_is_three_plain_files(trained: Path) -> None:
     assert list(pd.read_csv(trained / "history.csv")["epoch"]) == [1, 2]
 
 
-def test_boxes_lie_in_the_image_and_do_not_depend_on_the_batch(trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+def test_boxes_lie_in_the_image_and_do_not_depend_on_the_batch(
+    trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame]
+) -> None:
     images, _ = tables
     found = predict_detector(trained, images, confidence=1e-5, most=5)
-    assert list(found.columns) == ["image_id", *CORNERS, "confidence"] and len(found)
-    assert found[CORNERS].to_numpy().min() >= 0 and found[CORNERS].to_numpy().max() <= 96
+    assert list(found.columns) == ["image_id", *BOX_COLUMNS, "confidence"] and len(found)
+    assert found[BOX_COLUMNS].to_numpy().min() >= 0 and found[BOX_COLUMNS].to_numpy().max() <= 96
     assert found["confidence"].between(1e-5, 1).all() and found.groupby("image_id").size().max() <= 5
     again = predict_detector(trained, images.iloc[:3], confidence=1e-5, most=5, batch_size=2)
     first = found[found["image_id"].isin(images["image_id"][:3])]
-    assert np.allclose(again[[*CORNERS, "confidence"]], first[[*CORNERS, "confidence"]], atol=1e-2)
+    assert np.allclose(again[[*BOX_COLUMNS, "confidence"]], first[[*BOX_COLUMNS, "confidence"]], atol=1e-2)
 
 
 def test_nothing_found_is_an_empty_table_of_numbers(trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     found = predict_detector(trained, tables[0], confidence=1.0)
-    assert len(found) == 0 and all(found[name].dtype == float for name in (*CORNERS, "confidence"))
+    assert len(found) == 0 and all(found[name].dtype == float for name in (*BOX_COLUMNS, "confidence"))
 
 
-def test_a_box_comes_back_in_the_pixels_of_its_file(trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+def test_a_box_comes_back_in_the_pixels_of_its_file(
+    trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+) -> None:
     cv2, file = opencv(), tables[0]["file"][1]
     pixels = cv2.imread(file, cv2.IMREAD_GRAYSCALE)
     small = tmp_path / "small.png"  # exactly the network's size, so both see the same pixels
@@ -75,17 +82,26 @@ def test_a_box_comes_back_in_the_pixels_of_its_file(trained: Path, tables: tuple
     large = tmp_path / "large.png"
     cv2.imwrite(str(large), np.repeat(np.repeat(cv2.imread(str(small), cv2.IMREAD_GRAYSCALE), 3, 0), 3, 1))
     one, two = (predict_detector(trained, path, confidence=1e-4, most=1) for path in (small, large))
-    assert np.allclose(one[CORNERS] * 3, two[CORNERS], atol=0.5)
+    assert np.allclose(one[BOX_COLUMNS] * 3, two[BOX_COLUMNS], atol=0.5)
 
 
-def test_the_mirror_adds_boxes_of_the_mirrored_image(trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+def test_the_mirror_adds_boxes_of_the_mirrored_image(
+    trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+) -> None:
     cv2, file = opencv(), tables[0]["file"][1]
     cv2.imwrite(str(tmp_path / "mirrored.png"), np.ascontiguousarray(cv2.imread(file, cv2.IMREAD_GRAYSCALE)[:, ::-1]))
-    both, turned = (predict_detector(trained, path, confidence=1e-4, most=1, flip_tta=True) for path in (file, tmp_path / "mirrored.png"))
-    assert np.allclose(both["x_min"], 96 - turned["x_max"], atol=0.2) and np.allclose(both["confidence"], turned["confidence"], atol=1e-3)
+    both, turned = (
+        predict_detector(trained, path, confidence=1e-4, most=1, flip_tta=True)
+        for path in (file, tmp_path / "mirrored.png")
+    )
+    assert np.allclose(both["x_min"], 96 - turned["x_max"], atol=0.2) and np.allclose(
+        both["confidence"], turned["confidence"], atol=1e-3
+    )
 
 
-def test_the_same_seed_gives_the_same_network_and_validation_is_not_learnt(trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_network_and_validation_is_not_learnt(
+    trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+) -> None:
     images, boxes = tables
     torch.manual_seed(77)
     train((images, boxes[boxes["image_id"].isin(images.loc[~images["valid"], "image_id"])]), tmp_path / "again")
@@ -122,7 +138,9 @@ assert torch.get_num_threads() == threads
 """
     place = {name: value for name, value in os.environ.items() if not name.startswith(("YOLO", "XDG", "ULTRALYTICS"))}
     place |= {"HOME": str(home), "MPLCONFIGDIR": str(tmp_path / "matplotlib")}
-    done = subprocess.run([sys.executable, "-c", program], cwd=home, env=place, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=home, env=place, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and "from scratch" in done.stderr
     assert [path for path in home.rglob("*") if "Ultralytics" in str(path) or path.is_file()] == []
@@ -147,7 +165,9 @@ except CovidxrError as error:
     assert "libGL.so.1" in said and "apt-get install libgl1" in said
 
 
-def test_published_weights_are_taken_from_a_local_folder(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+def test_published_weights_are_taken_from_a_local_folder(
+    tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+) -> None:
     network = build_detector("yolov8n")
     torch.save({"model": network, "train_args": {}}, tmp_path / "yolov8n.pt")
     known = network.state_dict()["model.0.conv.weight"].clone()
@@ -156,7 +176,9 @@ def test_published_weights_are_taken_from_a_local_folder(tables: tuple[pd.DataFr
     assert config["pretrained"] is True and torch.allclose(state["model.0.conv.weight"].float(), known, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["../evil", "https://example.org/yolo11n", "yolo11n.yaml", "yolo11n-cls", "rtdetr-l", "yolo99n", ""])
+@pytest.mark.parametrize(
+    "name", ["../evil", "https://example.org/yolo11n", "yolo11n.yaml", "yolo11n-cls", "rtdetr-l", "yolo99n", ""]
+)
 def test_only_names_of_detectors_are_taken(name: str) -> None:
     with pytest.raises(ModelError, match="yolo11n"):
         build_detector(name)
@@ -170,7 +192,9 @@ def test_a_changed_configuration_is_noticed(trained: Path, tmp_path: Path) -> No
         load_detector(tmp_path)
 
 
-def test_an_interrupted_training_leaves_no_model(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_training_leaves_no_model(
+    tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from covidxr import detect
 
     def stop(*arguments: object, **options: object) -> None:
@@ -192,7 +216,9 @@ def test_an_interrupted_training_leaves_no_model(tables: tuple[pd.DataFrame, pd.
         (lambda images, boxes: (images.assign(file="nowhere.png"), boxes), "nowhere.png"),
     ],
 )
-def test_bad_tables_are_refused_in_words(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path, change: object, words: str) -> None:
+def test_bad_tables_are_refused_in_words(
+    tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path, change: object, words: str
+) -> None:
     with pytest.raises(DataError, match=words):
         train(change(*tables), tmp_path / "model")
     assert not (tmp_path / "model").exists()

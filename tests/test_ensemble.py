@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidxr.core import DataError, SubmissionError
+from covidxr.core import BOX_COLUMNS, DataError, SubmissionError
 from covidxr.ensemble import (
     choose_box_weights,
     choose_class_weights,
@@ -12,9 +12,9 @@ from covidxr.ensemble import (
     fuse_submissions,
     mean_probabilities,
     nms,
+    revise_classes,
     weighted_boxes_fusion,
 )
-from covidxr.metrics import BOX_COLUMNS
 
 COLUMNS = ["image_id", *BOX_COLUMNS, "confidence", "model"]
 PAIR = pd.DataFrame([("x", 0, 0, 10, 10, 0.9, "A"), ("x", 0, 0, 10, 12, 0.6, "B")], columns=COLUMNS)
@@ -108,3 +108,31 @@ def test_a_class_that_one_submission_says_twice_counts_once():
     for tables, weights in (([], None), ([once], [1, 2]), ([once], [0]), ([once], [-1])):
         with pytest.raises(SubmissionError):
             fuse_submissions(tables, weights)
+
+
+STUDIES = pd.DataFrame({"study_id": ["a", "b"], "negative": [0.5, 0.2], "typical": [0.4, 0.6], "atypical": [0.1, 0.2]})
+SHARES = pd.Series({"negative": 1.0, "typical": 0.1, "atypical": 0.4})
+
+
+def test_classes_agree_with_none_once_they_are_revised_and_keep_their_odds_within_a_case():
+    none = pd.Series({"b": 0.3, "a": 0.9})
+    revised = revise_classes(STUDIES, SHARES, none).set_index("study_id")
+    assert np.allclose(revised.sum(axis=1), 1)
+    assert revised.loc["a", "negative"] == pytest.approx(
+        0.5 * 0.9 / 0.58
+    )  # before, nothing boxed had 0.5 + 0.04 + 0.04
+    boxed = STUDIES.set_index("study_id") * (
+        1 - SHARES
+    )  # negative never is; the others keep their odds among what is boxed
+    unboxed = STUDIES.set_index("study_id") * SHARES
+    parts = [part.div(part.sum(axis=1), axis=0) for part in (unboxed, boxed)]
+    assert np.allclose(revised, parts[0].mul(none, axis=0) + parts[1].mul(1 - none, axis=0))
+
+
+def test_news_that_is_no_news_changes_nothing_and_missing_news_is_refused():
+    before = pd.Series(STUDIES[list(SHARES.index)].to_numpy() @ SHARES.to_numpy(), index=STUDIES["study_id"])
+    assert np.allclose(revise_classes(STUDIES, SHARES, before)[list(SHARES.index)], STUDIES[list(SHARES.index)])
+    with pytest.raises(DataError, match="study b"):
+        revise_classes(STUDIES, SHARES, before[["a"]])
+    with pytest.raises(DataError, match="no column 'typical'"):
+        revise_classes(STUDIES.drop(columns="typical"), SHARES, before)

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from covidxr.core import DataError
+from covidxr.core import BOX_COLUMNS, DataError
 from covidxr.metrics import (
-    BOX_COLUMNS,
     average_precision,
     bootstrap_scores,
     confusion_table,
@@ -61,8 +60,8 @@ def test_a_bootstrap_draw_equals_the_score_of_the_tables_it_stands_for():
     from covidxr.core import generator
 
     counts = generator(3, "bootstrap").multinomial(12, np.full(12, 1 / 12), size=20)
-    for draw, count in zip(draws, counts):
-        copies = [(name, copy) for name, times in zip(names, count) for copy in range(times)]
+    for draw, count in zip(draws, counts, strict=True):
+        copies = [(name, copy) for name, times in zip(names, count, strict=True) for copy in range(times)]
         parts = [
             pd.concat([table[table["id"] == name].assign(id=f"{name} {copy}") for name, copy in copies])
             for table in (truth, guess)

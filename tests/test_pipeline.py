@@ -46,7 +46,14 @@ def test_a_run_leaves_what_it_promises(finished):
         assert 0 <= score["map"] <= 1 and list(score["per_class"])[-2:] == ["none", "opacity"]
     assert {"simulate", "prepare", "explore", "fuse", "score", "report"} <= set(metrics["steps"])
     assert all(step["seconds"] >= 0 and step["peak_mb"] > 50 for step in metrics["steps"].values())
-    for place in ("config.json", "submission.csv", "report.html", "figures/grid.png", "figures/curves.png", "eda/eda.png"):
+    for place in (
+        "config.json",
+        "submission.csv",
+        "report.html",
+        "figures/grid.png",
+        "figures/curves.png",
+        "eda/eda.png",
+    ):
         assert (finished / place).stat().st_size > 100, place
     models = sorted(path.name for path in (finished / "models").glob("*/*"))
     assert set(models) == {"model.safetensors", "config.json", "history.csv"}
@@ -56,13 +63,15 @@ def test_the_submission_scores_what_the_report_says(finished, covidxr):
     metrics = json.loads((finished / "metrics.json").read_text())
     result = score_submission([finished / "data"], finished / "submission.csv")
     assert result.map == pytest.approx(metrics["scores"]["ensemble"]["map"], abs=1e-9)
-    assert set(read_ids(finished / "submission.csv")) == set(pd.read_csv(finished / "data" / "sample_submission.csv")["id"])
+    assert set(read_ids(finished / "submission.csv")) == set(
+        pd.read_csv(finished / "data" / "sample_submission.csv")["id"]
+    )
 
 
 def test_the_report_is_one_page_that_needs_nothing_else_and_says_what_it_is(finished):
     page = (finished / "report.html").read_text()
     assert page.count("simulated X-rays") >= 5 and "clinical use" in page
-    assert "src=\"http" not in page and "href=\"http" not in page and "<script" not in page
+    assert 'src="http' not in page and 'href="http' not in page and "<script" not in page
     assert page.count("<img") == page.count('alt="') == 3
     for name in json.loads((finished / "metrics.json").read_text())["scores"]:
         assert name in page
@@ -115,7 +124,11 @@ def _study_lead(folder: Path) -> float:
     "How far the ensemble is above the prior in the mean over the study classes and none"
     scores = json.loads((folder / "metrics.json").read_text())["scores"]
     names = [name for name in scores["ensemble"]["per_class"] if name != "opacity"]
-    return float(np.mean([scores["ensemble"]["per_class"][name] - scores["always the prior"]["per_class"][name] for name in names]))
+    return float(
+        np.mean(
+            [scores["ensemble"]["per_class"][name] - scores["always the prior"]["per_class"][name] for name in names]
+        )
+    )
 
 
 def test_shuffled_labels_score_at_the_baseline_and_true_ones_do_not(learnable, tmp_path):
@@ -125,7 +138,9 @@ def test_shuffled_labels_score_at_the_baseline_and_true_ones_do_not(learnable, t
     run(_shuffled(learnable, tmp_path / "shuffled data"), tmp_path / "shuffled", profile=profile)
     true, shuffled = _study_lead(tmp_path / "true"), _study_lead(tmp_path / "shuffled")
     assert abs(shuffled) < 0.08, f"shuffled labels lead the prior by {shuffled:.3f}: something leaks"
-    assert true > shuffled + 0.08, f"true labels lead by {true:.3f}, shuffled by {shuffled:.3f}: nothing is learnt, so the test above proves nothing"
+    assert true > shuffled + 0.08, (
+        f"true labels lead by {true:.3f}, shuffled by {shuffled:.3f}: nothing is learnt, so the test above proves nothing"
+    )
     metrics = json.loads((tmp_path / "shuffled" / "metrics.json").read_text())
     assert metrics["scores"]["ensemble"]["per_class"]["opacity"] < 0.1
 
@@ -141,7 +156,10 @@ def plain(learnable, tmp_path_factory) -> Path:
     words = {"negative": "Normal", "typical": "Lung Opacity", "indeterminate": "Lung Opacity", "atypical": "Not Normal"}
     images = dataset.images[dataset.images["split"] == "train"].head(50)
     for row in images.itertuples():
-        cv2.imwrite(str(folder / f"{row.image_id}.png"), np.round(read_xray(dataset.root / row.path).pixels * 255).astype(np.uint8))
+        cv2.imwrite(
+            str(folder / f"{row.image_id}.png"),
+            np.round(read_xray(dataset.root / row.path).pixels * 255).astype(np.uint8),
+        )
         rows.append((f"{row.image_id}.png", words[dataset.labels()[row.study_id]], row.patient_id))
         for box in dataset.boxes[dataset.boxes["image_id"] == row.image_id].itertuples():
             boxes.append((f"{row.image_id}.png", box.x_min, box.y_min, box.x_max - box.x_min, box.y_max - box.y_min))
@@ -153,10 +171,18 @@ def plain(learnable, tmp_path_factory) -> Path:
 def test_a_folder_of_pictures_goes_the_same_way_and_every_image_is_judged_once(plain, tmp_path):
     models = tuple(replace(plan, epochs=1) for plan in MODELS)
     metrics = run(plain, tmp_path / "run", profile=replace(TINY, turns=3, models=models))
-    assert metrics["data"] == "real" and set(metrics["scores"]["ensemble"]["per_class"]) == {"lung-opacity", "normal", "not-normal", "none", "opacity"}
+    assert metrics["data"] == "real" and set(metrics["scores"]["ensemble"]["per_class"]) == {
+        "lung-opacity",
+        "normal",
+        "not-normal",
+        "none",
+        "opacity",
+    }
     assert len(metrics["opacity_auc"]) == 2 and all(0 <= area["auc"] <= 1 for area in metrics["opacity_auc"].values())
     names = [path.stem for path in plain.glob("*.png")]
-    assert sorted(read_ids(tmp_path / "run" / "submission.csv")) == sorted(f"{name}_{kind}" for name in names for kind in ("image", "study"))
+    assert sorted(read_ids(tmp_path / "run" / "submission.csv")) == sorted(
+        f"{name}_{kind}" for name in names for kind in ("image", "study")
+    )
     page = (tmp_path / "run" / "report.html").read_text()
     assert "real X-rays" in page and "imulated" not in page
 
@@ -184,7 +210,9 @@ def test_a_run_predicts_new_files_and_lists_what_it_cannot_read(finished, tmp_pa
     good = next((finished / "data" / "test").glob("*/*/*.dcm"))
     shutil.copy(good, tmp_path / "new.dcm")
     (tmp_path / "bad.dcm").write_bytes(b"no X-ray")
-    answer = covidxr("predict", finished, tmp_path / "new.dcm", tmp_path / "bad.dcm", "--out", tmp_path / "s.csv", "--json")
+    answer = covidxr(
+        "predict", finished, tmp_path / "new.dcm", tmp_path / "bad.dcm", "--out", tmp_path / "s.csv", "--json"
+    )
     assert answer.returncode == 1, answer.stderr
     told = json.loads(answer.stdout)
     assert told["images"] == 1 and "bad.dcm" in told["failed"][0]
@@ -194,5 +222,7 @@ def test_a_run_predicts_new_files_and_lists_what_it_cannot_read(finished, tmp_pa
 def test_predicting_the_test_half_gives_the_runs_own_submission(finished, tmp_path):
     predict(finished, [finished / "data" / "test"], tmp_path / "s.csv")
     assert set(read_ids(tmp_path / "s.csv")) == set(read_ids(finished / "submission.csv"))
-    again, first = (score_submission([finished / "data"], path).map for path in (tmp_path / "s.csv", finished / "submission.csv"))
+    again, first = (
+        score_submission([finished / "data"], path).map for path in (tmp_path / "s.csv", finished / "submission.csv")
+    )
     assert again == pytest.approx(first, abs=1e-3)

@@ -18,13 +18,19 @@ BIN = Path(sys.executable).parent
 
 def _copy(tmp_path: Path) -> Path:
     "A copy of the project in which a tool may write"
-    ignore = shutil.ignore_patterns(".git", ".venv", "runs", "*.egg-info", "__pycache__", "_proc", "_docs", ".pytest_cache", ".hypothesis")
+    ignore = shutil.ignore_patterns(
+        ".git", ".venv", "runs", "*.egg-info", "__pycache__", "_proc", "_docs", ".pytest_cache", ".hypothesis"
+    )
     return Path(shutil.copytree(ROOT, tmp_path / "copy", ignore=ignore, symlinks=True))
 
 
 def _files(folder: Path) -> dict[str, bytes]:
     "What the library and the notebooks hold"
-    return {str(path.relative_to(folder)): path.read_bytes() for part in ("covidxr/*.py", "nbs/*.ipynb") for path in sorted(folder.glob(part))}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for part in ("covidxr/*.py", "nbs/*.ipynb")
+        for path in sorted(folder.glob(part))
+    }
 
 
 @pytest.mark.parametrize("tool", ["nbdev-export", "nbdev-clean"])
@@ -41,7 +47,9 @@ def test_a_notebook_runs_from_top_to_bottom(notebook, tmp_path):
     import nbformat
     from nbclient import NotebookClient
 
-    client = NotebookClient(nbformat.read(notebook, 4), timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(
+        nbformat.read(notebook, 4), timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
     client.execute()
     assert not list(tmp_path.iterdir()), "a lesson writes only to temporary folders"
 
@@ -55,15 +63,26 @@ def test_figures_have_alt_text_and_outputs_hold_no_debris(notebook):
         shown = json.dumps(cell["outputs"])
         if "image/png" in shown:
             assert "#| fig-alt:" in source, source[:80]
-        text = json.dumps([{name: value for name, value in output.get("data", output).items() if name != "image/png"} for output in cell["outputs"]])
+        text = json.dumps(
+            [
+                {name: value for name, value in output.get("data", output).items() if name != "image/png"}
+                for output in cell["outputs"]
+            ]
+        )
         assert not re.search(r"/(root|home|work|tmp)/|Traceback|Warning|it/s\]", text), text[:300]
-        assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in cell["outputs"]), source[:80]
+        assert not any(
+            output["output_type"] == "error" or output.get("name") == "stderr" for output in cell["outputs"]
+        ), source[:80]
     assert notebook.stat().st_size < 2_000_000
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_links_between_lessons_lead_somewhere(notebook):
-    text = "".join("".join(cell["source"]) for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "markdown")
+    text = "".join(
+        "".join(cell["source"])
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "markdown"
+    )
     for target in re.findall(r"\]\(([^)#\s]+)\)", text):
         if not target.startswith("http"):
             assert (notebook.parent / target).exists(), target

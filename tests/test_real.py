@@ -23,14 +23,32 @@ def test_the_real_truth_scores_one_against_itself(covidxr, real, tmp_path):
     import pandas as pd
 
     studies = pd.read_csv(real / "siim_tables" / "train_study_level.csv").set_index("id")
-    words = {"Negative for Pneumonia": "negative", "Typical Appearance": "typical", "Indeterminate Appearance": "indeterminate", "Atypical Appearance": "atypical"}
+    words = {
+        "Negative for Pneumonia": "negative",
+        "Typical Appearance": "typical",
+        "Indeterminate Appearance": "indeterminate",
+        "Atypical Appearance": "atypical",
+    }
     strings = studies.idxmax(axis=1).map(words) + " 1 0 0 1 1"
     images = pd.read_csv(real / "siim_tables" / "train_image_level.csv").set_index("id")["label"]
     pd.concat([strings, images]).rename("PredictionString").rename_axis("id").to_csv(tmp_path / "truth.csv")
-    for truth in ([real / "siim_tables"], [real / "siim_tables" / "train_image_level.csv", real / "siim_tables" / "train_study_level.csv"], [tmp_path / "truth.csv"]):
+    for truth in (
+        [real / "siim_tables"],
+        [real / "siim_tables" / "train_image_level.csv", real / "siim_tables" / "train_study_level.csv"],
+        [tmp_path / "truth.csv"],
+    ):
         answer = covidxr("score", *truth, tmp_path / "truth.csv", "--json")
         assert answer.returncode == 0, answer.stderr
-        assert json.loads(answer.stdout) == {"map": 1.0, "per_class": {name: 1.0 for name in ("negative", "typical", "indeterminate", "atypical", "none", "opacity")}} or json.loads(answer.stdout)["map"] == 1.0
+        assert (
+            json.loads(answer.stdout)
+            == {
+                "map": 1.0,
+                "per_class": {
+                    name: 1.0 for name in ("negative", "typical", "indeterminate", "atypical", "none", "opacity")
+                },
+            }
+            or json.loads(answer.stdout)["map"] == 1.0
+        )
 
 
 @pytest.mark.parametrize("place", ["chest", "radiograph_all_syntaxes", "luts", "odd", "ct_same_image_all_syntaxes"])

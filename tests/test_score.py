@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covidxr.core import APPEARANCES, DataError, SubmissionError
+from covidxr.core import APPEARANCES, BOX_COLUMNS, DataError, SubmissionError
 from covidxr.ensemble import fuse_submissions, none_confidence, weighted_boxes_fusion
-from covidxr.metrics import BOX_COLUMNS, average_precision, bootstrap_scores, paired_difference, score
+from covidxr.metrics import average_precision, bootstrap_scores, paired_difference, score
 from covidxr.submission import read_submission, read_truth, score_submission, write_submission
 
 corner = st.integers(-2, 6)
-box = st.tuples(corner, corner, st.integers(0, 5), st.integers(0, 5)).map(lambda one: (one[0], one[1], one[0] + one[2], one[1] + one[3]))
+box = st.tuples(corner, corner, st.integers(0, 5), st.integers(0, 5)).map(
+    lambda one: (one[0], one[1], one[0] + one[2], one[1] + one[3])
+)
 image = st.sampled_from(["a", "b", "c"])
 truths = st.lists(st.tuples(image, box), min_size=1, max_size=7)
 guesses = st.lists(st.tuples(image, box, st.sampled_from([0.1, 0.5, 0.5, 0.9])), max_size=14)
@@ -107,11 +109,18 @@ def test_bootstrap_draws_hold_the_score_and_are_paired():
     assert paired_difference(draws, "better", "worse")["probability"] > 0.95
 
 
-boxes = st.lists(st.tuples(image, box.filter(lambda one: one[2] > one[0] and one[3] > one[1]), st.floats(0, 1), st.sampled_from("AB")), max_size=12)
+boxes = st.lists(
+    st.tuples(
+        image, box.filter(lambda one: one[2] > one[0] and one[3] > one[1]), st.floats(0, 1), st.sampled_from("AB")
+    ),
+    max_size=12,
+)
 
 
 def _boxes(rows):
-    return pd.DataFrame([(row[0], *row[1], *row[2:]) for row in rows], columns=["image_id", *BOX_COLUMNS, "confidence", "model"])
+    return pd.DataFrame(
+        [(row[0], *row[1], *row[2:]) for row in rows], columns=["image_id", *BOX_COLUMNS, "confidence", "model"]
+    )
 
 
 @settings(max_examples=100, deadline=None)
@@ -130,7 +139,11 @@ def test_fused_boxes_stay_within_their_parts_and_order_does_not_matter(rows, ran
 def test_one_model_does_not_vote_twice():
     once = _boxes([("a", (0, 0, 10, 10), 0.6, "A")])
     twice = pd.concat([once, once])
-    assert weighted_boxes_fusion(once, {"A": 1, "B": 1})["confidence"].tolist() == weighted_boxes_fusion(twice, {"A": 1, "B": 1})["confidence"].tolist() == [0.3]
+    assert (
+        weighted_boxes_fusion(once, {"A": 1, "B": 1})["confidence"].tolist()
+        == weighted_boxes_fusion(twice, {"A": 1, "B": 1})["confidence"].tolist()
+        == [0.3]
+    )
 
 
 def test_none_needs_both_witnesses():
@@ -140,7 +153,14 @@ def test_none_needs_both_witnesses():
 
 
 def test_fusing_a_submission_with_itself_gives_it_back():
-    table = pd.DataFrame([("s_study", "typical", 0.7, 0, 0, 1, 1), ("a_image", "none", 0.2, 0, 0, 1, 1), ("a_image", "opacity", 0.6, 5, 5, 50, 60)], columns=["id", "label", "confidence", *BOX_COLUMNS])
+    table = pd.DataFrame(
+        [
+            ("s_study", "typical", 0.7, 0, 0, 1, 1),
+            ("a_image", "none", 0.2, 0, 0, 1, 1),
+            ("a_image", "opacity", 0.6, 5, 5, 50, 60),
+        ],
+        columns=["id", "label", "confidence", *BOX_COLUMNS],
+    )
     fused = fuse_submissions([table, table], weights=[1, 3])
     assert fused.sort_values("label", ignore_index=True)["confidence"].round(9).tolist() == [0.2, 0.6, 0.7]
 
@@ -148,8 +168,12 @@ def test_fusing_a_submission_with_itself_gives_it_back():
 @pytest.fixture
 def files(tmp_path):
     "A truth and a good submission"
-    (tmp_path / "truth.csv").write_text("id,PredictionString\ns_study,typical 1 0 0 1 1\na_image,opacity 1 10 10 60 80\nb_image,none 1 0 0 1 1\n")
-    (tmp_path / "good.csv").write_text("id,PredictionString\ns_study,typical 0.9 0 0 1 1 negative 0.1 0 0 1 1\na_image,opacity 0.8 12 10 60 80 none 0.1 0 0 1 1\nb_image,none 0.7 0 0 1 1\n")
+    (tmp_path / "truth.csv").write_text(
+        "id,PredictionString\ns_study,typical 1 0 0 1 1\na_image,opacity 1 10 10 60 80\nb_image,none 1 0 0 1 1\n"
+    )
+    (tmp_path / "good.csv").write_text(
+        "id,PredictionString\ns_study,typical 0.9 0 0 1 1 negative 0.1 0 0 1 1\na_image,opacity 0.8 12 10 60 80 none 0.1 0 0 1 1\nb_image,none 0.7 0 0 1 1\n"
+    )
     return tmp_path
 
 
@@ -182,7 +206,10 @@ def test_a_broken_submission_ends_with_code_2_and_one_line_with_file_row_and_rea
 
 
 def test_score_prints_a_table_for_a_person_and_json_for_a_program(covidxr, files):
-    person, program = covidxr("score", files / "truth.csv", files / "good.csv"), covidxr("score", files / "truth.csv", files / "good.csv", "--json")
+    person, program = (
+        covidxr("score", files / "truth.csv", files / "good.csv"),
+        covidxr("score", files / "truth.csv", files / "good.csv", "--json"),
+    )
     assert "opacity" in person.stdout and person.returncode == 0
     assert json.loads(program.stdout) == {"map": 1.0, "per_class": {"typical": 1.0, "none": 1.0, "opacity": 1.0}}
 
@@ -192,33 +219,52 @@ def test_every_form_of_the_truth_scores_one_against_itself(covidxr, phantom, tmp
         tables = [folder / f"{half}_{level}_level.csv" for level in ("image", "study")]
         truth = read_truth(*tables)
         write_submission(truth.assign(confidence=1.0), sorted(truth["id"].unique()), tmp_path / "self.csv")
-        for given in ([phantom], tables, [tmp_path / "self.csv"]):
-            answer = covidxr("score", *given, tmp_path / "self.csv", "--json")
+        for given_truth in ([phantom], tables, [tmp_path / "self.csv"]):
+            answer = covidxr("score", *given_truth, tmp_path / "self.csv", "--json")
             assert answer.returncode == 0, answer.stderr
             assert json.loads(answer.stdout)["map"] == 1.0
 
 
 def test_the_sample_submission_is_accepted_and_scores_little(phantom):
     result = score_submission([phantom], phantom / "sample_submission.csv")
-    assert list(result.per_class)[-2:] == ["none", "opacity"] and set(result.per_class) <= {*APPEARANCES, "none", "opacity"}
+    assert list(result.per_class)[-2:] == ["none", "opacity"] and set(result.per_class) <= {
+        *APPEARANCES,
+        "none",
+        "opacity",
+    }
     assert 0 < result.map < 0.4
 
 
 def test_ensembles_of_files_need_the_same_ids_and_fitting_weights(covidxr, files):
-    answer = covidxr("ensemble", files / "good.csv", files / "truth.csv", "--out", files / "fused.csv", "--weights", "1,1")
+    answer = covidxr(
+        "ensemble", files / "good.csv", files / "truth.csv", "--out", files / "fused.csv", "--weights", "1,1"
+    )
     assert answer.returncode == 0, answer.stderr
     assert len(read_submission(files / "fused.csv")) >= 4
-    assert covidxr("ensemble", files / "good.csv", files / "truth.csv", "--out", files / "x.csv", "--weights", "1").returncode == 2
+    assert (
+        covidxr(
+            "ensemble", files / "good.csv", files / "truth.csv", "--out", files / "x.csv", "--weights", "1"
+        ).returncode
+        == 2
+    )
     (files / "other.csv").write_text("id,PredictionString\nz_image,none 1 0 0 1 1\n")
     answer = covidxr("ensemble", files / "good.csv", files / "other.csv", "--out", files / "x.csv")
     assert answer.returncode == 2 and "z_image" in answer.stderr and not (files / "x.csv").exists()
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 4000), st.floats(0, 4000), st.floats(0, 900), st.floats(0, 900)), max_size=5))
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1), st.floats(0, 4000), st.floats(0, 4000), st.floats(0, 900), st.floats(0, 900)),
+        max_size=5,
+    )
+)
 def test_a_submission_that_was_written_is_read_back(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("submission") / "s.csv"
-    table = pd.DataFrame([("a_image", "opacity", c, x, y, x + w, y + h) for c, x, y, w, h in rows], columns=["id", "label", "confidence", *BOX_COLUMNS]).astype(dict.fromkeys(["confidence", *BOX_COLUMNS], float))
+    table = pd.DataFrame(
+        [("a_image", "opacity", c, x, y, x + w, y + h) for c, x, y, w, h in rows],
+        columns=["id", "label", "confidence", *BOX_COLUMNS],
+    ).astype(dict.fromkeys(["confidence", *BOX_COLUMNS], float))
     write_submission(table, ["a_image", "s_study"], path)
     back = read_submission(path, ids=["a_image", "s_study"])
     assert len(back) == len(table)

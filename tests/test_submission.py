@@ -3,8 +3,7 @@
 import pandas as pd
 import pytest
 
-from covidxr.core import DataError, SubmissionError
-from covidxr.metrics import BOX_COLUMNS
+from covidxr.core import BOX_COLUMNS, DataError, SubmissionError
 from covidxr.submission import read_submission, read_truth, score_submission, submission_table, write_submission
 
 HEADER = "id,PredictionString\n"
