@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -115,15 +116,43 @@ def test_readme_is_made_from_the_index_and_short_enough():
 
 
 def test_the_command_line_is_told_as_it_is(covidxr):
-    told = covidxr("--help").stdout
-    for name in re.findall(r"\{?\b(run|data|prepare|eda|score|predict|ensemble)\b", (ROOT / "README.md").read_text()):
-        assert name in told
+    readme, told = (ROOT / "README.md").read_text(), covidxr("--help").stdout
+    commands = set(re.findall(r"^    ([a-z]+) +\S", told, re.M))
+    named = set(re.findall(r"`(?:\.venv/bin/)?covidxr ([a-z]+)", readme))
+    assert named == commands, f"README tells of {sorted(named)}, the command line has {sorted(commands)}"
+    for name in commands:
+        options = set(re.findall(r"--[a-z-]+", covidxr(name, "--help").stdout))
+        rows = [line for line in readme.splitlines() if line.startswith(f"| `covidxr {name}")]
+        assert rows and set(re.findall(r"--[a-z-]+", " ".join(rows))) <= options | {"--out", "--size"}
 
 
-def test_ci_runs_readmes_test_command():
-    script = (ROOT / ".ci" / "run").read_text()
-    assert "test command" in script and "README.md" in script
-    assert ".venv/bin/pytest" in (ROOT / "README.md").read_text()
+def test_ci_runs_readmes_test_command_to_the_letter(tmp_path):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    readme = (ROOT / "README.md").read_text()
+    command = readme.split("<!-- test command -->")[1].split("```bash\n")[1].split("```")[0].strip()
+    assert command.endswith(".venv/bin/pytest")
+    (tmp_path / "README.md").write_text(readme.replace(command, "echo carried out > done"))
+    subprocess.run(["bash", ".ci/run"], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "done").read_text() == "carried out\n"
+
+
+def test_the_source_archive_holds_what_setup_reads(tmp_path):
+    copy = _copy(tmp_path)
+    code = "import setuptools.build_meta as b; print(b.build_sdist('dist'))"
+    made = subprocess.run(
+        [sys.executable, "-c", code], cwd=copy, check=True, capture_output=True, text=True
+    ).stdout.split()[-1]
+    names = {name.split("/", 1)[1] for name in tarfile.open(copy / "dist" / made).getnames() if "/" in name}
+    assert {
+        "settings.ini",
+        "setup.py",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "NOTICE",
+        "covidxr/phantom.py",
+    } <= names
 
 
 def test_one_version_and_no_host_of_a_registry():

@@ -1,0 +1,141 @@
+"The simulator's truth is true: masks, boxes, severity, what disease changes, what files hold."
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+
+from covidxr.core import APPEARANCES, DataError, opencv
+from covidxr.dicom import TRANSFER_SYNTAXES, read_xray, write_dicom
+from covidxr.phantom import draw_pose, opacity_extent, plan_dataset, simulate, simulate_dataset, simulate_study
+
+DISEASED = [(seed, appearance) for appearance in APPEARANCES[1:] for seed in range(12)]
+
+
+def _around(mask: np.ndarray) -> np.ndarray:
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+
+
+def test_each_opacity_has_one_box_that_a_reader_could_have_drawn():
+    agreements = []
+    for seed, appearance in DISEASED:
+        xray = simulate(seed, appearance, size=256)
+        assert len(xray.boxes) == len(xray.opacities) or min(mask.sum() for mask in xray.opacities) < 12
+        for mask, box in zip(xray.opacities, xray.boxes.to_numpy(), strict=False):
+            tight = _around(mask)
+            inner = np.r_[np.maximum(tight[:2], box[:2]), np.minimum(tight[2:], box[2:])]
+            overlap, areas = (np.prod(one[2:] - one[:2]) for one in (inner, tight)), np.prod(box[2:] - box[:2])
+            shared, own = overlap
+            agreements.append(shared / (own + areas - shared))
+    assert min(agreements) > 0.5 and 0.75 < np.median(agreements) < 0.98  # near the mask, never tight on it
+
+
+def test_disease_stays_in_the_lungs_and_changes_little_beyond_its_masks():
+    for seed, appearance in DISEASED:
+        xray = simulate(seed, appearance, size=256)
+        for mask in xray.opacities:
+            assert not (mask & ~(xray.lungs[0] | xray.lungs[1])).any()
+        if xray.opacities:
+            opaque = np.any(xray.opacities, axis=0)
+            far = opencv().distanceTransform((~opaque).astype(np.uint8), opencv().DIST_L2, 5) * xray.facts.pixel_spacing
+            changed = np.abs(xray.pixels - xray.without_disease().pixels)
+            assert (
+                changed[far > 30].max(initial=0) < 0.03 and changed[far > 80].max(initial=0) < 0.01
+            )  # scatter and processing
+            assert changed[opaque].mean() > 3 * changed[far > 30].mean()
+
+
+def test_a_healthy_patient_is_the_same_with_and_without_disease():
+    xray = simulate(5, "negative", size=128)
+    assert xray.finding == "none" and not xray.opacities and len(xray.boxes) == 0
+    assert (xray.pixels == xray.without_disease().pixels).all() and xray.severity()["extent"] == 0
+
+
+def test_severity_is_the_masks_share_of_each_lung():
+    for seed, appearance in DISEASED[::3]:
+        xray = simulate(seed, appearance, size=160)
+        opaque = np.any([np.zeros_like(xray.lungs[0]), *xray.opacities], axis=0)
+        right, left = (100 * (lung & opaque).sum() / lung.sum() for lung in xray.lungs)
+        severity = xray.severity()
+        assert severity["right_percent"] == pytest.approx(right) and severity["left_percent"] == pytest.approx(left)
+        assert severity["extent"] == sum(opacity_extent(lung, opaque) for lung in xray.lungs)
+
+
+def test_a_mirrored_patient_mirrors_the_truth_and_twice_is_the_same():
+    xray = simulate(7, "indeterminate", size=160)
+    other = xray.mirrored()
+    assert (other.pixels == xray.pixels[:, ::-1]).all() and (other.heart == xray.heart[:, ::-1]).all()
+    for mask, mirrored, box in zip(xray.opacities, other.opacities, other.boxes.to_numpy(), strict=True):
+        assert (mirrored == mask[:, ::-1]).all()
+        middle = (box[:2] + box[2:]) / 2
+        assert mirrored[int(middle[1]) - 8 : int(middle[1]) + 8, int(middle[0]) - 8 : int(middle[0]) + 8].any()
+    assert other.severity()["left_percent"] == pytest.approx(xray.severity()["right_percent"])
+    again = other.mirrored()
+    assert (again.pixels == xray.pixels).all() and np.allclose(again.boxes, xray.boxes)
+
+
+@pytest.mark.parametrize(
+    "bits, photometric", [(12, "MONOCHROME1"), (12, "MONOCHROME2"), (16, "MONOCHROME1"), (16, "MONOCHROME2")]
+)
+@pytest.mark.parametrize("syntax", sorted(TRANSFER_SYNTAXES))
+def test_a_written_dicom_reads_back_to_the_same_pixels_without_a_warning(syntax, bits, photometric, tmp_path):
+    xray = simulate(3, "typical", size=96)
+    stored = np.round(xray.pixels * (2**bits - 1)).astype(np.uint16)
+    facts = replace(
+        xray.facts, image_id="a", study_id="b", series_id="c", patient_id="d", modality="DX", bits_stored=bits
+    )
+    facts = replace(facts, photometric=photometric, transfer_syntax=TRANSFER_SYNTAXES[syntax])
+    write_dicom(tmp_path / "a.dcm", stored, facts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pixels = pydicom.dcmread(tmp_path / "a.dcm").pixel_array
+    assert (pixels == (stored if photometric == "MONOCHROME2" else 2**bits - 1 - stored)).all()
+    assert np.abs(read_xray(tmp_path / "a.dcm").pixels - xray.pixels).max() < 1 / 2**bits
+
+
+def test_the_images_of_a_study_show_one_disease_and_a_dataset_can_be_simulated_again(tmp_path):
+    findings = {xray.finding for xray in simulate_study(4, "indeterminate", images=4, size=96)}
+    assert len(findings) == 1
+    with pytest.raises(DataError, match="1 to 9"):
+        simulate_study(4, images=10)
+    plans = pd.DataFrame(plan_dataset(800, 1, 128))
+    assert (plans.groupby("study_id")["disease"].nunique() == 1).all()
+    folder = simulate_dataset(tmp_path / "data", studies=12, seed=2, size=96)
+    truth = pd.read_csv(folder / "truth" / "severity.csv", dtype={"image_id": str}).set_index("image_id")
+    for path in sorted(folder.glob("*/*/*/*.dcm"))[:6]:
+        row, pixels = truth.loc[path.stem], read_xray(path).pixels
+        size = max(pixels.shape)
+        again = simulate(
+            int(row["seed"]), row["appearance"], size, patient=int(row["patient"]), disease=int(row["disease"])
+        )
+        assert again.pixels.shape == pixels.shape and np.abs(again.pixels - pixels).max() < 1 / 2**12
+
+
+def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(tmp_path):
+    one = simulate_dataset(tmp_path / "one", studies=12, seed=5, size=96, workers=1)
+    two = simulate_dataset(tmp_path / "two", studies=12, seed=5, size=96, workers=2)
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in files)
+
+
+def test_every_nuisance_can_be_switched_and_is_recorded():
+    plain = replace(draw_pose(1), leads=False, tubes=False, pacemaker=False, letters=False, border=0.0)
+    bare = simulate(1, "negative", 160, pose=plain, marked=False)
+    for change in ({"leads": True}, {"tubes": True}, {"pacemaker": True}, {"letters": True}, {"border": 1.0}):
+        other = simulate(1, "negative", 160, pose=replace(plain, **change), marked=False)
+        assert other.pose == replace(plain, **change) and np.abs(other.pixels - bare.pixels).max() > 0.05
+    assert (
+        simulate(1, "negative", 160, pose=plain).pixels[-4:, :20] != bare.pixels[-4:, :20]
+    ).any()  # the word SIMULATED
+
+
+def test_large_pictures_show_the_same_chest_as_small_ones():
+    small, large = simulate(2, "typical", 400), simulate(2, "typical", 2000)
+    shrunk = opencv().resize(large.pixels, small.pixels.shape[::-1], interpolation=opencv().INTER_AREA)
+    assert np.corrcoef(shrunk.ravel(), small.pixels.ravel())[0, 1] > 0.98
+    assert large.severity()["extent"] == small.severity()["extent"] and large.lungs[0].shape == large.pixels.shape
