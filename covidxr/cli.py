@@ -205,3 +205,6 @@ def main(
         return 130
     except BrokenPipeError:  # the reader, such as `head`, had enough
         return 0
+    except OSError as error:  # a full disk, no permission, a file where a folder should be
+        print(f"covidxr: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        return 2

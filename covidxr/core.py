@@ -13,10 +13,11 @@ __all__ = ['APPEARANCES', 'CLASS_COLORS', 'BOX_COLUMNS', 'NOT_CLINICAL', 'QUICK'
 # %% ../nbs/00_core.ipynb #00-003
 import json
 import os
+import shutil
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,16 +75,17 @@ class ModelError(CovidxrError):
 @contextmanager
 def atomic_path(
     path: str | Path,  # where the file shall be
-) -> Iterator[Path]:  # a temporary name in the same folder, renamed when the block ends well
+) -> Iterator[Path]:  # a temporary name in a hidden folder beside it, renamed when the block ends well
     "Write a file so that it is whole or absent, whenever the program is stopped"
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    # the file keeps its ending, by which OpenCV and matplotlib choose the format; its folder keeps it from `*.png` and its like if the program is killed here
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial") / f".{path.name}"
+    partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
         os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(partial.parent, ignore_errors=True)
 
 
 def write_text(
@@ -157,11 +159,11 @@ def _left(
 def progress(
     items: Iterable,  # what to go through
     label: str,  # what is being done, such as "prepare"
-    total: int | None = None,  # how many there are; len(items) where it has a length
+    total: int | None = None,  # how many there are; len(items) where it has a length, unknown where not
     every: float = 5.0,  # seconds between two plain lines, where the output is no terminal
 ) -> Iterator:  # the items
     "Go through items and show progress: a bar on a terminal, plain lines in a log, nothing left behind in a notebook"
-    total = len(items) if total is None else total  # type: ignore[arg-type]
+    total = len(items) if total is None and isinstance(items, Sized) else total
     if sys.stderr.isatty() and not _in_notebook():
         from tqdm import tqdm
 
@@ -174,10 +176,10 @@ def progress(
             first = now  # the first one also pays for starting up, and says nothing about the pace
         if done > 1 and now - said > every:
             said = now
-            say(f"{label}: {done} of {total}, {_left(done - 1, total - 1, first)}")
+            say(f"{label}: {done} of {total}, {_left(done - 1, total - 1, first)}" if total else f"{label}: {done}")
         yield item
     if said != started:
-        say("" if _in_notebook() else f"{label}: {total} of {total}, {time.monotonic() - started:.0f} s")
+        say("" if _in_notebook() else f"{label}: {done + 1} of {total or done + 1}, {time.monotonic() - started:.0f} s")
 
 # %% ../nbs/00_core.ipynb #00-023
 def say(

@@ -13,13 +13,15 @@ import ast
 import os
 import re
 import shutil
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .core import APPEARANCES, BOX_COLUMNS, CovidxrError, DataError, progress, write_table
+from .core import APPEARANCES, BOX_COLUMNS, CovidxrError, DataError, XrayError, progress, write_table
 from .dicom import XRAY_SUFFIXES, read_facts
 
 # %% ../nbs/03_dataset.ipynb #03-010
@@ -31,19 +33,68 @@ _COMPETITION_COLUMNS = {
 }
 
 
+_UNKNOWN = ("", "na", "n/a", "nan", "null", "none")  # how tables write that something is not known; a label is taken at its word
+
+
 def _read_csv(
     path: Path,  # a CSV file
     columns: list[str],  # what it must have
-) -> pd.DataFrame:  # all text columns as text
+    rows: bool = True,  # must it have rows, too?
+) -> pd.DataFrame:  # every cell as text, "" where it is empty: pandas would read the label None as a missing one
     "Read a table and check its columns; DataError names the file and what is missing"
     try:
-        frame = pd.read_csv(path, dtype={name: str for name in ("id", "file", "image_id", "study_id", "patient_id", "StudyInstanceUID")})
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise DataError(f"{path}: not a readable CSV file ({error})") from error
     missing = [name for name in columns if name not in frame]
     if missing:
         raise DataError(f"{path}: column {', '.join(missing)} is missing; it has {', '.join(map(str, frame.columns))}")
+    if rows and not len(frame):
+        raise DataError(f"{path}: no rows under the column names; it needs one a study or image")
     return frame
+
+# %% ../nbs/03_dataset.ipynb #03-011
+def _refuse(
+    wrong: pd.Series,  # True for each row that cannot be used
+    path: str | Path,  # the table's file, for the message
+    why: str,  # what is wrong with the first such row and what to do; {} stands for its value
+    values: pd.Series | None = None,  # the values
+) -> None:
+    "DataError where a row of a table is wrong, with the first one's place"
+    places = np.flatnonzero(wrong)
+    if len(places):
+        value = "" if values is None else values.iloc[places[0]]
+        raise DataError(f"{path}: row {places[0] + 2}: {why.format(value)}")
+
+
+def _unknown(
+    cells: pd.Series,  # text
+) -> pd.Series:  # True where a cell says nothing
+    "Which cells of a table are empty or say that they are not known?"
+    return cells.str.strip().str.lower().isin(_UNKNOWN)
+
+
+def _numbers(
+    frame: pd.DataFrame,  # a table of text
+    names: Iterable[str],  # its columns of numbers
+    path: Path,  # its file, for the message
+) -> pd.DataFrame:  # these columns as finite numbers
+    "The columns of numbers; DataError names the row of a cell that is none"
+    numbers = pd.DataFrame({name: pd.to_numeric(frame[name], errors="coerce") for name in names})
+    for name in numbers:
+        _refuse(~np.isfinite(numbers[name].astype(float)), path, f"{name} must be a number, not '{{}}'", frame[name])
+    return numbers
+
+# %% ../nbs/03_dataset.ipynb #03-012
+def _corners(
+    box: dict,  # x, y, width, height
+) -> list[float]:  # x_min, y_min, x_max, y_max
+    "The corners of one box; ValueError where it is not four finite numbers"
+    numbers = [box[name] for name in ("x", "y", "width", "height")]
+    if not all(type(number) in (int, float) and np.isfinite(number) for number in numbers):  # two strings could be added, too
+        raise ValueError("a box needs four finite numbers")
+    x, y, width, height = numbers
+    return [x, y, x + width, y + height]
 
 
 def parse_boxes(
@@ -53,32 +104,77 @@ def parse_boxes(
     "Boxes from the competition's text form, one row a box"
     rows = []
     for line, (image_id, text) in enumerate(zip(frame["image_id"], frame["boxes"]), start=2):
-        if not isinstance(text, str):
+        if not isinstance(text, str) or text.strip().lower() in _UNKNOWN:
             continue
         try:
-            for box in ast.literal_eval(text):
-                rows.append((image_id, box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]))
-        except (ValueError, SyntaxError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: row {line}: the boxes are not a list of x, y, width, height: {text[:60]}") from error
+            rows += [(image_id, *_corners(box)) for box in ast.literal_eval(text.strip())]
+        except (ValueError, SyntaxError, KeyError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+            raise DataError(f"{path}: row {line}: the boxes are not a list of x, y, width, height, each a number: {text[:60]}") from error
     return pd.DataFrame(rows, columns=["image_id", *BOX_COLUMNS]).astype(dict.fromkeys(BOX_COLUMNS, float))
 
-# %% ../nbs/03_dataset.ipynb #03-013
+# %% ../nbs/03_dataset.ipynb #03-015
+def _hidden(
+    path: Path,  # a file
+    root: Path,  # a folder that holds it
+) -> bool:  # True where its name, or that of a folder on the way to it, begins with a dot
+    "Is this file not meant to be seen: another program's, or half a file that a stopped program left?"
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
 def xray_files(
     root: str | Path,  # a folder
-) -> list[Path]:  # every file under it that is named like an X-ray, sorted
+) -> list[Path]:  # every file under it that is named like an X-ray, sorted; hidden ones are left out
     "The X-ray files of a folder and its subfolders"
-    return sorted(path for path in Path(root).rglob("*") if path.suffix.lower() in XRAY_SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in Path(root).rglob("*") if path.suffix.lower() in XRAY_SUFFIXES and not _hidden(path, Path(root)))
+
+
+_HEADER_COLUMNS = ["image_id", "patient_id", "rows", "columns", "view", "sex", "age"]
+
+
+def _header_rows(
+    files: list[Path],  # X-ray files
+) -> Iterator[tuple]:  # a row a file, in the order of `_HEADER_COLUMNS`; only the name where the file cannot be read
+    "Read the headers of many files, one after another"
+    for path in progress(files, "read headers"):
+        try:
+            facts = read_facts(path)
+        except (XrayError, OSError):  # one broken file among thousands must not close the dataset; `problems` tells of it
+            yield path.stem, "", None, None, "", "", None
+            continue
+        yield path.stem, facts.patient_id, facts.height, facts.width, facts.view, facts.sex, facts.age
+
+
+def _header_table(
+    rows: pd.DataFrame | list[tuple],  # headers, from files or from a table
+) -> pd.DataFrame:  # the same, with the same types wherever they come from
+    "Sizes and ages as numbers, everything else as text"
+    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=_HEADER_COLUMNS)
+    numeric = [name for name in ("rows", "columns", "age") if name in table]
+    return table.assign(
+        **{name: pd.to_numeric(table[name], errors="coerce") for name in numeric},
+        **{name: table[name].fillna("").astype(str) for name in table if name not in numeric},
+    )
 
 
 def scan_headers(
     files: list[Path],  # X-ray files
-) -> pd.DataFrame:  # a row a file: image_id, patient_id, rows, columns, study_id, view, sex, age
+) -> pd.DataFrame:  # a row a file: image_id, patient_id, rows, columns, view, sex, age; no size where the file cannot be read
     "Read the headers of many files, without their pixels"
-    rows = []
-    for path in progress(files, "read headers"):
-        facts = read_facts(path)
-        rows.append((facts.image_id, facts.patient_id, facts.height, facts.width, facts.view, facts.sex, facts.age))
-    return pd.DataFrame(rows, columns=["image_id", "patient_id", "rows", "columns", "view", "sex", "age"])
+    return _header_table(list(_header_rows(files)))
+
+# %% ../nbs/03_dataset.ipynb #03-016
+def _known_headers(
+    path: Path,  # headers.csv
+) -> pd.DataFrame:  # at least image_id, patient_id, rows, columns; without rows where there is no such file
+    "What an earlier call found in the headers; DataError where somebody has broken the table since"
+    if not path.exists():
+        return _header_table([])
+    known = _read_csv(path, _HEADER_COLUMNS[:4], rows=False)
+    _refuse(known["image_id"].duplicated(), path, "image {} stands there twice; keep one row", known["image_id"])
+    for name in ("rows", "columns"):
+        wrong = ~(pd.to_numeric(known[name], errors="coerce") > 0) & ~_unknown(known[name])
+        _refuse(wrong, path, f"{name} must be a number of pixels, not '{{}}'; delete the row and it is read anew", known[name])
+    return _header_table(known)
 
 
 def _headers(
@@ -87,17 +183,24 @@ def _headers(
 ) -> pd.DataFrame:  # at least image_id, patient_id, rows, columns
     "What `headers.csv` holds, after adding the images that it lacks; written beside the tables where that is possible"
     path = root / "headers.csv"
-    known = _read_csv(path, ["image_id", "patient_id", "rows", "columns"]) if path.exists() else pd.DataFrame({"image_id": []})
-    missing = [file for image_id, file in files.items() if image_id not in set(known["image_id"])]
-    if missing:
-        known = pd.concat([known, scan_headers(missing)], ignore_index=True) if len(known) else scan_headers(missing)
-        try:
-            write_table(known, path)
-        except OSError:  # a read-only folder only means that the next call scans again
-            pass
-    return known if len(known) else pd.DataFrame(columns=["image_id", "patient_id", "rows", "columns"])
+    known = _known_headers(path)
+    sized = set(known.loc[known["rows"].notna(), "image_id"])
+    missing = [file for image_id, file in files.items() if image_id not in sized]
+    rows: list[tuple] = []
+    try:
+        rows.extend(_header_rows(missing))
+    finally:  # what was read before an interruption is kept; what cannot be read is tried again the next time
+        read = _header_table([row for row in rows if row[2]])
+        if len(read):
+            older = known[~known["image_id"].isin(read["image_id"])]
+            known = _header_table(pd.concat([older, read], ignore_index=True) if len(older) else read)
+            try:
+                write_table(known, path)
+            except OSError:  # a read-only folder only means that the next call scans again
+                pass
+    return known
 
-# %% ../nbs/03_dataset.ipynb #03-015
+# %% ../nbs/03_dataset.ipynb #03-018
 @dataclass
 class Dataset:
     "Studies, images and boxes of one dataset, as tidy tables"
@@ -122,26 +225,60 @@ class Dataset:
         "For every image, by image id: True where no box was drawn"
         return pd.Series(~self.images["image_id"].isin(self.boxes["image_id"]).to_numpy(), index=self.images["image_id"])
 
-# %% ../nbs/03_dataset.ipynb #03-016
+# %% ../nbs/03_dataset.ipynb #03-019
+def _patients(
+    images: pd.DataFrame,  # study_id and patient_id, which may be empty or missing
+) -> pd.Series:  # a patient for every image
+    "Whose image is it? Where nothing says so: the patient of the study's other images, or else the study stands for its patient"
+    told = images["patient_id"].fillna("").str.strip()
+    known = told.where(~_unknown(told))
+    return known.fillna(known.groupby(images["study_id"]).transform("first")).fillna(images["study_id"])
+
+
+def _labelled_half(
+    root: Path,  # a competition folder
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # studies, images, boxes
+    "What the competition's two tables say about the training half"
+    study_path, image_path = root / "train_study_level.csv", root / "train_image_level.csv"
+    table = _read_csv(study_path, ["id", *_COMPETITION_COLUMNS])
+    marks = _numbers(table, _COMPETITION_COLUMNS, study_path).rename(columns=_COMPETITION_COLUMNS)
+    _refuse(~marks.isin([0, 1]).all(axis=1) | (marks.sum(axis=1) != 1), study_path, "exactly one of the four classes must be 1, the others 0")
+    studies = marks.astype(int).assign(split="train")
+    studies.insert(0, "study_id", table["id"].str.removesuffix("_study"))
+    labelled = _read_csv(image_path, ["id", "boxes", "StudyInstanceUID"])
+    images = pd.DataFrame({"image_id": labelled["id"].str.removesuffix("_image"), "study_id": labelled["StudyInstanceUID"], "split": "train"})
+    for path, ids in ((study_path, studies["study_id"]), (image_path, images["image_id"])):
+        _refuse(ids == "", path, "the id is empty")
+        _refuse(ids.duplicated(), path, "id {} stands there twice; keep one row", ids)
+    _refuse(~images["study_id"].isin(studies["study_id"]), image_path, f"its study is not in {study_path.name}")
+    return studies, images, parse_boxes(labelled.assign(image_id=images["image_id"]), image_path)
+
+
+def _image_files(
+    root: Path,  # a competition folder
+) -> dict[str, Path]:  # image id to file
+    "The DICOM files of both halves"
+    files: dict[str, Path] = {}
+    for path in [path for half in ("train", "test") for path in sorted((root / half).glob("*/*/*.dcm"))]:
+        if _hidden(path, root):
+            continue
+        if path.stem in files:
+            raise DataError(f"{path}: its name is that of {files[path.stem]}, and names are image ids; remove or rename one")
+        files[path.stem] = path
+    return files
+
+# %% ../nbs/03_dataset.ipynb #03-020
 def _open_competition(
     root: Path,  # the folder with the three tables
 ) -> Dataset:
     "A folder in the competition's layout"
-    study_path, image_path = root / "train_study_level.csv", root / "train_image_level.csv"
-    studies = _read_csv(study_path, ["id", *_COMPETITION_COLUMNS]).rename(columns=_COMPETITION_COLUMNS)
-    studies.insert(0, "study_id", studies.pop("id").str.removesuffix("_study"))
-    if not (studies[list(APPEARANCES)].sum(axis=1) == 1).all():
-        row = int(np.flatnonzero(studies[list(APPEARANCES)].sum(axis=1) != 1)[0]) + 2
-        raise DataError(f"{study_path}: row {row}: exactly one of the four classes must be 1")
-    labelled = _read_csv(image_path, ["id", "boxes", "StudyInstanceUID"])
-    images = pd.DataFrame({"image_id": labelled["id"].str.removesuffix("_image"), "study_id": labelled["StudyInstanceUID"]})
-    unknown = ~images["study_id"].isin(studies["study_id"])
-    if unknown.any():
-        raise DataError(f"{image_path}: row {int(np.flatnonzero(unknown)[0]) + 2}: its study is not in {study_path.name}")
-    boxes = parse_boxes(labelled.assign(image_id=images["image_id"]), image_path)
-    images["split"] = studies["split"] = "train"
-    files = {path.stem: path for half in ("train", "test") for path in sorted((root / half).glob("*/*/*.dcm"))}
+    studies, images, boxes = _labelled_half(root)
+    files = _image_files(root)
     hidden = [path for path in files.values() if path.relative_to(root).parts[0] == "test"]
+    labelled = {*images["image_id"], *studies["study_id"]}
+    for path in hidden:
+        if labelled & {path.stem, path.parts[-3]}:
+            raise DataError(f"{path}: this image or its study is in the training tables, too; it must be in one half only")
     if hidden:
         test_images = pd.DataFrame([(path.stem, path.parts[-3], "test") for path in hidden], columns=["image_id", "study_id", "split"])
         test_studies = pd.DataFrame({"study_id": test_images["study_id"].unique(), "split": "test"})
@@ -149,15 +286,17 @@ def _open_competition(
     headers = _headers(root, files).rename(columns={"rows": "height", "columns": "width"})
     images = images.merge(headers.drop(columns=["study_id", "split"], errors="ignore"), on="image_id", how="left")
     images["path"] = [str(files[name].relative_to(root)) if name in files else "" for name in images["image_id"]]
-    images["patient_id"] = images["patient_id"].fillna(images["study_id"])
+    images["patient_id"] = _patients(images)
     return Dataset(root, (root / "simulated.json").exists(), APPEARANCES, studies, images, boxes)
 
-# %% ../nbs/03_dataset.ipynb #03-018
+# %% ../nbs/03_dataset.ipynb #03-022
 def class_word(
-    name: str,  # a label such as "No Lung Opacity / Not Normal"
+    name: str,  # a label such as "No Lung Opacity / Not Normal", in any script
 ) -> str:  # such as "no-lung-opacity-not-normal"
     "One word for a class, fit for a submission's space-separated string"
-    return re.sub(r"[^a-z0-9]+", "-", str(name).lower()).strip("-")
+    letters = unicodedata.normalize("NFC", str(name)).lower()
+    kept = "".join(letter if unicodedata.category(letter)[0] in "LMN" else " " for letter in letters)  # letters, the marks upon them, numbers
+    return "-".join(kept.split())
 
 
 def _label_column(
@@ -165,13 +304,45 @@ def _label_column(
     path: Path,  # its file, for the message
 ) -> str:  # the name of its label column
     "The column that holds the classes: one named so, or the only text column that could be it"
+
+    def is_text(name: str) -> bool:
+        said = frame[name][~_unknown(frame[name]) & ~frame[name].str.lower().isin(("true", "false"))]
+        return 2 <= frame[name][frame[name] != ""].nunique() <= 20 and not pd.to_numeric(said, errors="coerce").notna().all()
+
     facts = {"file", "patient_id", "study_id", "image_id", "view", "sex", "age", "laterality"}
     named = [name for name in frame if re.search(r"(^|_)(label|class|appearance|diagnosis)$", str(name).lower())]
-    text = [name for name in frame if name not in facts and not pd.api.types.is_numeric_dtype(frame[name]) and 2 <= frame[name].nunique() <= 20]
+    text = [name for name in frame if name not in facts and is_text(name)]
     for found in (named, text):
         if len(found) == 1:
             return found[0]
     raise DataError(f"{path}: cannot tell which column holds the classes ({', '.join(named or text) or 'none found'}); name it `label`")
+
+
+def _labels(
+    table: pd.DataFrame,  # images.csv
+    path: Path,  # its file, for the messages
+) -> pd.Series:  # a class for each row
+    "The classes of a plain folder; DataError where two labels would become one, or one would become nothing"
+    told = table[_label_column(table, path)].str.strip()
+    words = told.map(class_word)
+    _refuse(told == "", path, "the label is empty; fill it in or remove the row")
+    _refuse(words == "", path, "the label {} has no letter or number, so it gives no class name", told)
+    _refuse(words.isin(["none", "opacity", "split"]), path, "the label {} has a meaning of its own in submissions and tables; name the class otherwise", told)
+    for word, spellings in told.groupby(words).unique().items():
+        if len(spellings) > 1:
+            raise DataError(f"{path}: the labels {spellings[0]} and {spellings[1]} would both be the class {word}; write them alike, or less alike")
+    return words
+
+# %% ../nbs/03_dataset.ipynb #03-023
+def _inside(
+    path: Path,  # a file
+    root: Path,  # the folder that should hold it
+) -> str | None:  # its path from there, None where it lies elsewhere
+    "A file's path relative to its dataset"
+    for absolute in (os.path.abspath, os.path.realpath):  # a link within the folder may lead out, and a link may lead to the folder
+        if Path(absolute(path)).is_relative_to(absolute(root)):
+            return str(Path(absolute(path)).relative_to(absolute(root)))
+    return None
 
 
 def _find_files(
@@ -179,46 +350,84 @@ def _find_files(
     names: pd.Series,  # what images.csv calls its files
 ) -> list[str]:  # paths relative to the root
     "Each named file, directly or in a subfolder"
-    by_name: dict[str, Path] = {}
+    by_name: dict[str, list[Path]] = {}
     for path in xray_files(root):
-        by_name.setdefault(path.name, path)
+        by_name.setdefault(path.name, []).append(path)
     found = []
     for row, name in enumerate(names, start=2):
-        path = root / name if (root / name).exists() else by_name.get(Path(name).name)
-        if path is None:
-            raise DataError(f"{root / 'images.csv'}: row {row}: no file {name} in this folder or below it")
-        found.append(str(path.relative_to(root)))
+        place = f"{root / 'images.csv'}: row {row}"
+        paths = [root / name] if (root / name).is_file() else by_name.get(Path(name).name, [])
+        if not paths:
+            raise DataError(f"{place}: no file {name} in this folder or below it")
+        if len(paths) > 1:
+            raise DataError(f"{place}: {name} may be {_inside(paths[0], root)} or {_inside(paths[1], root)}; write its folder, too")
+        inside = _inside(paths[0], root)
+        if inside is None:
+            raise DataError(f"{place}: {name} lies outside of this folder; move it here")
+        found.append(inside)
     return found
 
-# %% ../nbs/03_dataset.ipynb #03-019
+
+def _image_ids(
+    files: pd.Series,  # what a table calls its files
+) -> pd.Series:  # their names without folder and ending
+    "Image ids from names of files"
+    return files.map(lambda name: Path(name).stem)
+
+# %% ../nbs/03_dataset.ipynb #03-024
+def _folder_images(
+    root: Path,  # a folder with images.csv
+    table: pd.DataFrame,  # what that holds
+) -> pd.DataFrame:  # a row an image, as `Dataset` has it
+    "The images of a plain folder, with what the table and the headers say about them"
+    path, files = root / "images.csv", table["file"]
+    ids = _image_ids(files)
+    _refuse(files.str.strip() == "", path, "the file is empty")
+    _refuse(files.duplicated(), path, "{} stands there twice", files)
+    if ids.duplicated().any():
+        first, second = files[ids == ids[ids.duplicated()].iloc[0]].iloc[:2]
+        raise DataError(f"{path}: {first} and {second} would be the same image, as names without folder and ending are image ids; rename one")
+    images = pd.DataFrame({"image_id": ids, "path": _find_files(root, files)})
+    images["study_id"] = table["study_id"].mask(_unknown(table["study_id"]), ids) if "study_id" in table else ids
+    images["patient_id"] = table.get("patient_id", "")
+    images["patient_id"] = _patients(images)
+    for name in ("view", "sex"):
+        if name in table:
+            images[name] = table[name].mask(_unknown(table[name]), "")
+    if "age" in table:
+        images["age"] = pd.to_numeric(table["age"], errors="coerce")
+    sizes = scan_headers([root / path for path in images["path"]])
+    return images.assign(height=sizes["rows"], width=sizes["columns"], split="train")
+
+
+def _folder_boxes(
+    root: Path,  # a folder that may have boxes.csv
+    images: pd.DataFrame,  # its images
+) -> pd.DataFrame:  # a row a box, as `Dataset` has it
+    "The boxes of a plain folder"
+    path = root / "boxes.csv"
+    if not path.exists():
+        return pd.DataFrame(columns=["image_id", *BOX_COLUMNS]).astype(dict.fromkeys(BOX_COLUMNS, float))
+    table = _read_csv(path, ["file", "x", "y", "width", "height"], rows=False)
+    drawn, ids = _numbers(table, ["x", "y", "width", "height"], path).astype(float), _image_ids(table["file"])
+    _refuse(~ids.isin(images["image_id"]), path, "its file is not in images.csv")
+    corners = [drawn["x"], drawn["y"], drawn["x"] + drawn["width"], drawn["y"] + drawn["height"]]
+    return pd.DataFrame({"image_id": ids, **dict(zip(BOX_COLUMNS, corners))})
+
+# %% ../nbs/03_dataset.ipynb #03-025
 def _open_folder(
     root: Path,  # a folder with images.csv
 ) -> Dataset:
     "A plain folder of images with a table"
-    table = _read_csv(root / "images.csv", ["file"])
-    doubled = table["file"].duplicated()
-    if doubled.any():
-        raise DataError(f"{root / 'images.csv'}: row {int(np.flatnonzero(doubled)[0]) + 2}: {table['file'][doubled].iloc[0]} stands there twice")
-    label = table[_label_column(table, root / "images.csv")].map(class_word)
+    path = root / "images.csv"
+    table = _read_csv(path, ["file"])
+    label = _labels(table, path)
+    images = _folder_images(root, table)
+    first = label.groupby(images["study_id"]).transform("first")
+    _refuse(label != first, path, "its study {} has another label in a row above; a study has one", images["study_id"])
     classes = tuple(sorted(label.unique()))
-    images = pd.DataFrame({"image_id": [Path(name).stem for name in table["file"]], "path": _find_files(root, table["file"])})
-    images["study_id"] = table.get("study_id", images["image_id"])
-    images["patient_id"] = table.get("patient_id", images["image_id"]).astype(str)
-    for name in ("view", "sex", "age"):
-        if name in table:
-            images[name] = table[name]
-    sizes = scan_headers([root / path for path in images["path"]])
-    images["height"], images["width"], images["split"] = sizes["rows"], sizes["columns"], "train"
     studies = pd.get_dummies(label, dtype=int)[list(classes)].assign(study_id=images["study_id"], split="train")
-    boxes = pd.DataFrame(columns=["image_id", *BOX_COLUMNS]).astype(dict.fromkeys(BOX_COLUMNS, float))
-    if (root / "boxes.csv").exists():
-        drawn = _read_csv(root / "boxes.csv", ["file", "x", "y", "width", "height"])
-        boxes = pd.DataFrame({"image_id": [Path(name).stem for name in drawn["file"]], "x_min": drawn["x"], "y_min": drawn["y"]})
-        boxes["x_max"], boxes["y_max"] = drawn["x"] + drawn["width"], drawn["y"] + drawn["height"]
-        unknown = ~boxes["image_id"].isin(images["image_id"])
-        if unknown.any():
-            raise DataError(f"{root / 'boxes.csv'}: row {int(np.flatnonzero(unknown)[0]) + 2}: its file is not in images.csv")
-    return Dataset(root, (root / "simulated.json").exists(), classes, studies.drop_duplicates("study_id"), images, boxes)
+    return Dataset(root, (root / "simulated.json").exists(), classes, studies.drop_duplicates("study_id"), images, _folder_boxes(root, images))
 
 
 def open_dataset(
@@ -234,7 +443,7 @@ def open_dataset(
         return _open_folder(root)
     raise DataError(f"{root}: not a dataset; it needs train_study_level.csv and train_image_level.csv (the competition's) or images.csv (with file, label, patient_id)")
 
-# %% ../nbs/03_dataset.ipynb #03-027
+# %% ../nbs/03_dataset.ipynb #03-033
 def problems(
     dataset: Dataset,  # any dataset
 ) -> list[str]:  # one sentence each; empty where all is well
@@ -253,11 +462,17 @@ def problems(
         found.append(f"{dataset.images['image_id'].duplicated().sum()} image ids stand twice")
     if (dataset.images["path"] == "").any():
         found.append(f"{(dataset.images['path'] == '').sum()} images have no file here; tables can be explored, models not trained")
-    if dataset.images["height"].isna().any():
-        found.append(f"{dataset.images['height'].isna().sum()} images have no size or patient; headers.csv lacks them")
+    unsized = dataset.images[dataset.images["height"].isna()]
+    broken = unsized[unsized["path"] != ""]
+    if len(broken):
+        found.append(f"{len(broken)} image file{'s' * (len(broken) > 1)} cannot be read, first {broken['path'].iloc[0]}; failed.csv of `covidxr prepare` says why")
+    if not len(unsized) and len(dataset.images) > 1 and (dataset.images["patient_id"] == dataset.images["study_id"]).all():
+        found.append("no patient ids (column patient_id): every study counts as a patient, so one person may be in training and in test")
+    if len(broken) < len(unsized):
+        found.append(f"{len(unsized) - len(broken)} images have no size or patient; headers.csv lacks them")
     return found
 
-# %% ../nbs/03_dataset.ipynb #03-031
+# %% ../nbs/03_dataset.ipynb #03-037
 COMPETITION = "siim-covid19-detection"
 
 

@@ -243,6 +243,15 @@ def percentile_window(
     return np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
 
 # %% ../nbs/01_dicom.ipynb #01-018
+_SAFE_DECODERS = {  # by transfer syntax: gdcm, which pydicom would take, ends the whole process on some damaged files
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+    "1.2.840.10008.1.2.4.90": "pylibjpeg",
+    "1.2.840.10008.1.2.4.91": "pylibjpeg",
+    "1.2.840.10008.1.2.5": "pydicom",
+}
+
+
 def _decode(
     ds: Any,  # a pydicom Dataset
     path: Path,  # its file, for the messages
@@ -261,10 +270,10 @@ def _decode(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pixel_array(ds)
+            return pixel_array(ds, decoding_plugin=_SAFE_DECODERS.get(ds.file_meta.TransferSyntaxUID, ""))
     except Exception as error:
         syntax = ds.file_meta.TransferSyntaxUID
-        raise XrayError(f"{path}: the pixels cannot be decoded ({syntax.name}): {str(error).splitlines()[0]}") from error
+        raise XrayError(f"{path}: the pixels cannot be decoded ({syntax.name}): {(str(error) or type(error).__name__).splitlines()[0]}") from error
 
 
 def _brightness(

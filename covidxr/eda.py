@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .core import class_color, write_json, write_table, write_text
+from .core import DataError, class_color, write_json, write_table, write_text
 from .dataset import Dataset, open_dataset, problems
 
 # %% ../nbs/05_eda.ipynb #05-006
@@ -171,6 +171,8 @@ def explore(
 ) -> dict[str, Any]:  # what `summary` counts, and `text`
     "Count and draw a dataset"
     dataset = source if isinstance(source, Dataset) else open_dataset(source)
+    if out is not None and any((Path(out) / name).exists() for name in ("train_study_level.csv", "boxes.csv")) and not (Path(out) / "summary.json").exists():
+        raise DataError(f"{out}: holds a dataset, whose tables would be overwritten; choose another folder")
     numbers = summary(dataset)
     text = _text(numbers)
     if out is not None:

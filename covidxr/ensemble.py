@@ -204,13 +204,14 @@ def choose_class_weights(
     tables: dict[str, pd.DataFrame],  # model to study_id and a probability a class, on the validation part
     labels: pd.Series,  # the true class by study id
     margin: float = 0.02,  # gain in mean AP that unequal weights must bring
+    geometric: bool = False,  # the mean that the weights are for, as in `mean_probabilities`
 ) -> dict[str, float]:  # a weight by model
     "How much each classifier counts, by the study classes' mean AP on the validation part"
     classes = [name for name in next(iter(tables.values())).columns if name != "study_id"]
     unit = dict.fromkeys(BOX_COLUMNS[:2], 0) | dict.fromkeys(BOX_COLUMNS[2:], 1)
 
     def value(weights: dict[str, float]) -> float:
-        mean = mean_probabilities(tables, weights).melt("study_id", classes, "label", "confidence").rename(columns={"study_id": "id"})
+        mean = mean_probabilities(tables, weights, geometric).melt("study_id", classes, "label", "confidence").rename(columns={"study_id": "id"})
         truth = pd.DataFrame({"id": mean["id"].unique()}).assign(label=lambda frame: frame["id"].map(labels), **unit)
         return score(truth, mean.assign(**unit)).map
 
@@ -223,13 +224,14 @@ def choose_box_weights(
     truth: pd.DataFrame,  # image_id, corners
     models: list[str],  # all detectors, also those that drew nothing
     margin: float = 0.02,  # gain in AP that unequal weights must bring
+    iou_threshold: float = 0.55,  # the overlap at which boxes will be fused
 ) -> dict[str, float]:  # a weight by model
     "How much each detector counts, by the opacity AP on the validation part"
     true = truth.rename(columns={"image_id": "id"})
     grid = _weight_grid(models)
     if len(grid) == 1:
         return grid[0]
-    values = [average_precision(true, weighted_boxes_fusion(boxes, weights).rename(columns={"image_id": "id"})) for weights in grid]
+    values = [average_precision(true, weighted_boxes_fusion(boxes, weights, iou_threshold=iou_threshold).rename(columns={"image_id": "id"})) for weights in grid]
     return _best(grid, values, margin)
 
 

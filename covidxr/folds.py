@@ -9,6 +9,7 @@ __all__ = ['patient_folds', 'Round', 'rounds']
 
 # %% ../nbs/06_folds.ipynb #06-003
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,10 +27,15 @@ def patient_folds(
     "Split studies in folds by patient, stratified by class; raises DataError where there are too few patients"
     from sklearn.model_selection import StratifiedGroupKFold
 
-    images = dataset.images[dataset.images["split"] == "train"].drop_duplicates("study_id")
-    if images["patient_id"].nunique() < folds:
-        raise DataError(f"{dataset.root}: {images['patient_id'].nunique()} patients cannot be split in {folds} folds")
+    images = dataset.images[dataset.images["split"] == "train"]
+    owners = images.groupby("study_id")["patient_id"].nunique()
+    if (owners > 1).any():
+        raise DataError(f"{dataset.root}: study {owners.idxmax()} has images of {owners.max()} patients; a study is one patient's visit")
+    images = images.drop_duplicates("study_id")
     labels = dataset.labels()[images["study_id"]].to_numpy()
+    largest = max(Counter(labels).values(), default=0)
+    if min(images["patient_id"].nunique(), largest) < folds:
+        raise DataError(f"{dataset.root}: {images['patient_id'].nunique()} patients, {largest} studies of the largest class cannot be split in {folds} folds; more studies are needed")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fold = pd.Series(0, index=pd.Index(images["study_id"], name="study_id"), name="fold")
     with warnings.catch_warnings():

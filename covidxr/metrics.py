@@ -145,7 +145,7 @@ def bootstrap_scores(
     draws: int = 1000,  # how often patients are drawn again
     seed: int = 0,
     iou_threshold: float = 0.5,
-) -> pd.DataFrame:  # a row a draw, a column a name: the mean AP; all names see the same draws
+) -> pd.DataFrame:  # a row a draw, a column a name: the mean AP; all names see the same draws; nan where a draw lacks a class
     "Scores on patients drawn again with replacement (Efron 1979), paired over the submissions"
     ids = pd.Index(pd.unique(pd.concat([truth["id"], *(prediction["id"] for prediction in predictions.values())])))
     owner = [("patient", one) if known else ("id", name) for name, one, known in zip(ids, groups.reindex(ids), ids.isin(groups.dropna().index))]
@@ -163,8 +163,7 @@ def bootstrap_scores(
             confidence, hit = matched["confidence"].to_numpy(float), matched["hit"].to_numpy(float)
             where = code[matched["id"]].to_numpy()
             parts[row] = [_area(confidence, hit, counts[draw, where], totals[draw]) for draw in range(draws)]
-        known = ~np.isnan(parts)  # a draw may hold no truth of a class, or of any
-        columns[name] = np.divide(np.where(known, parts, 0).sum(0), known.sum(0), out=np.full(draws, np.nan), where=known.any(0))
+        columns[name] = parts.mean(0)  # nan where a draw holds no truth of a class: a mean over fewer classes would be another score
     return pd.DataFrame(columns)
 
 
@@ -176,7 +175,7 @@ def paired_difference(
     "How much better one submission is than another, on the same patients"
     gap = draws[first] - draws[second]
     low, high = np.nanpercentile(gap, (2.5, 97.5))
-    return {"mean": float(gap.mean()), "low": float(low), "high": float(high), "probability": float((gap > 0).mean())}
+    return {"mean": float(gap.mean()), "low": float(low), "high": float(high), "probability": float((gap.dropna() > 0).mean())}
 
 # %% ../nbs/07_metrics.ipynb #07-025
 def _weighted_auc(

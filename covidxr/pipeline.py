@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .core import BOX_COLUMNS, CLASS_COLORS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, class_color, generator, read_json, say, write_json, write_table, write_text
+from .core import BOX_COLUMNS, CLASS_COLORS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, atomic_path, class_color, generator, read_json, say, write_json, write_table, write_text
 from .dataset import Dataset, open_dataset, xray_files
 from .folds import Round, patient_folds, rounds
 from .prepare import from_cache, prepare, read_failed, to_cache
@@ -378,7 +378,7 @@ def _draw_box(
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d0d7de; --soft: #f6f8fa; --mark: #fff3cd; --mark-ink: #664d03 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #0d1117; --line: #30363d; --soft: #161b22; --mark: #4d3800; --mark-ink: #ffe69c } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem; margin: 0 auto; padding: 1.5rem }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 78rem; margin: 0 auto; padding: 1.5rem }
 .notice { background: var(--mark); color: var(--mark-ink); padding: .6rem 1rem; border-radius: .4rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums } caption { text-align: left; padding: .3rem 0 }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right } th:first-child, td:first-child { text-align: left } td { white-space: nowrap } caption { white-space: normal }
@@ -389,8 +389,10 @@ _PAGE = """<!doctype html>
 <title>covidxr report: {{ source }}</title><style>{{ style }}</style></head><body><main>
 <h1>covidxr report: {{ source }}</h1>
 <p class="notice"><strong>{{ source[0] | upper }}{{ source[1:] }}.</strong> {{ notice }}</p>
-<p>{{ counts }}</p>
+<p>{{ counts }}</p>{% if failed %}<p>{{ failed | length }} files could not be read; what is predicted for them is the best guess without looking:</p><ul>{% for reason in failed[:20] %}<li>{{ reason }}</li>{% endfor %}</ul>{% endif %}
 <h2>Scores</h2>
+<p>AP is the area under the precision-recall curve of one column, from 0 to 1; mean AP is the mean of all columns. <em>none</em>: an image without a box; <em>opacity</em>: each box, found where it overlaps a true one by more than half.
+A pair is one classifier with one detector. <em>Always the prior</em> and <em>always no box</em> answer without looking.</p>
 <div class="wide"><table><caption>Average precision at IoU &gt; 0.5 on {{ judged }}, with a 95 % interval of the mean by resampling patients</caption>
 <thead><tr><th scope="col">prediction</th><th scope="col">mean AP</th><th scope="col">95 % interval</th>{% for label in labels %}<th scope="col">{{ label | replace("-", " ") }}</th>{% endfor %}</tr></thead>
 <tbody>{% for name, score in scores.items() %}<tr class="{{ score.kind }}"><td>{{ name }}{% if score.kind == "baseline" %} (baseline){% endif %}</td><td>{{ "%.3f" | format(score.map) }}</td>
@@ -405,7 +407,7 @@ _PAGE = """<!doctype html>
 <h2>Curves</h2><img src="{{ curves }}" alt="Precision against recall of the ensemble, one plot for each class of the score ({{ source }})">
 <h2>Pictures</h2><img src="{{ grid }}" alt="{{ source }} from the judged part with true boxes dashed and predicted boxes solid, each with its true and its predicted class">
 <h2>The data</h2><img src="{{ data }}" alt="Studies per class, boxes per image, studies per patient, image sizes, where boxes lie and how large they are ({{ source }})">
-<h2>How it was chosen</h2><p>Weights of the models and the exponent of <code>none</code>, chosen on validation folds only. Models of the ensemble look at each X-ray and at its mirror image; single models look once.</p>
+<h2>How it was chosen</h2><p>Weights of the models and the exponent of <code>none</code>, chosen on validation folds only. Models of the ensemble look at each X-ray and at its mirror image; single models look once, and only the ensemble's classes are revised by the boxes.</p>
 <div class="wide"><table><thead><tr><th scope="col">round</th><th scope="col">classifiers</th><th scope="col">detectors</th><th scope="col">none exponent</th></tr></thead><tbody>
 {% for choice in choices %}<tr><td>{{ loop.index }}</td>{% for weights in (choice.class_weights, choice.box_weights) %}<td>{% for name, weight in weights.items() %}{{ name }} {{ "%.2f" | format(weight) }}{{ ", " if not loop.last }}{% endfor %}</td>{% endfor %}<td>{{ choice.none_exponent }}</td></tr>{% endfor %}</tbody></table></div>
 <h2>Models</h2><div class="wide"><table><thead><tr><th scope="col">model</th><th scope="col">input</th><th scope="col">epochs</th><th scope="col">starting weights</th></tr></thead>
@@ -433,7 +435,7 @@ def read_opinions(
     studies, boxes = {}, []
     for plan in profile.models:
         path = folder / "predictions" / f"{_model_name(plan, number)}{'-mirror' * mirror}.csv"
-        predicted = pd.read_csv(path, dtype={"image_id": str})
+        predicted = pd.read_csv(path, dtype={"image_id": str}, keep_default_na=False)  # an image may be called NA
         predicted = predicted[predicted["image_id"].isin(images["image_id"])]
         if plan.kind == "classifier":
             studies[plan.name] = study_probabilities(predicted, images, dataset.classes)
@@ -465,16 +467,32 @@ def choose(
     "How much each model counts, and how much the detector's silence counts for `none`: chosen on the valid part"
     from covidxr.ensemble import choose_box_weights, choose_class_weights, choose_none_exponent, mean_probabilities, weighted_boxes_fusion
 
-    class_weights = choose_class_weights({name: opinions.studies[name] for name in classifiers}, dataset.labels())
+    class_weights = choose_class_weights({name: opinions.studies[name] for name in classifiers}, dataset.labels(), geometric=True)
     boxes = opinions.boxes[opinions.boxes["model"].isin(detectors)]
     truth = dataset.boxes[dataset.boxes["image_id"].isin(opinions.images["image_id"])]
-    box_weights = choose_box_weights(boxes, truth, detectors)
+    box_weights = choose_box_weights(boxes, truth, detectors, iou_threshold=SAME_BOX)
     studies = mean_probabilities({name: opinions.studies[name] for name in classifiers}, class_weights, geometric=True)
     fused = weighted_boxes_fusion(boxes, box_weights, iou_threshold=SAME_BOX)
     none = dataset.unboxed()[opinions.images["image_id"]]
     return {"class_weights": class_weights, "box_weights": box_weights, "none_exponent": choose_none_exponent(empty_chance(opinions, studies), fused, none)}
 
 # %% ../nbs/16_pipeline.ipynb #16-027
+def _with_unread(
+    table: pd.DataFrame,  # a submission as a tidy table
+    dataset: Dataset,
+    turn: Round,
+    part: str,  # "test" or "extra"
+) -> pd.DataFrame:
+    "The submission with the best guess without looking for what could not be read: a submission that lacks an id is refused"
+    wanted = dataset.images["study_id"].isin(turn.test) if part == "test" else dataset.images["split"] == "test"
+    images = dataset.images.loc[wanted, ["image_id", "study_id"]]
+    unread = images[~(images["image_id"] + "_image").isin(table["id"])]
+    if not len(unread):
+        return table
+    guess = prior_submission(dataset, turn.train, unread).dropna(subset=BOX_COLUMNS)  # no box where not even the size is known
+    return pd.concat([table, guess[~guess["id"].isin(table["id"])]], ignore_index=True)
+
+# %% ../nbs/16_pipeline.ipynb #16-028
 def fuse(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -502,15 +520,18 @@ def fuse(
                 made.setdefault(f"{classifier} + {detector}", []).append(combine(alone_test, single, revise=False))
         made.setdefault("always the prior", []).append(prior_submission(dataset, turn.train, test.images))
         made.setdefault("always no box", []).append(nothing_submission(dataset, test.images, str(test.shares.idxmax())))
+        for name, tables in made.items():
+            tables[-1] = _with_unread(tables[-1], dataset, turn, "extra" if name == "extra" else "test")
     same_images = len(turns) > 1 and turns[0].test == turns[1].test
     for name, tables in made.items():
         together = fuse_submissions(tables) if (same_images or name == "extra") and len(tables) > 1 else pd.concat(tables, ignore_index=True)
         write_submission(together, sorted(together["id"].unique()), folder / "predictions" / f"{name}.csv")
     write_json(choices, folder / "choices.json")
     final = "extra" if "extra" in made else "ensemble"
-    shutil.copyfile(folder / "predictions" / f"{final}.csv", folder / "submission.csv")
+    with atomic_path(folder / "submission.csv") as path:
+        shutil.copyfile(folder / "predictions" / f"{final}.csv", path)
 
-# %% ../nbs/16_pipeline.ipynb #16-029
+# %% ../nbs/16_pipeline.ipynb #16-030
 def _hidden_truth(
     dataset: Dataset,
     images: pd.DataFrame,  # image_id, study_id of the judged images
@@ -536,7 +557,6 @@ def judge(
     from covidxr.submission import read_submission
 
     images = dataset.images[dataset.images["study_id"].isin([study for turn in turns for study in turn.test])]
-    images = images[images["image_id"].isin(index["image_id"])]
     truth = _hidden_truth(dataset, images)
     names = [path.stem for path in sorted((folder / "predictions").glob("*.csv")) if path.stem == "ensemble" or " " in path.stem]
     names.sort(key=lambda name: (name.startswith("always"), name != "ensemble"))
@@ -554,7 +574,7 @@ def judge(
     write_table(draws.round(6), folder / "draws.csv")  # the resampled scores, for intervals over several runs
     return {"scores": scores, "leads": leads, "opacity_auc": opacity_auc(folder, dataset, index, turns, truth, predictions["ensemble"], patients)}
 
-# %% ../nbs/16_pipeline.ipynb #16-030
+# %% ../nbs/16_pipeline.ipynb #16-031
 def opacity_auc(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -581,7 +601,7 @@ def opacity_auc(
     groups = patients.reindex(ids)
     return {"ensemble": roc_auc(target, 1 - none.to_numpy(), groups), "logistic regression on 32 x 32 thumbnails": roc_auc(target, np.array(list(floor.values())), groups)}
 
-# %% ../nbs/16_pipeline.ipynb #16-031
+# %% ../nbs/16_pipeline.ipynb #16-032
 def write_report(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -603,7 +623,7 @@ def write_report(
     images["true"] = (images["study_id"] + "_study").map(classes)
     examples = images.sort_values("image_id").groupby("true").head(2).head(8) if len(dataset.classes) > 3 else images.sort_values("image_id").groupby("true").head(3).head(8)
     models = [read_json(path) | {"name": path.parent.name} for path in sorted((folder / "models").glob("*/config.json"))]
-    start = {True: "pretrained", False: "random (no pretrained weights to be had here)"}
+    start = {True: "pretrained", False: "random"}
     pictures = {"curves": curves_figure(truth, prediction, labels, dataset.source), "grid": grid_figure(examples, truth, prediction, index, dataset.source), "data": figure(dataset)}
     for name, picture in pictures.items():
         (folder / "figures").mkdir(exist_ok=True)
@@ -618,19 +638,50 @@ def write_report(
         choices=read_json(folder / "choices.json"),
         models=[model | {"start": start[bool(model.get("pretrained"))]} for model in models],
         aucs=metrics["opacity_auc"],
+        failed=metrics.get("failed", []),
         profile=profile.name,
         **{name: metrics[name] for name in ("scores", "leads", "steps", "versions", "seed")},
         **{name: _png(picture) for name, picture in pictures.items()},
     )
     write_text(page, folder / "report.html")
 
-# %% ../nbs/16_pipeline.ipynb #16-033
+# %% ../nbs/16_pipeline.ipynb #16-034
+def _known_profile(
+    profile: str | Profile,  # a name, or one of your own
+) -> Profile:
+    "The profile, checked: two models of one name would overwrite each other"
+    if isinstance(profile, str):
+        if profile not in PROFILES:
+            raise DataError(f"no profile is called {profile!r}; there are {', '.join(PROFILES)}")
+        return PROFILES[profile]
+    names = [plan.name for plan in profile.models]
+    if len(set(names)) < len(names) or {plan.kind for plan in profile.models} != {"classifier", "detector"}:
+        raise DataError(f"profile {profile.name}: needs classifiers and detectors that differ in architecture or size, not {', '.join(names)}")
+    return profile
+
+
+def _checked_tables(
+    root: Path,  # a dataset's folder
+    folder: Path,  # the run's folder
+) -> str:  # a fingerprint of its tables, to notice later that they changed
+    "Say what is wrong with a dataset before anything is written"
+    import hashlib
+
+    dataset = open_dataset(root)
+    if folder.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{folder}: lies inside the dataset; choose an --out outside of it")
+    if not len(dataset.boxes):
+        raise DataError(f"{root}: no boxes, so no detector can learn; a plain folder needs boxes.csv (file, x, y, width, height)")
+    text = "".join(table.to_csv(index=False) for table in (dataset.studies, dataset.images[["image_id", "study_id", "patient_id"]], dataset.boxes))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _versions() -> dict[str, str]:
     "Python and the packages that decide a result"
     names = ("covidxr", "torch", "fastai", "timm", "ultralytics", "pydicom", "numpy", "pandas", "opencv-python")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
-
+# %% ../nbs/16_pipeline.ipynb #16-035
 def _claim(
     folder: Path,  # the run's folder
     config: dict,  # what this run is
@@ -639,15 +690,15 @@ def _claim(
     path = folder / "config.json"
     if path.exists():
         before = read_json(path)
-        differ = [name for name in config if before.get(name) != config[name]]
+        differ = [name for name in config if name != "versions" and before.get(name) != config[name]]
         if differ:
             raise DataError(f"{folder}: holds a run with another {' and '.join(differ)}; choose another --out, or delete that folder")
-    elif folder.exists() and any(folder.iterdir()):
-        raise DataError(f"{folder}: is not empty and not a run; choose another --out")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: is there, and is no run; choose another --out")
     else:
         write_json(config, path)
 
-# %% ../nbs/16_pipeline.ipynb #16-034
+# %% ../nbs/16_pipeline.ipynb #16-036
 def run(
     data: str | Path = "phantom",  # "phantom" for simulated X-rays, or a dataset folder
     out: str | Path = "runs/demo",  # the run's folder
@@ -656,17 +707,22 @@ def run(
 ) -> dict:  # what metrics.json holds
     "Simulate or open, prepare, explore, split, train, fuse, score and report; goes on where an earlier call stopped"
     folder = Path(out)
-    profile = PROFILES[profile] if isinstance(profile, str) else profile
+    profile = _known_profile(profile)
     phantom = str(data) == "phantom"
     root = folder / "data" if phantom else Path(data)
-    if not phantom:
-        open_dataset(root)  # say what is wrong with it before anything is written
-    _claim(folder, {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": json_ready(asdict(profile))})
+    tables = None if phantom else _checked_tables(root, folder)
+    claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": json_ready(asdict(profile)), "tables": tables}
+    _claim(folder, claim | {"versions": _versions()})
     steps = Steps(folder)
     if phantom:
         steps("simulate", lambda: _simulate(root, profile, seed))
     dataset = open_dataset(root)
+    if (folder / "cache").exists() and len(read_failed(folder / "cache")):
+        steps.done.pop("prepare", None)  # what could not be read may have been mended
     steps("prepare", lambda: prepare(dataset, folder / "cache", size=profile.cache_size))
+    failed = read_failed(folder / "cache")["error"].tolist()
+    for reason in failed:
+        say(f"not readable, so only guessed: {reason}")
     index = pd.read_parquet(folder / "cache" / "images.parquet")
     steps("explore", lambda: _explore(dataset, folder))
     turns = plan_rounds(dataset, profile, seed)
@@ -676,12 +732,12 @@ def run(
             steps(name, lambda: fit_and_predict(folder, dataset, index, turn, number, plan, seed))
     steps("fuse", lambda: fuse(folder, dataset, index, turns, profile))
     steps("score", lambda: write_json(judge(folder, dataset, index, turns, profile, seed), folder / "scores.json"))
-    metrics = {"data": "simulated" if dataset.simulated else "real", **read_json(folder / "scores.json"), "steps": steps.done, "versions": _versions(), "seed": seed, "profile": profile.name}
+    metrics = {"data": "simulated" if dataset.simulated else "real", **read_json(folder / "scores.json"), "steps": steps.done, "versions": read_json(folder / "config.json").get("versions", _versions()), "seed": seed, "profile": profile.name, "failed": failed}
     steps("report", lambda: write_report(folder, dataset, index, turns, profile, metrics))
     write_json(metrics | {"steps": steps.done}, folder / "metrics.json")
     return read_json(folder / "metrics.json")
 
-# %% ../nbs/16_pipeline.ipynb #16-035
+# %% ../nbs/16_pipeline.ipynb #16-037
 def json_ready(
     data: Any,  # nested dictionaries, lists and tuples
 ) -> Any:  # the same with lists for tuples, as JSON gives it back
@@ -726,18 +782,18 @@ def score_lines(
         lines.append(f"  {name:<{width}} {area['auc']:.3f}  ({area['low']:.3f} to {area['high']:.3f})")
     return lines
 
-# %% ../nbs/16_pipeline.ipynb #16-037
+# %% ../nbs/16_pipeline.ipynb #16-039
 def _given_files(
     xrays: list[str | Path],  # files and folders
 ) -> pd.DataFrame:  # image_id, study_id, path
-    "The X-rays behind some names; in a competition folder (STUDY/SERIES/IMAGE.dcm) the study is its folder, else each image is one"
+    "The X-rays behind some names; in a competition folder or its halves (STUDY/SERIES/IMAGE.dcm) the study is its folder, else each image is one"
     rows = []
     for given in map(Path, xrays):
         if not given.exists():
             raise DataError(f"{given}: no such file or folder")
         for path in xray_files(given) if given.is_dir() else [given]:
-            inner = path.relative_to(given).parts if given.is_dir() else (path.name,)
-            rows.append((path.stem, inner[-3] if len(inner) >= 3 else path.stem, path))
+            half = path.resolve().parts[-4:-3]  # STUDY/SERIES/IMAGE.dcm lies in train or test
+            rows.append((path.stem, path.resolve().parts[-3] if half in (("train",), ("test",)) else path.stem, path))
     images = pd.DataFrame(rows, columns=["image_id", "study_id", "path"])
     if not len(images):
         raise DataError(f"{', '.join(map(str, xrays))}: no X-rays here; files must end in .dcm, .dicom, .png, .jpg or .jpeg")
@@ -762,7 +818,7 @@ def _round_opinions(
     boxes = [from_cache(predict_detector(run / "models" / f"{name}-{number}", images, flip_tta=True), index).assign(model=name) for name in choice["box_weights"]]
     return Opinions(images[["image_id", "study_id"]], classes, studies, pd.concat(boxes, ignore_index=True), pd.Series(choice["shares"]))
 
-# %% ../nbs/16_pipeline.ipynb #16-038
+# %% ../nbs/16_pipeline.ipynb #16-040
 def predict(
     run: str | Path,  # the folder of a finished run
     xrays: list[str | Path],  # DICOM, PNG or JPEG files, or folders of them

@@ -107,6 +107,17 @@ def _listed(
     return [(row.image_id, source.root / row.path) for row in source.images.itertuples() if row.path]
 
 # %% ../nbs/04_prepare.ipynb #04-010
+def _is_current(
+    made: Path,  # a prepared picture
+    source: str,  # what it was made from
+    wanted: Path | None,  # what it shall be made from; None where this call does not ask for it
+) -> bool:
+    "Is this picture there, made from this very file, and not older than it?"
+    if not made.exists() or wanted is None:
+        return made.exists()
+    return source == str(wanted) and made.stat().st_mtime_ns >= wanted.stat().st_mtime_ns
+
+
 def prepare(
     source: Dataset | str | Path | list[Path],  # a dataset, its folder, any folder of X-rays, one file, or several
     out: str | Path,  # the cache: PNG files, images.parquet, failed.csv
@@ -120,7 +131,8 @@ def prepare(
     known = pd.read_parquet(index_path) if index_path.exists() else pd.DataFrame({"image_id": [], "size": []})
     if len(known) and set(known["size"]) != {size}:
         raise DataError(f"{out}: holds images of {known['size'].iloc[0]} pixels; choose another folder for {size}")
-    current = {row.image_id for row in known.itertuples() if (out / row.file).exists()}
+    sources = {image_id: path for image_id, path in listed}
+    current = {row.image_id for row in known.itertuples() if _is_current(out / row.file, row.source, sources.get(row.image_id))}
     tasks = [(image_id, path, out / f"{image_id}.png", size) for image_id, path in listed if image_id not in current]
     rows: list[dict] = []
     try:

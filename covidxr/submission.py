@@ -285,9 +285,13 @@ def _read_half(
                 raise DataError(f"{path}: row {line}: id {name} stands there twice")
             ids[name] = line
             try:
-                rows.extend((name, label, *corners) for label, confidence, *corners in _parse(string, set()) if confidence > 0)
+                parts = _parse(string, set())
             except ValueError as error:
                 raise DataError(f"{path}: row {line}: {error}") from error
+            unsure = [confidence for _, confidence, *_ in parts if confidence != 1]
+            if unsure:
+                raise DataError(f"{path}: row {line}: a truth has confidence 1, not {unsure[0]:g}; are truth and submission swapped?")
+            rows.extend((name, label, *corners) for label, _, *corners in parts)
     return pd.DataFrame(rows, columns=["id", "label", *BOX_COLUMNS]).astype(dict.fromkeys(BOX_COLUMNS, float)), list(ids)
 
 

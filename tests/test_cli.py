@@ -149,3 +149,20 @@ def test_a_missing_system_library_is_named_with_its_cure(tmp_path):
         env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )
     assert "libGL.so.1" in answer.stdout and "apt-get install libgl1" in answer.stdout
+
+
+def test_what_the_system_refuses_is_said_in_one_line(covidxr, phantom, tmp_path):
+    (tmp_path / "file").write_text("")
+    for words in (
+        ("eda", phantom, "--out", tmp_path / "file"),
+        ("data", "phantom", "--out", tmp_path / "file" / "x", "--studies", 4),
+    ):
+        answer = covidxr(*words)
+        assert answer.returncode == 2 and len(answer.stderr.strip().splitlines()) == 1 and "file" in answer.stderr
+
+
+def test_exploring_never_writes_over_a_datasets_tables(covidxr, phantom):
+    before = (phantom / "train_study_level.csv").read_bytes()
+    answer = covidxr("eda", phantom, "--out", phantom)
+    assert answer.returncode == 2 and "holds a dataset" in answer.stderr
+    assert (phantom / "train_study_level.csv").read_bytes() == before

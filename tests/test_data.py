@@ -154,3 +154,31 @@ def test_a_file_that_only_looks_like_dicom_is_refused_in_words(tmp_path):
     for path in tmp_path.iterdir():
         with pytest.raises(XrayError, match=path.name):
             read_xray(path)
+
+
+def test_a_cache_never_gives_another_patients_picture_nor_an_old_one(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    for folder, value, shape in (("A", 255, (40, 50)), ("B", 0, (80, 20))):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "img1.png"), np.full(shape, value, np.uint8))
+    prepare(tmp_path / "A", tmp_path / "cache", size=64)
+    other = prepare(tmp_path / "B", tmp_path / "cache", size=64).iloc[0]
+    assert (other["height"], other["width"]) == (80, 20) and other["source"].endswith("B/img1.png")
+    assert cv2.imread(str(tmp_path / "cache" / "img1.png")).max() == 0
+    cv2.imwrite(str(tmp_path / "B" / "img1.png"), np.full((60, 30), 200, np.uint8))
+    assert prepare(tmp_path / "B", tmp_path / "cache", size=64).iloc[0]["height"] == 60
+
+
+def test_a_damaged_jpeg_ls_header_is_an_error_and_not_the_end_of_the_process(tmp_path):
+    from covidxr.dicom import TRANSFER_SYNTAXES, write_dicom
+
+    xray = simulate(1, "negative", size=64)
+    facts = xray.facts
+    facts.image_id, facts.study_id, facts.series_id, facts.patient_id = "a", "b", "c", "d"
+    facts.transfer_syntax = next(uid for name, uid in TRANSFER_SYNTAXES.items() if str(uid) == "1.2.840.10008.1.2.4.80")
+    write_dicom(tmp_path / "a.dcm", np.round(xray.pixels * (2**facts.bits_stored - 1)).astype(np.uint16), facts)
+    damaged = pydicom.dcmread(tmp_path / "a.dcm")
+    damaged.Columns = 4413
+    damaged.save_as(tmp_path / "a.dcm")
+    with pytest.raises(XrayError, match="a.dcm"):
+        read_xray(tmp_path / "a.dcm")

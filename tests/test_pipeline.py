@@ -18,7 +18,7 @@ from covidxr.core import QUICK, DataError, ModelPlan
 from covidxr.dataset import open_dataset
 from covidxr.dicom import read_xray
 from covidxr.metrics import score
-from covidxr.pipeline import plan_rounds, predict, run
+from covidxr.pipeline import _given_files, _with_unread, plan_rounds, predict, prior_submission, run
 from covidxr.submission import read_ids, read_submission, read_truth, score_submission
 
 MODELS = (
@@ -88,7 +88,7 @@ def test_a_second_call_does_nothing_again_and_another_seed_is_refused(finished):
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(DataError, match="not empty"):
+    with pytest.raises(DataError, match="is no run"):
         run("phantom", tmp_path, profile=TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -231,3 +231,69 @@ def test_predicting_the_test_half_gives_the_runs_own_submission(finished, tmp_pa
         score_submission([finished / "data"], path).map for path in (tmp_path / "s.csv", finished / "submission.csv")
     )
     assert again == pytest.approx(first, abs=1e-3)
+
+
+def test_what_could_not_be_read_gets_a_guess_so_that_the_submission_is_whole(learnable):
+    dataset = open_dataset(learnable)
+    turn = plan_rounds(dataset, TINY, 0)[0]
+    images = dataset.images[dataset.images["study_id"].isin(turn.test)]
+    read = images[~images["study_id"].isin(turn.test[:2])]
+    table = prior_submission(dataset, turn.train, read[["image_id", "study_id"]])
+    whole = _with_unread(table, dataset, turn, "test")
+    assert set(whole["id"]) == {f"{name}_image" for name in images["image_id"]} | {
+        f"{name}_study" for name in turn.test
+    }
+    assert whole.head(len(table)).equals(table) and not whole.isna().any(axis=None)
+
+
+def test_only_training_studies_are_learnt_from_in_every_turn(plain, tmp_path, monkeypatch):
+    import covidxr.classify
+    import covidxr.detect
+
+    learnt, chosen = [], []
+
+    def train(images: pd.DataFrame, *rest, **options) -> None:
+        learnt.append(set(images.loc[~images["valid"], "image_id"]))
+        chosen.append(set(images.loc[images["valid"], "image_id"]))
+
+    def probabilities(place, images: pd.DataFrame, flip_tta: bool) -> pd.DataFrame:
+        return images[["image_id"]].assign(**dict.fromkeys(dataset.classes, 1 / len(dataset.classes)))
+
+    def boxes(place, images: pd.DataFrame, flip_tta: bool) -> pd.DataFrame:
+        return images[["image_id"]].head(1).assign(x_min=1.0, y_min=1.0, x_max=9.0, y_max=9.0, confidence=0.5)
+
+    dataset = open_dataset(plain)
+    monkeypatch.setattr(covidxr.classify, "train_classifier", train)
+    monkeypatch.setattr(covidxr.detect, "train_detector", train)
+    monkeypatch.setattr(covidxr.classify, "predict_classifier", probabilities)
+    monkeypatch.setattr(covidxr.detect, "predict_detector", boxes)
+    run(plain, tmp_path / "run", profile=TINY)
+    turns = plan_rounds(dataset, TINY, 0)
+    study = dataset.images.set_index("study_id")["image_id"]
+    for number, turn in enumerate(turns):
+        for model in range(len(MODELS)):
+            place = number * len(MODELS) + model
+            assert learnt[place] == set(study[list(turn.train)]) and chosen[place] == set(study[list(turn.valid)])
+            assert not (learnt[place] | chosen[place]) & set(study[list(turn.test)])
+
+
+def test_a_run_says_at_the_door_what_it_cannot_use(plain, tmp_path):
+    with pytest.raises(DataError, match="inside the dataset"):
+        run(plain, plain / "run", profile=TINY)
+    with pytest.raises(DataError, match="no profile is called 'fast'"):
+        run(plain, tmp_path / "run", profile="fast")
+    with pytest.raises(DataError, match="differ in architecture or size"):
+        run(plain, tmp_path / "run", profile=replace(TINY, models=MODELS[:1] * 2 + MODELS[2:]))
+    few = shutil.copytree(plain, tmp_path / "few")
+    pd.read_csv(few / "boxes.csv").head(0).to_csv(few / "boxes.csv", index=False)
+    with pytest.raises(DataError, match="needs boxes.csv"):
+        run(few, tmp_path / "run", profile=TINY)
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_in_deep_folders_are_no_study_of_one_another(tmp_path):
+    for name in ("ward/2021/a.png", "ward/2021/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    given = _given_files([tmp_path])
+    assert given["study_id"].tolist() == given["image_id"].tolist()

@@ -104,3 +104,9 @@ def test_classes_of_other_datasets_are_scored_by_their_own_names(tmp_path):
     (tmp_path / "t.csv").write_text(HEADER + "s_study,no-lung-opacity 1 0 0 1 1\na_image,none 1 0 0 1 1\n")
     result = score_submission([tmp_path / "t.csv"], tmp_path / "t.csv")
     assert result.per_class == {"no-lung-opacity": 1.0, "none": 1.0}
+
+
+def test_a_submission_in_the_truths_place_is_noticed(tmp_path):
+    (tmp_path / "submission.csv").write_text(HEADER + "a_image,none 0.9 0 0 1 1\n")
+    with pytest.raises(DataError, match="row 2.*swapped"):
+        read_truth(tmp_path / "submission.csv")

@@ -1,0 +1,356 @@
+"Opening a dataset: bad tables are named with their row, bad files do not close it, and two openings say the same."
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import covidxr.dataset
+from covidxr.core import BOX_COLUMNS, DataError, atomic_path, progress
+from covidxr.dataset import class_word, open_dataset, parse_boxes, problems, scan_headers, xray_files
+from covidxr.dicom import XrayFacts, read_facts, write_dicom
+
+STUDY_HEADER = "id,Negative for Pneumonia,Typical Appearance,Indeterminate Appearance,Atypical Appearance\n"
+
+
+def _dicom(folder: Path, study: str, image: str, patient: str = "p", size: int = 16) -> Path:
+    "A tiny DICOM file in the competition's layout"
+    path = folder / study / "series" / f"{image}.dcm"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.arange(size * size).reshape(size, size)
+    write_dicom(path, pixels, XrayFacts(image_id=image, study_id=study, series_id="1", patient_id=patient))
+    return path
+
+
+@pytest.fixture
+def competition(tmp_path) -> Path:
+    "Three training studies s0, s1, s2 with one image each, and a test study"
+    root = tmp_path / "data"
+    for number in range(3):
+        _dicom(root / "train", f"s{number}", f"i{number}", f"p{number}")
+    _dicom(root / "test", "t0", "j0", "q")
+    rows = "".join(f"s{number}_study,{int(number == 0)},{int(number > 0)},0,0\n" for number in range(3))
+    (root / "train_study_level.csv").write_text(STUDY_HEADER + rows)
+    box = "\"[{'x': 1, 'y': 2, 'width': 3, 'height': 4}]\""
+    rows = "".join(f"i{number}_image,{box if number else ''},,s{number}\n" for number in range(3))
+    (root / "train_image_level.csv").write_text("id,boxes,label,StudyInstanceUID\n" + rows)
+    return root
+
+
+@pytest.fixture
+def plain(tmp_path) -> Path:
+    "A folder with four pictures and a table"
+    root = tmp_path / "plain"
+    for number in range(4):
+        _picture(root / f"x{number}.png")
+    _table(root, [f"x{number}.png,{'sick' if number % 2 else 'well'}" for number in range(4)])
+    return root
+
+
+def _picture(path: Path) -> None:
+    "A small grey PNG"
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((20, 30), 99, np.uint8)).save(path)
+
+
+def _table(root: Path, lines: list[str], header: str = "file,label", name: str = "images.csv") -> None:
+    "Write a table by hand"
+    (root / name).write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+
+
+def _append(path: Path, line: str) -> None:
+    "Add a row to a table"
+    path.write_text(path.read_text() + line + "\n")
+
+
+# Two openings say the same
+
+
+def test_the_second_opening_gives_the_first_ones_tables_also_where_patients_are_nameless(competition):
+    for study, image in (("s0", "i0"), ("t0", "j0")):
+        _dicom(competition / ("test" if study == "t0" else "train"), study, image, patient="")
+    first, second = open_dataset(competition), open_dataset(competition)
+    assert (competition / "headers.csv").exists()
+    for name in ("studies", "images", "boxes"):
+        pd.testing.assert_frame_equal(getattr(first, name), getattr(second, name))
+    assert first.images["image_id"].tolist() == ["i0", "i1", "i2", "j0"]
+    assert first.images["patient_id"].tolist() == ["s0", "p1", "p2", "t0"]
+
+
+def test_a_plain_folders_nameless_patients_are_their_studies(plain):
+    lines = ["x0.png,well,v1,ann", "x1.png,well,v1,", "x2.png,sick,v2,", "x3.png,sick,,NA"]
+    _table(plain, lines, "file,label,study_id,patient_id")
+    images = open_dataset(plain).images
+    assert images["study_id"].tolist() == ["v1", "v1", "v2", "x3"]
+    assert images["patient_id"].tolist() == ["ann", "ann", "v2", "x3"]
+
+
+# Files that cannot be read, or are not meant to be
+
+
+def test_one_unreadable_file_does_not_close_the_dataset(competition):
+    junk = competition / "train" / "s1" / "series" / "i1.dcm"
+    whole = junk.read_bytes()
+    junk.write_bytes(b"junk")
+    for _ in range(2):
+        dataset = open_dataset(competition)
+        assert dataset.images["height"].isna().tolist() == [False, True, False, False]
+        assert dataset.images["patient_id"].tolist() == ["p0", "s1", "p2", "q"]
+        assert any("1 image file cannot be read, first" in said and "i1.dcm" in said for said in problems(dataset))
+    junk.write_bytes(whole)
+    dataset = open_dataset(competition)
+    assert problems(dataset) == [] and dataset.images["patient_id"].tolist() == ["p0", "p1", "p2", "q"]
+
+
+def test_one_broken_picture_does_not_close_a_plain_folder(plain):
+    (plain / "x2.png").write_bytes(b"junk")
+    dataset = open_dataset(plain)
+    assert dataset.images["width"].isna().tolist() == [False, False, True, False]
+    assert [said for said in problems(dataset) if "x2.png" in said]
+
+
+def test_headers_that_were_read_before_an_interruption_are_not_read_again(competition, monkeypatch):
+    read = []
+
+    def interrupted(path):
+        if len(read) == 2:
+            raise KeyboardInterrupt
+        read.append(path)
+        return read_facts(path)
+
+    monkeypatch.setattr(covidxr.dataset, "read_facts", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_dataset(competition)
+    assert len(pd.read_csv(competition / "headers.csv")) == 2
+    again = []
+    monkeypatch.setattr(covidxr.dataset, "read_facts", lambda path: again.append(path) or read_facts(path))
+    assert problems(open_dataset(competition)) == []
+    assert len(again) == 2 and not set(again) & set(read)
+
+
+def test_scanning_headers_gives_the_columns_that_it_names(competition):
+    table = scan_headers([competition / "train" / "s0" / "series" / "i0.dcm"])
+    assert list(table) == ["image_id", "patient_id", "rows", "columns", "view", "sex", "age"]
+    source = Path(covidxr.dataset.__file__).read_text()
+    promised = source.split("def scan_headers(")[1].split(":  # a row a file:")[1].splitlines()[0]
+    assert all(name in promised for name in table) and "study_id" not in promised
+
+
+def test_a_killed_write_leaves_nothing_that_looks_like_an_image(competition):
+    target = competition / "test" / "t0" / "series" / "j9.dcm"
+    code = (
+        "import os, sys, shutil; from covidxr.core import atomic_path\n"
+        "with atomic_path(sys.argv[2]) as partial: shutil.copy(sys.argv[1], partial); os._exit(9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, target.with_name("j0.dcm"), target])
+    assert killed.returncode == 9
+    assert [path.name for path in competition.glob("test/*/*/*.dcm")] == ["j0.dcm"]
+    assert len(xray_files(competition)) == 4
+    assert len(open_dataset(competition).images) == 4
+
+
+def test_an_unfinished_file_keeps_its_ending_and_is_gone_after_an_error(tmp_path):
+    with pytest.raises(ValueError, match="half"), atomic_path(tmp_path / "new" / "a.png") as partial:
+        _picture(partial)  # the ending tells the format
+        assert partial.suffix == ".png" and not list((tmp_path / "new").glob("*.png"))
+        raise ValueError("half a file")
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_hidden_files_and_folders_are_no_images(competition):
+    source = competition / "test" / "t0" / "series" / "j0.dcm"
+    shutil.copy(source, source.with_name(".j1.123.partial.dcm"))
+    shutil.copytree(competition / "test" / "t0", competition / "test" / ".t1")
+    assert len(xray_files(competition)) == 4
+    assert open_dataset(competition).images["image_id"].tolist() == ["i0", "i1", "i2", "j0"]
+
+
+def test_progress_needs_no_length(capfd, monkeypatch):
+    assert list(progress(iter("abc"), "spell")) == ["a", "b", "c"]
+    assert list(progress(iter(""), "spell")) == []
+    assert list(progress(iter("abcd"), "spell", every=-1)) == ["a", "b", "c", "d"]
+    assert "spell: 2\n" in (said := capfd.readouterr().err) and "None" not in said
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert list(progress(iter("abc"), "spell")) == ["a", "b", "c"]
+
+
+# Names of images
+
+
+@pytest.mark.parametrize("names", [("p1/1.png", "p2/1.png"), ("x.png", "x.jpg")])
+def test_two_files_that_would_be_one_image_are_both_named(tmp_path, names):
+    for name in names:
+        _picture(tmp_path / name)
+    _table(tmp_path, [f"{names[0]},well", f"{names[1]},sick"])
+    with pytest.raises(DataError, match=f"{names[0]} and {names[1]}"):
+        open_dataset(tmp_path)
+
+
+def test_a_name_that_two_subfolders_have_is_not_guessed(tmp_path):
+    for name in ("test/1.png", "train/1.png", "train/2.png"):
+        _picture(tmp_path / name)
+    _table(tmp_path, ["1.png,well", "2.png,sick"])
+    with pytest.raises(DataError, match="row 2: 1.png may be test/1.png or train/1.png"):
+        open_dataset(tmp_path)
+    _table(tmp_path, ["train/1.png,well", "2.png,sick"])
+    assert open_dataset(tmp_path).images["path"].tolist() == ["train/1.png", "train/2.png"]
+
+
+@pytest.mark.parametrize("outside", ["../out.png", "{root}/../out.png"])
+def test_a_file_outside_of_the_folder_is_refused(plain, outside):
+    _picture(plain.parent / "out.png")
+    _append(plain / "images.csv", f"{outside.format(root=plain)},well")
+    with pytest.raises(DataError, match="row 6: .*outside"):
+        open_dataset(plain)
+
+
+def test_an_absolute_path_into_the_folder_is_taken_through_links_too(plain):
+    _table(plain, [f"{plain / 'x0.png'},well", "x1.png,sick"])
+    assert open_dataset(plain).images["path"].tolist() == ["x0.png", "x1.png"]
+    (plain.parent / "link").symlink_to(plain)
+    assert open_dataset(plain.parent / "link").images["path"].tolist() == ["x0.png", "x1.png"]
+
+
+def test_an_image_in_both_halves_is_refused(competition):
+    _dicom(competition / "test", "t0", "i1")
+    with pytest.raises(DataError, match=r"i1\.dcm.*i1\.dcm"):
+        open_dataset(competition)
+    (competition / "train" / "s1" / "series" / "i1.dcm").unlink()
+    with pytest.raises(DataError, match=r"i1\.dcm: .*one half"):
+        open_dataset(competition)
+
+
+# Labels
+
+
+@pytest.mark.parametrize("label", ["NA", "N/A", "null", "nan"])
+def test_a_label_is_taken_at_its_word(plain, label):
+    _table(plain, ["x0.png,well", f"x1.png,{label}"])
+    assert set(open_dataset(plain).classes) == {"well", class_word(label)}
+    assert class_word(label) in ("na", "n-a", "null", "nan")
+
+
+def test_labels_in_any_script_stay_apart(plain):
+    _table(plain, ["x0.png,正常", "x1.png,肺炎", "x2.png,Lungenentzündung", "x3.png,No Lung Opacity / Not_Normal"])
+    dataset = open_dataset(plain)
+    assert set(dataset.classes) == {"正常", "肺炎", "lungenentzündung", "no-lung-opacity-not-normal"}
+    assert dataset.labels()["x1"] == "肺炎"
+    assert class_word("निमोनिया") == "निमोनिया"
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["well", ""], "row 3: the label is empty"),
+        (["well", "???"], r"row 3: the label \?\?\? has no letter"),
+        (["well", "none"], "row 3: the label none has a meaning"),
+        (["None", "sick"], "row 2: the label None has a meaning"),
+        (["Opacity", "well"], "row 2: the label Opacity has a meaning"),
+        (["split", "well"], "row 2: the label split has a meaning"),
+        (["Not well", "not-well"], "Not well and not-well would both be the class not-well"),
+    ],
+)
+def test_a_label_that_cannot_be_a_class_is_named(plain, labels, said):
+    _table(plain, [f"x{number}.png,{label}" for number, label in enumerate(labels)])
+    with pytest.raises(DataError, match=said):
+        open_dataset(plain)
+
+
+def test_the_label_column_is_found_beside_numbers_and_flags_with_gaps(plain):
+    lines = ["x0.png,well,1,True,40", "x1.png,sick,NA,False,", "x2.png,well,,True,45", "x3.png,sick,3,,61"]
+    _table(plain, lines, "file,finding,score,device,age")
+    dataset = open_dataset(plain)
+    assert dataset.classes == ("sick", "well")
+    assert dataset.images["age"].isna().tolist() == [False, True, False, False]
+
+
+def test_a_study_has_one_label(plain):
+    _table(plain, ["x0.png,well,v", "x1.png,well,v", "x2.png,sick,v", "x3.png,sick,w"], "file,label,study_id")
+    with pytest.raises(DataError, match="row 4: its study v has another label"):
+        open_dataset(plain)
+
+
+# Rows
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "said"),
+    [
+        ("train_study_level.csv", "s1_study,0,1,0,0", "row 5: id s1 stands there twice"),
+        ("train_study_level.csv", "s3_study,0,0.5,0.5,0", "row 5: exactly one of the four"),
+        ("train_study_level.csv", "s3_study,2,-1,0,0", "row 5: exactly one of the four"),
+        ("train_study_level.csv", "s3_study,0,yes,0,0", "row 5: .*Typical Appearance must be a number, not 'yes'"),
+        ("train_study_level.csv", "_study,0,1,0,0", "row 5: the id is empty"),
+        ("train_image_level.csv", "i1_image,,,s1", "row 5: id i1 stands there twice"),
+        ("train_image_level.csv", "i3_image,,,s3", "row 5: its study is not in"),
+        ("headers.csv", "i1,p1,16,16,,,", "row 6: image i1 stands there twice"),
+        ("headers.csv", "i9,p9,many,16,,,", "row 6: rows must be a number of pixels, not 'many'"),
+        ("headers.csv", "i9,p9,16,0,,,", "row 6: columns must be a number of pixels, not '0'"),
+    ],
+)
+def test_a_bad_row_of_the_competitions_tables_is_named(competition, table, line, said):
+    open_dataset(competition)  # writes headers.csv
+    _append(competition / table, line)
+    with pytest.raises(DataError, match=f"{table}: {said}"):
+        open_dataset(competition)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{'x': '1', 'y': '2', 'width': '3', 'height': '4'}]",
+        "[{'x': 1, 'y': 2, 'width': 1e999, 'height': 4}]",
+        "[{'x': 1, 'y': 2, 'width': None, 'height': 4}]",
+        "[{'x': True, 'y': 2, 'width': 3, 'height': 4}]",
+        "{'x': 1, 'y': 2, 'width': 3, 'height': 4}",
+        "7",
+    ],
+)
+def test_a_box_is_four_numbers(text):
+    with pytest.raises(DataError, match="a.csv: row 3"):
+        parse_boxes(pd.DataFrame({"image_id": ["a", "b"], "boxes": [np.nan, text]}), "a.csv")
+
+
+@pytest.mark.parametrize("width", ["abc", "", "nan", "inf"])
+def test_a_width_that_is_no_number_is_named_with_its_row(plain, width):
+    _table(plain, ["x1.png,1,2,3,4", f"x3.png,1,2,{width},4"], "file,x,y,width,height", "boxes.csv")
+    with pytest.raises(DataError, match=f"boxes.csv: row 3: width must be a number, not '{width}'"):
+        open_dataset(plain)
+
+
+def test_a_table_of_boxes_may_be_empty_and_its_numbers_are_numbers(plain):
+    _table(plain, [], "file,x,y,width,height", "boxes.csv")
+    assert len(open_dataset(plain).boxes) == 0
+    _table(plain, ["x1.png,1,2,3.5,4"], "file,x,y,width,height", "boxes.csv")
+    boxes = open_dataset(plain).boxes
+    assert boxes[BOX_COLUMNS].to_numpy().tolist() == [[1, 2, 4.5, 6]]
+    assert set(boxes[BOX_COLUMNS].dtypes) == {np.dtype(float)}
+
+
+@pytest.mark.parametrize("name", ["images.csv", "train_study_level.csv", "train_image_level.csv"])
+def test_a_table_without_rows_is_refused(competition, plain, name):
+    path = (plain if name == "images.csv" else competition) / name
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(DataError, match=f"{name}: no rows"):
+        open_dataset(path.parent)
+
+
+def test_an_empty_file_cell_is_named_with_its_row(plain):
+    _append(plain / "images.csv", ",well")
+    with pytest.raises(DataError, match="row 6: the file is empty"):
+        open_dataset(plain)
+
+
+def test_the_real_tables_open_in_about_a_second(real):
+    from time import process_time
+
+    started = process_time()
+    dataset = open_dataset(real / "siim_tables")
+    assert process_time() - started < 3  # a loaded machine takes longer than the 0.3 s of an idle one
+    assert len(dataset.images) == 6334 and dataset.images["patient_id"].nunique() == 3261
