@@ -10,6 +10,8 @@ import time
 from covidxr.core import APPEARANCES, cores, parallel
 from covidxr.phantom import simulate
 
+IMAGES = 300  # a turn
+
 
 def _one(seed: int) -> int:
     return len(simulate(seed, APPEARANCES[seed % 4], 512).boxes)
@@ -20,8 +22,8 @@ def main() -> None:
     rates = []
     for turn in range(3):
         started = time.monotonic()
-        list(parallel(_one, list(range(100 * turn, 100 * turn + 100)), "simulate"))
-        rates.append(100 / (time.monotonic() - started))
+        list(parallel(_one, list(range(IMAGES * turn, IMAGES * (turn + 1))), "simulate"))
+        rates.append(IMAGES / (time.monotonic() - started))
     large = []
     for seed in range(5):
         started = time.monotonic()

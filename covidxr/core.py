@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -216,10 +217,13 @@ def parallel(
     from joblib import Parallel, delayed
     from joblib.externals.loky import get_reusable_executor
 
+    answers = Parallel(workers, return_as="generator", batch_size=4)(delayed(work)(item) for item in items)
     try:
-        answers = Parallel(workers, return_as="generator", batch_size=4)(delayed(work)(item) for item in items)
         yield from progress(answers, label, total=len(items))
     finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # joblib's, that tasks were cancelled: so they were
+            answers.close()  # where the caller stops in the middle, nobody waits for the rest
         get_reusable_executor().shutdown(wait=True)  # idle processes would hold memory
 
 # %% ../nbs/00_core.ipynb #00-029

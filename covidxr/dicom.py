@@ -6,10 +6,13 @@ Docs: https://covidxr.github.io/covidxr/dicom.html.md"""
 
 # %% auto #0
 __all__ = ['TRANSFER_SYNTAXES', 'SOP_CLASSES', 'LARGEST_IMAGE', 'PICTURE_SUFFIXES', 'XRAY_SUFFIXES', 'XrayFacts', 'Xray',
-           'valid_uid', 'write_dicom', 'is_picture', 'read_facts', 'apply_window', 'percentile_window', 'read_xray']
+           'valid_uid', 'write_dicom', 'is_picture', 'read_facts', 'apply_window', 'percentile_window', 'pseudonym',
+           'deidentified', 'findings', 'read_checked', 'read_xray']
 
 # %% ../nbs/01_dicom.ipynb #01-003
+import hashlib
 import re
+import struct
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +33,7 @@ class XrayFacts:
     height: int = 0  # rows, pixels
     width: int = 0  # columns, pixels
     pixel_spacing: float | None = None  # millimetres from one row to the next
-    view: str = ""  # "PA" (from behind), "AP" (from the front, often portable), or "" where unknown
+    view: str = ""  # "PA" (from behind), "AP" (from the front, often portable), another of the standard's words, or "" where unknown
     laterality: str = ""  # "L", "R" or ""
     sex: str = ""  # "F", "M" or ""
     age: int | None = None  # years
@@ -39,6 +42,8 @@ class XrayFacts:
     photometric: str = "MONOCHROME2"  # MONOCHROME1: low stored values are bright
     bits_stored: int = 12  # significant bits of a stored value
     transfer_syntax: str = ""  # UID that tells how the pixels are coded
+    orientation: str = "L\\F"  # where rows and columns run: L\F is a chest as a radiologist looks at it, the patient's left at the picture's right
+    aspect: float = 1.0  # height of a pixel over its width
 
 
 @dataclass
@@ -52,6 +57,7 @@ TRANSFER_SYNTAXES = {  # what `write_dicom` can write; all lossless
     "explicit": "1.2.840.10008.1.2.1",
     "implicit": "1.2.840.10008.1.2",
     "rle": "1.2.840.10008.1.2.5",
+    "jpeg-lossless": "1.2.840.10008.1.2.4.70",
     "jpeg-ls": "1.2.840.10008.1.2.4.80",
     "jpeg-2000": "1.2.840.10008.1.2.4.90",
 }
@@ -65,9 +71,18 @@ def valid_uid(
     "A valid DICOM UID for an id (PS3.5 section B.2: 2.25. and an integer)"
     if re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", hashed) and len(hashed) <= 64:
         return hashed
-    return f"2.25.{int.from_bytes(hashed.encode()[-14:], 'big')}"
+    return f"2.25.{int.from_bytes(hashlib.sha256(hashed.encode()).digest()[:16], 'big')}"
 
 # %% ../nbs/01_dicom.ipynb #01-009
+def _chest() -> Any:  # a pydicom Dataset
+    "The chest as a coded concept (PS3.16 CID 4009, SNOMED CT)"
+    from pydicom.dataset import Dataset
+
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "51185008", "SCT", "Chest"
+    return code
+
+
 def _header(
     facts: XrayFacts,  # what the file shall say
 ) -> Any:  # a pydicom Dataset without pixels
@@ -75,6 +90,8 @@ def _header(
     from pydicom.dataset import Dataset, FileMetaDataset
 
     modality = facts.modality or "DX"
+    if modality not in SOP_CLASSES:
+        raise XrayError(f"cannot write a file of modality {modality}; an X-ray of the chest is CR or DX")
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = SOP_CLASSES[modality]
@@ -84,6 +101,7 @@ def _header(
     ds.file_meta.ImplementationVersionName = "COVIDXR"
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.PatientID = ds.PatientName = facts.patient_id
+    ds.PatientIdentityRemoved, ds.DeidentificationMethod = "YES", "written by covidxr with pseudonyms only"
     ds.PatientSex, ds.PatientBirthDate = facts.sex, ""
     if facts.age is not None:
         ds.PatientAge = f"{facts.age:03d}Y"
@@ -97,13 +115,29 @@ def _header(
     ds.ImageType = ["DERIVED", "PRIMARY"]
     if modality == "DX":  # the DX image module asks for more (PS3.3 C.8.11)
         ds.PresentationIntentType, ds.ImageLaterality = "FOR PRESENTATION", "U"
-        ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = "LOG", -1
+        ds.PixelIntensityRelationship = "LOG"
+        ds.PixelIntensityRelationshipSign = 1 if facts.photometric == "MONOCHROME1" else -1  # do high stored values mean more radiation, or less?
+        ds.DetectorType, ds.AnatomicRegionSequence, ds.AcquisitionContextSequence = "", [_chest()], []
         ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
         ds.PresentationLUTShape = "INVERSE" if facts.photometric == "MONOCHROME1" else "IDENTITY"
         ds.LossyImageCompression, ds.BurnedInAnnotation = "00", "YES"
     return ds
 
 # %% ../nbs/01_dicom.ipynb #01-010
+def _lossless_jpeg(
+    ds: Any,  # a pydicom Dataset; gets the coded pixels
+    stored: np.ndarray,  # uint8 or uint16 (height, width)
+    bits: int,  # significant bits
+) -> None:
+    "JPEG Lossless, the commonest coding of hospital archives, which pydicom itself cannot write"
+    from imagecodecs import jpeg8_encode
+    from pydicom.encaps import encapsulate
+
+    ds.PixelData = encapsulate([jpeg8_encode(stored, lossless=True, predictor=1, bitspersample=bits)])
+    ds.file_meta.TransferSyntaxUID = TRANSFER_SYNTAXES["jpeg-lossless"]
+    ds["PixelData"].is_undefined_length = True
+
+
 def write_dicom(
     path: str | Path,  # where; written atomically
     pixels: np.ndarray,  # integers from 0 to 2**bits_stored - 1, bright is dense, (height, width)
@@ -113,22 +147,33 @@ def write_dicom(
     top = 2**facts.bits_stored - 1
     if pixels.ndim != 2 or not np.issubdtype(pixels.dtype, np.integer) or pixels.min() < 0 or pixels.max() > top:
         raise XrayError(f"{path}: pixels must be a grey image of integers from 0 to {top}, got {pixels.dtype} {pixels.shape}")
+    syntax = facts.transfer_syntax or TRANSFER_SYNTAXES["explicit"]
+    if syntax not in TRANSFER_SYNTAXES.values():
+        raise XrayError(f"{path}: cannot write transfer syntax {syntax}; choose one of {', '.join(TRANSFER_SYNTAXES)} (covidxr.dicom.TRANSFER_SYNTAXES)")
     ds = _header(facts)
     ds.Rows, ds.Columns = pixels.shape
     if facts.pixel_spacing:
         ds.ImagerPixelSpacing = [round(facts.pixel_spacing, 5)] * 2
-    stored = top - pixels if facts.photometric == "MONOCHROME1" else pixels
+    stored = (top - pixels if facts.photometric == "MONOCHROME1" else pixels).astype(np.uint8 if facts.bits_stored <= 8 else np.uint16)
     ds.WindowCenter, ds.WindowWidth = (top + 1) / 2, top + 1  # the whole range, as a detector for presentation writes it
-    syntax = facts.transfer_syntax or TRANSFER_SYNTAXES["explicit"]
-    ds.set_pixel_data(stored.astype(np.uint16), facts.photometric, facts.bits_stored, generate_instance_uid=False)
+    ds.set_pixel_data(stored, facts.photometric, facts.bits_stored, generate_instance_uid=False)
     if syntax == TRANSFER_SYNTAXES["implicit"]:
         ds.file_meta.TransferSyntaxUID = syntax
+    elif syntax == TRANSFER_SYNTAXES["jpeg-lossless"]:
+        _lossless_jpeg(ds, stored, facts.bits_stored)
     elif syntax != TRANSFER_SYNTAXES["explicit"]:
         ds.compress(syntax, generate_instance_uid=False)
     with atomic_path(path) as partial:
         ds.save_as(partial, enforce_file_format=True)
 
 # %% ../nbs/01_dicom.ipynb #01-012
+def _why(
+    error: Exception,  # from a library, with however many lines
+) -> str:  # one short line
+    "The gist of another's error"
+    return " ".join((str(error).strip() or type(error).__name__).split())[:200]
+
+
 def _read_dataset(
     path: Path,  # a DICOM file, with or without the preamble and file meta
     header_only: bool = False,  # stop before the pixels
@@ -147,12 +192,36 @@ def _read_dataset(
     except FileNotFoundError as error:
         raise XrayError(f"{path}: no such file") from error
     except Exception as error:  # pydicom meets broken bytes with whatever error they lead to
-        raise XrayError(f"{path}: not a readable DICOM file ({error})") from error
+        raise XrayError(f"{path}: not a readable DICOM file ({_why(error)})") from error
     if "Rows" not in ds or "Columns" not in ds:
-        raise XrayError(f"{path}: not an image (no Rows and Columns); is it a report, or not a DICOM, PNG or JPEG file at all?")
+        with open(path, "rb") as file:
+            dicom = file.read(132)[128:] == b"DICM"
+        what = "is it a report, or was it cut off when it was copied?" if dicom else "is it a DICOM, PNG or JPEG file at all?"
+        raise XrayError(f"{path}: not an image (no Rows and Columns); {what}")
     return ds
 
 # %% ../nbs/01_dicom.ipynb #01-013
+def _numbers(
+    value: Any,  # a header's value, of whatever kind
+) -> list[float]:  # its numbers above 0, or nothing where it holds anything else
+    "Numbers of a header that may hold none"
+    try:
+        numbers = [float(one) for one in value]
+    except (TypeError, ValueError):
+        return []
+    return numbers if all(np.isfinite(one) and one > 0 for one in numbers) else []
+
+
+def _years(
+    age: str,  # such as "061Y" or "006M"
+) -> int | None:  # whole years
+    "An age as the standard writes it (PS3.5 section 6.2, AS)"
+    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", age)
+    if not match:
+        return None
+    return int(int(match.group(1)) / {"D": 365.25, "W": 52.2, "M": 12, "Y": 1, "": 1}[match.group(2)])
+
+
 def _facts(
     ds: Any,  # a pydicom Dataset
     path: Path,  # its file
@@ -162,25 +231,34 @@ def _facts(
     def text(name: str) -> str:
         return str(ds.get(name, "") or "").strip()
 
-    spacing = ds.get("PixelSpacing") or ds.get("ImagerPixelSpacing")
-    age = re.match(r"(\d+)", text("PatientAge"))
+    def number(name: str) -> int:
+        try:
+            return int(float(text(name) or 0))
+        except ValueError:
+            return 0
+
+    spacing = _numbers(ds.get("PixelSpacing")) or _numbers(ds.get("ImagerPixelSpacing"))
+    ratio = _numbers(ds.get("PixelAspectRatio")) or spacing
+    orientation = [str(one) for one in ds.get("PatientOrientation") or []]
     return XrayFacts(
         image_id=path.stem,
         study_id=text("StudyInstanceUID"),
         series_id=text("SeriesInstanceUID"),
         patient_id=text("PatientID"),
-        height=int(ds.Rows),
-        width=int(ds.Columns),
-        pixel_spacing=float(spacing[0]) if spacing else None,
+        height=number("Rows"),
+        width=number("Columns"),
+        pixel_spacing=spacing[0] if spacing else None,
         view=text("ViewPosition"),
         laterality=text("ImageLaterality") if text("ImageLaterality") in ("L", "R") else text("Laterality"),
         sex=text("PatientSex"),
-        age=int(age.group(1)) if age else None,
+        age=_years(text("PatientAge")),
         manufacturer=text("Manufacturer"),
         modality=text("Modality"),
         photometric=text("PhotometricInterpretation"),
-        bits_stored=int(ds.get("BitsStored", 8) or 8),
+        bits_stored=number("BitsStored") or 8,
         transfer_syntax=str(ds.file_meta.get("TransferSyntaxUID", "")),
+        orientation="\\".join(orientation) if orientation in (["L", "F"], ["R", "F"], ["L", "H"], ["R", "H"]) else "L\\F",
+        aspect=ratio[0] / ratio[1] if len(ratio) == 2 else 1.0,
     )
 
 # %% ../nbs/01_dicom.ipynb #01-014
@@ -206,15 +284,25 @@ def read_facts(
     "Read the header's facts without decoding the pixels"
     path = Path(path)
     if not is_picture(path):
-        return _facts(_read_dataset(path, header_only=True), path)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return _facts(_read_dataset(path, header_only=True), path)
+        except XrayError:
+            raise
+        except Exception as error:  # pydicom reads a value when it is asked for, and only then finds it broken
+            raise XrayError(f"{path}: the header cannot be read ({_why(error)})") from error
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            warnings.simplefilter("ignore")  # Pillow's about large pictures; we have a limit of our own
             width, height = picture.size
             bits = 16 if picture.mode.startswith("I") else 8
+            if picture.getexif().get(0x0112, 1) >= 5:  # a camera held upright: OpenCV turns the picture, so its sides change places
+                width, height = height, width
     except Exception as error:
-        raise XrayError(f"{path}: not a readable picture ({error})") from error
+        raise XrayError(f"{path}: not a readable picture ({_why(error)})") from error
     return XrayFacts(path.stem, path.stem, patient_id=path.stem, height=height, width=width, bits_stored=bits)
 
 # %% ../nbs/01_dicom.ipynb #01-016
@@ -242,14 +330,95 @@ def percentile_window(
     low, high = np.percentile(inside, (0.5, 99.5))
     return np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
 
-# %% ../nbs/01_dicom.ipynb #01-018
-_SAFE_DECODERS = {  # by transfer syntax: gdcm, which pydicom would take, ends the whole process on some damaged files
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.81": "pyjpegls",
-    "1.2.840.10008.1.2.4.90": "pylibjpeg",
-    "1.2.840.10008.1.2.4.91": "pylibjpeg",
-    "1.2.840.10008.1.2.5": "pydicom",
+# %% ../nbs/01_dicom.ipynb #01-019
+_JPEG_SIZES = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)  # start of frame: baseline, extended, progressive, lossless, JPEG-LS
+
+
+def _coded_size(
+    stream: bytes,  # one frame as coded
+) -> tuple[int, int, int] | None:  # rows, columns, samples a pixel; None where the stream does not say
+    "The size that a JPEG, JPEG-LS or JPEG 2000 stream states about itself (ITU-T T.81 B.2.2, T.87 C.2.2, T.800 A.5.1)"
+    start = stream.find(b"\xff\x4f\xff\x51", 0, 400)  # JPEG 2000; some files wrap the stream in boxes
+    if start >= 0 and len(stream) >= start + 42:
+        right, bottom, left, top = struct.unpack(">4I", stream[start + 8 : start + 24])
+        return bottom - top, right - left, struct.unpack(">H", stream[start + 40 : start + 42])[0]
+    if stream[:2] != b"\xff\xd8":
+        return None
+    place = 2
+    while place + 10 <= len(stream) and stream[place] == 0xFF:
+        mark, length = stream[place + 1], struct.unpack(">H", stream[place + 2 : place + 4])[0]
+        if mark in _JPEG_SIZES:
+            rows, columns, samples = struct.unpack(">2HB", stream[place + 5 : place + 10])
+            return rows, columns, samples
+        place += 1 if mark == 0xFF else 2 + length  # 0xFF may be repeated as filler
+    return None
+
+
+def _ended(
+    last: bytes,  # the last bytes of a JPEG, JPEG-LS or JPEG 2000 stream
+) -> bool:
+    "Is the mark there with which each must end? A decoder fills what is missing with grey, and says nothing"
+    return b"\xff\xd9" in last
+
+
+_CODECS = {  # transfer syntax to decoder in imagecodecs, by measurement (benchmarks/prepare_speed.py)
+    **{f"1.2.840.10008.1.2.4.{number}": "jpeg8" for number in (50, 51, 53, 55, 57, 70)},
+    **{f"1.2.840.10008.1.2.4.{number}": "jpegls" for number in (80, 81)},
+    **{f"1.2.840.10008.1.2.4.{number}": "jpeg2k" for number in (90, 91)},
 }
+
+
+def _decoded(
+    stream: bytes,  # one frame as coded
+    codec: str,  # a decoder's name in imagecodecs
+    shape: tuple[int, int],  # rows and columns by the header
+    signed: bool,  # may values be below 0?
+) -> np.ndarray:  # stored values, (height, width)
+    "Decode one frame with imagecodecs; raises ValueError and what the decoder raises"
+    import imagecodecs
+
+    claimed = _coded_size(stream)
+    if claimed != (*shape, 1):
+        raise ValueError(f"the header says {shape[0]} x {shape[1]} grey pixels, the coded picture {claimed or 'no size at all'}")
+    if not _ended(stream[-256:]):
+        raise ValueError("the coded picture is cut off; copy the file again")
+    values = getattr(imagecodecs, f"{codec}_decode")(stream)
+    if values.shape != shape:
+        raise ValueError(f"decoded to {values.shape}, not to {shape}")
+    return values.view(f"i{values.dtype.itemsize}") if signed and values.dtype.kind == "u" else values
+
+
+def _without_spare_bits(
+    values: np.ndarray,  # 8 or 16 bits
+    stored: int,  # how many of them count
+) -> np.ndarray:
+    "What stands above the stored bits (old files keep overlays there) is taken off; the stored sign becomes the number's"
+    spare = 8 * values.dtype.itemsize - stored
+    if spare <= 0 or (values.dtype.kind == "u" and values.max() < 2**stored):
+        return values
+    return (values << spare) >> spare
+
+# %% ../nbs/01_dicom.ipynb #01-020
+_NATIVE = {"1.2.840.10008.1.2": "<", "1.2.840.10008.1.2.1": "<", "1.2.840.10008.1.2.2": ">"}  # uncompressed, and its byte order
+
+
+def _checked(
+    ds: Any,  # a pydicom Dataset
+    path: Path,  # its file, for the messages
+) -> tuple[tuple[int, int], tuple[int, int], bool]:  # rows and columns, bits allocated and stored, signed?
+    "One grey frame of a size that a detector can have? XrayError says what else it is"
+    if "PixelData" not in ds:
+        raise XrayError(f"{path}: no pixel data; is this a structured report or a presentation state?")
+    if int(ds.get("SamplesPerPixel", 1) or 1) != 1 or ds.get("PhotometricInterpretation") == "PALETTE COLOR":
+        raise XrayError(f"{path}: a colour image ({ds.get('PhotometricInterpretation')}); an X-ray is grey")
+    if int(ds.get("NumberOfFrames", 1) or 1) != 1:
+        raise XrayError(f"{path}: {ds.NumberOfFrames} frames; an X-ray has one")
+    shape, allocated = (int(ds.Rows), int(ds.Columns)), int(ds.get("BitsAllocated", 16) or 16)
+    if min(shape) < 1:
+        raise XrayError(f"{path}: the header claims {shape[0]} x {shape[1]} pixels; the file is damaged, export it again")
+    if shape[0] * shape[1] > LARGEST_IMAGE:
+        raise XrayError(f"{path}: the header claims {shape[0]} x {shape[1]} pixels, more than any X-ray detector has")
+    return shape, (allocated, int(ds.get("BitsStored", allocated) or allocated)), int(ds.get("PixelRepresentation", 0) or 0) == 1
 
 
 def _decode(
@@ -257,71 +426,256 @@ def _decode(
     path: Path,  # its file, for the messages
 ) -> np.ndarray:  # stored values, (height, width)
     "Decode one grey frame, or say why it cannot be done"
-    if "PixelData" not in ds:
-        raise XrayError(f"{path}: no pixel data; is this a structured report or a presentation state?")
-    if int(ds.get("SamplesPerPixel", 1) or 1) != 1 or ds.get("PhotometricInterpretation") == "PALETTE COLOR":
-        raise XrayError(f"{path}: a colour image ({ds.get('PhotometricInterpretation')}); an X-ray is grey")
-    if int(ds.get("NumberOfFrames", 1) or 1) != 1:
-        raise XrayError(f"{path}: {ds.NumberOfFrames} frames; an X-ray has one")
-    if ds.Rows * ds.Columns > LARGEST_IMAGE:
-        raise XrayError(f"{path}: the header claims {ds.Rows} x {ds.Columns} pixels, more than any X-ray detector has")
-    from pydicom.pixels import pixel_array
-
+    syntax = ds.file_meta.TransferSyntaxUID
     try:
+        shape, bits, signed = _checked(ds, path)
+        if syntax in _NATIVE and bits[0] in (8, 16):
+            kind = np.dtype(f"{_NATIVE[syntax]}{'i' if signed else 'u'}{bits[0] // 8}")
+            if len(ds.PixelData) < shape[0] * shape[1] * kind.itemsize:
+                raise ValueError(f"{len(ds.PixelData):,} bytes of pixels, {shape[0] * shape[1] * kind.itemsize:,} are needed; the file was cut off, copy it again")
+            return _without_spare_bits(np.frombuffer(ds.PixelData, kind, shape[0] * shape[1]).reshape(shape), bits[1])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pixel_array(ds, decoding_plugin=_SAFE_DECODERS.get(ds.file_meta.TransferSyntaxUID, ""))
-    except Exception as error:
-        syntax = ds.file_meta.TransferSyntaxUID
-        raise XrayError(f"{path}: the pixels cannot be decoded ({syntax.name}): {(str(error) or type(error).__name__).splitlines()[0]}") from error
+            if syntax in _CODECS:
+                from pydicom.encaps import generate_frames
+
+                stream = next(generate_frames(ds.PixelData, number_of_frames=1))
+                return _without_spare_bits(_decoded(stream, _CODECS[syntax], shape, signed), bits[1])
+            from pydicom.pixels import pixel_array
+
+            return pixel_array(ds, decoding_plugin="pylibjpeg" if syntax == TRANSFER_SYNTAXES["rle"] else "")  # pylibjpeg-rle is written in Rust: no damaged run can lead it out of its memory
+    except (XrayError, KeyboardInterrupt, SystemExit):
+        raise
+    except ImportError as error:
+        raise XrayError(f"{path}: {getattr(syntax, 'name', syntax)} needs the package {error.name}: `pip install {error.name}`") from error
+    except BaseException as error:  # decoders meet damaged bytes with whatever error they lead to; Rust's panic is not even an Exception
+        known = " ".join((getattr(syntax, "name", "") or str(syntax)).split()) or "no transfer syntax"
+        raise XrayError(f"{path}: the pixels cannot be decoded ({known}): {_why(error)}") from error
+
+# %% ../nbs/01_dicom.ipynb #01-022
+def _voi(
+    values: np.ndarray,  # after the modality transform, one for each stored value
+    ds: Any,  # the header
+    counts: np.ndarray,  # how many pixels have that value; 0 where padding
+    window: int | str,  # which of the file's windows, from 0, or "percentile"
+) -> np.ndarray:  # float32 from 0 to 1
+    "The VOI LUT or the window; a window from percentiles where the file has neither"
+    from pydicom.pixels import apply_voi_lut
+
+    center, width = _listed(ds.get("WindowCenter")), _listed(ds.get("WindowWidth"))
+    if window != "percentile" and ds.get("VOILUTSequence"):
+        shown = apply_voi_lut(values.astype(np.int64), ds).astype(np.float32)
+        return shown / (2.0 ** int(ds.VOILUTSequence[0].LUTDescriptor[2]) - 1)
+    if window == "percentile" or not center or not width or width[min(window, len(width) - 1)] <= 0:
+        low, high = _percentiles(values, counts, (0.5, 99.5))
+        return np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
+    if window >= min(len(center), len(width)):
+        raise ValueError(f"there is no window {window}; the file has {min(len(center), len(width))}")
+    return apply_window(values, center[window], width[window], function=str(ds.get("VOILUTFunction", "LINEAR") or "LINEAR"))
+
+
+def _listed(
+    value: Any,  # one number, several, or none
+) -> list[float]:
+    "What a header gives as one value or as many"
+    if value in (None, ""):
+        return []
+    numbers = [float(one) for one in value] if hasattr(value, "__len__") and not isinstance(value, str) else [float(value)]
+    return numbers if np.isfinite(numbers).all() else []
+
+
+def _percentiles(
+    values: np.ndarray,  # the values that can occur, increasing or decreasing
+    counts: np.ndarray,  # how often each does
+    percent: tuple[float, ...],
+) -> list[float]:
+    "Percentiles as numpy.percentile has them, from a histogram"
+    order = np.argsort(values, kind="stable")
+    values, reached = np.asarray(values, float)[order], np.cumsum(counts[order])
+    found = []
+    for one in percent:
+        place = one / 100 * (reached[-1] - 1)
+        below, above = (values[np.searchsorted(reached, np.floor(place) + step, side="right")] for step in (0, place > np.floor(place)))
+        found.append(float(below + (above - below) * (place - np.floor(place))))
+    return found
 
 
 def _brightness(
     stored: np.ndarray,  # values as stored
     ds: Any,  # the header
+    window: int | str = 0,  # which of the file's windows, from 0, or "percentile"
 ) -> np.ndarray:  # float32 from 0 to 1, bright is dense
-    "Modality transform, window or VOI LUT, and MONOCHROME1 inversion"
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+    "Modality transform, window or VOI LUT, MONOCHROME1 inversion, padding black"
+    from pydicom.pixels import apply_modality_lut
 
-    valid = stored != ds.PixelPaddingValue if isinstance(ds.get("PixelPaddingValue"), int) else None
-    values = apply_modality_lut(stored, ds)
-    center, width = ds.get("WindowCenter"), ds.get("WindowWidth")
-    if ds.get("VOILUTSequence"):
-        shown = apply_voi_lut(values.astype(np.int64), ds).astype(np.float32)
-        shown = shown / (2.0 ** int(ds.VOILUTSequence[0].LUTDescriptor[2]) - 1)
-    elif center not in (None, "") and width not in (None, ""):
-        first = [float(value[0]) if hasattr(value, "__len__") else float(value) for value in (center, width)]
-        shown = apply_window(values, *first, function=str(ds.get("VOILUTFunction", "LINEAR") or "LINEAR"))
-    else:
-        shown = percentile_window(values, valid)
+    for name in ("ModalityLUTSequence", "VOILUTSequence"):
+        if ds.get(name) and not (ds[name].value[0].get("LUTDescriptor") and ds[name].value[0].get("LUTData")):
+            del ds[name]  # an empty table says nothing
+    lowest, highest = int(stored.min()), int(stored.max())
+    if highest - lowest >= 2**20:
+        raise ValueError(f"values from {lowest} to {highest} are no X-ray's")
+    place = stored.astype(np.int32) - lowest if lowest or stored.dtype.kind == "i" else stored
+    occurring = np.arange(lowest, highest + 1)
+    counts = np.bincount(place.ravel(), minlength=len(occurring))
+    padding = _padding(ds, occurring)
+    inside = np.where(padding, 0, counts)
+    shown = _voi(apply_modality_lut(occurring, ds), ds, inside if inside.any() else counts, window)
+    if not np.isfinite(shown).all():
+        raise ValueError("its rescale values or its window are no numbers")
     if ds.get("PhotometricInterpretation") == "MONOCHROME1":
         shown = 1 - shown
-    if valid is not None:
-        shown = np.where(valid, shown, 0)
-    return np.clip(shown, 0, 1).astype(np.float32)
+    table = np.where(padding, 0, np.clip(shown, 0, 1)).astype(np.float32)
+    return table.take(place, mode="clip")  # all are inside; "clip" spares the check of each
 
-# %% ../nbs/01_dicom.ipynb #01-020
+
+def _padding(
+    ds: Any,  # the header
+    occurring: np.ndarray,  # stored values
+) -> np.ndarray:  # boolean: these are no picture (PS3.3 C.7.5.1.1.2)
+    "Stored values that fill the place beside the picture"
+    first = ds.get("PixelPaddingValue")
+    if not isinstance(first, int):
+        return np.zeros(len(occurring), bool)
+    last = ds.get("PixelPaddingRangeLimit")
+    limits = sorted((first, last if isinstance(last, int) else first))
+    return (occurring >= limits[0]) & (occurring <= limits[1])
+
+# %% ../nbs/01_dicom.ipynb #01-024
+_KEPT = (  # what a picture needs to be shown and studied; all else stays behind, private elements and overlays with it
+    "SOPClassUID Modality BodyPartExamined ViewPosition ImageLaterality Laterality PatientOrientation PatientSex ImageType "
+    "Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation PixelSpacing ImagerPixelSpacing PixelAspectRatio "
+    "PixelPaddingValue PixelPaddingRangeLimit SmallestImagePixelValue LargestImagePixelValue RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence "
+    "WindowCenter WindowWidth VOILUTFunction VOILUTSequence PresentationLUTShape PresentationIntentType PixelIntensityRelationship PixelIntensityRelationshipSign "
+    "LossyImageCompression BurnedInAnnotation Manufacturer KVP NumberOfFrames PixelData"
+).split()
+_IDENTIFYING = (  # looked for when `covidxr prepare` says what it found (PS3.15 table E.1-1 names them all)
+    "PatientName PatientID PatientBirthDate OtherPatientIDs OtherPatientNames PatientAddress PatientTelephoneNumbers PatientMotherBirthName "
+    "AccessionNumber InstitutionName InstitutionAddress ReferringPhysicianName PerformingPhysicianName OperatorsName PhysiciansOfRecord "
+    "RequestingPhysician StationName DeviceSerialNumber PatientComments ImageComments StudyDescription"
+).split()
+
+
+def pseudonym(
+    identifier: str,  # what must not leave
+    key: str,  # a secret of your own: who has it can repeat the pseudonyms, who has not cannot find the patient by trying names
+) -> str:  # 12 hexadecimal digits, or nothing for nothing
+    "The same name for the same patient, and no way back (HMAC with SHA-256, RFC 2104)"
+    import hmac
+
+    return hmac.new(key.encode(), identifier.encode(), "sha256").hexdigest()[:12] if identifier else ""
+
+
+def deidentified(
+    ds: Any,  # a pydicom Dataset; stays as it is
+    key: str,  # a secret for the pseudonyms
+) -> Any:  # a new pydicom Dataset
+    "A copy that holds the picture, what it takes to show it, and pseudonyms; text burnt into the pixels stays, and `findings` tells of it"
+    from copy import deepcopy
+
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    clean = Dataset()
+    for name in _KEPT:
+        if name in ds:
+            clean.add(deepcopy(ds[name]))
+    clean.remove_private_tags()  # also inside sequences
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        setattr(clean, name, valid_uid(pseudonym(str(ds.get(name, "")), key) or name))
+    clean.PatientID = clean.PatientName = pseudonym(str(ds.get("PatientID", "")), key)
+    years = _years(str(ds.get("PatientAge", "") or "").strip())
+    clean.PatientAge = "" if years is None else f"{min(years, 90):03d}Y"  # the few above 90 would stand out
+    clean.PatientIdentityRemoved, clean.DeidentificationMethod = "YES", "covidxr: only listed elements kept, identifiers replaced"
+    clean.file_meta = FileMetaDataset()
+    clean.file_meta.TransferSyntaxUID = ds.file_meta.TransferSyntaxUID
+    clean.file_meta.MediaStorageSOPClassUID, clean.file_meta.MediaStorageSOPInstanceUID = str(ds.get("SOPClassUID", "")), clean.SOPInstanceUID
+    return clean
+
+
+def findings(
+    ds: Any,  # a pydicom Dataset, with or without pixels
+) -> list[str]:  # such as "PatientName in the header", "text may be burnt into the picture"
+    "What in this file could tell who the patient is, apart from the patient's pseudonym"
+    said = str(ds.get("PatientIdentityRemoved", "")).upper() == "YES"
+    found = [f"{name} in the header" for name in _IDENTIFYING if str(ds.get(name, "") or "").strip() and not (name in ("PatientID", "PatientName") and said)]
+    if str(ds.get("BurnedInAnnotation", "")).upper() == "YES":
+        found.append("text is burnt into the picture, by the header's word")
+    if any(0x6000 <= tag.group <= 0x60FF for tag in ds.keys()):
+        found.append("an overlay in the header")
+    if any(tag.is_private for tag in ds.keys()):
+        found.append("private elements in the header")
+    return found
+
+# %% ../nbs/01_dicom.ipynb #01-028
 def _read_picture(
     path: Path,  # a PNG or JPEG file
+    facts: XrayFacts,  # what its header says
 ) -> np.ndarray:  # float32 from 0 to 1
     "Read a grey or grey-in-colour PNG or JPEG of 8 or 16 bits"
     cv2 = opencv()
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+    if facts.height * facts.width > LARGEST_IMAGE:
+        raise XrayError(f"{path}: claims {facts.height} x {facts.width} pixels, more than any X-ray detector has")
+    coded = np.fromfile(path, np.uint8)
+    if coded[0] == 0xFF and not _ended(coded[-256:].tobytes()):
+        raise XrayError(f"{path}: the picture is cut off (a JPEG must end with FF D9); copy it again")
+    try:
+        pixels = cv2.imdecode(coded, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+    except cv2.error as error:
+        raise XrayError(f"{path}: the picture cannot be decoded ({_why(error)})") from error
     if pixels is None:
         raise XrayError(f"{path}: the picture is broken or truncated; copy it again")
-    return pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.float32) / 255
+    bits = max(8, int(pixels.max()).bit_length())  # X-rays of 10 to 14 bits are often saved in 16 as they are
+    return pixels.astype(np.float32) / (2**bits - 1)
+
+
+def _upright(
+    pixels: np.ndarray,  # (height, width)
+    facts: XrayFacts,  # orientation and aspect
+) -> np.ndarray:  # as a radiologist looks at it
+    "Mirror, turn and stretch as the header asks (PS3.3 C.7.6.1.1.1 and 10.7.1.3)"
+    across, down = facts.orientation.split("\\")
+    pixels = pixels[:, ::-1] if across == "R" else pixels
+    pixels = pixels[::-1] if down == "H" else pixels
+    if abs(facts.aspect - 1) > 0.01:
+        height, width = pixels.shape
+        height, width = (round(height * facts.aspect), width) if facts.aspect > 1 else (height, round(width / facts.aspect))
+        if height * width > LARGEST_IMAGE:
+            raise ValueError(f"pixels {facts.aspect:.3g} times as high as wide are no X-ray's")
+        pixels = opencv().resize(np.ascontiguousarray(pixels), (width, height), interpolation=opencv().INTER_LINEAR)
+    return np.ascontiguousarray(pixels)
+
+
+def read_checked(
+    path: str | Path,  # a DICOM, PNG or JPEG file
+    window: int | str = 0,  # as in `read_xray`
+    as_stored: bool = False,  # as in `read_xray`
+) -> tuple[Xray, list[str]]:  # the X-ray; and what in its file could tell who the patient is, see `findings`
+    "Read one X-ray and look through its header; raises XrayError with the file and the reason"
+    path = Path(path)
+    if is_picture(path):
+        facts = read_facts(path)
+        return Xray(_read_picture(path, facts), facts), []
+    ds = _read_dataset(path)
+    stored = _decode(ds, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of hashed ids and dates once more: pydicom looks at a value when it is asked for
+            pixels, facts, found = _brightness(stored, ds, window), _facts(ds, path), findings(ds)
+        if not as_stored:
+            pixels = _upright(pixels, facts)
+            facts.height, facts.width = pixels.shape
+    except Exception as error:  # a header can be wrong in more ways than can be listed
+        raise XrayError(f"{path}: the header does not fit the pixels ({_why(error)})") from error
+    if facts.orientation != "L\\F" or abs(facts.aspect - 1) > 0.01:
+        warnings.warn(f"{path.name}: {'left as stored, though its header asks for' if as_stored else 'shown with'} orientation {facts.orientation} and pixels {facts.aspect:.3g} times as high as wide", stacklevel=2)
+    return Xray(pixels, facts), found
 
 
 def read_xray(
     path: str | Path,  # a DICOM, PNG or JPEG file
+    window: int | str = 0,  # which of the file's windows, from 0; or "percentile", the range of the middle 99 % of its pixels
+    as_stored: bool = False,  # leave rows and columns as the file has them, so that boxes drawn on the file fit; else mirrored and stretched as its header asks
 ) -> Xray:  # pixels from 0 to 1, bright is dense, and the facts
     "Read one X-ray as a radiologist would see it; raises XrayError with the file and the reason"
-    path = Path(path)
-    if is_picture(path):
-        return Xray(_read_picture(path), read_facts(path))
-    ds = _read_dataset(path)
-    stored = _decode(ds, path)
-    try:
-        return Xray(_brightness(stored, ds), _facts(ds, path))
-    except Exception as error:  # a header can be wrong in more ways than can be listed
-        raise XrayError(f"{path}: the header does not fit the pixels ({error})") from error
+    return read_checked(path, window, as_stored)[0]

@@ -1,0 +1,276 @@
+"Reading X-ray files: right pixels from every coding, one clear error for all else, and no name that leaves."
+
+import json
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from covidxr.core import XrayError
+from covidxr.dicom import (
+    TRANSFER_SYNTAXES,
+    XrayFacts,
+    deidentified,
+    findings,
+    percentile_window,
+    read_facts,
+    read_xray,
+    valid_uid,
+    write_dicom,
+)
+
+FACTS = XrayFacts("image", "study", "series", "patient", view="PA", sex="F", age=50, pixel_spacing=0.2)
+
+
+@pytest.fixture
+def scene() -> np.ndarray:
+    rows, columns = np.mgrid[:80, :60]
+    return (2000 + 1900 * np.sin(rows / 9) * np.cos(columns / 7)).astype(int)
+
+
+def _edited(path: Path, **values) -> Path:
+    "The file with other values in its header; None takes an element out"
+    ds = pydicom.dcmread(path)
+    for name, value in values.items():
+        if value is None:
+            del ds[name]
+        else:
+            setattr(ds, name, value)
+    ds.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("name", TRANSFER_SYNTAXES)
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_every_coding_gives_back_what_was_written(tmp_path, scene, name, photometric, bits):
+    values = scene >> (12 - bits) if bits < 12 else scene << (bits - 12)
+    facts = replace(FACTS, transfer_syntax=TRANSFER_SYNTAXES[name], photometric=photometric, bits_stored=bits)
+    write_dicom(tmp_path / "a.dcm", values, facts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ds = pydicom.dcmread(tmp_path / "a.dcm")
+        stored = 2**bits - 1 - values if photometric == "MONOCHROME1" else values
+        assert np.array_equal(ds.pixel_array, stored)
+    assert np.allclose(read_xray(tmp_path / "a.dcm").pixels, values / (2**bits - 1), atol=2e-3 if bits == 8 else 6e-4)
+
+
+def test_the_look_up_equals_the_chain_pixel_by_pixel(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    _edited(tmp_path / "a.dcm", WindowCenter=None, WindowWidth=None, RescaleSlope=2, RescaleIntercept=-1024)
+    values = scene * 2.0 - 1024
+    assert np.allclose(read_xray(tmp_path / "a.dcm").pixels, percentile_window(values), atol=1e-5)
+    _edited(tmp_path / "a.dcm", WindowCenter=[2000, 500], WindowWidth=[3000, 600])
+    first, second = read_xray(tmp_path / "a.dcm").pixels, read_xray(tmp_path / "a.dcm", window=1).pixels
+    for shown, center, width in ((first, 2000, 3000), (second, 500, 600)):
+        assert np.allclose(shown, np.clip((values - center + 0.5) / (width - 1) + 0.5, 0, 1), atol=1e-5)
+    assert np.allclose(read_xray(tmp_path / "a.dcm", window="percentile").pixels, percentile_window(values), atol=1e-5)
+    with pytest.raises(XrayError, match="no window 2"):
+        read_xray(tmp_path / "a.dcm", window=2)
+
+
+def test_padding_is_black_and_says_nothing_about_the_window(tmp_path, scene):
+    scene = scene + 100
+    scene[:, :10] = 0
+    write_dicom(tmp_path / "a.dcm", np.minimum(scene, 4095), replace(FACTS, photometric="MONOCHROME2"))
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    del ds.WindowCenter, ds.WindowWidth
+    ds.add_new("PixelPaddingValue", "US", 0)
+    ds.save_as(tmp_path / "a.dcm")
+    pixels = read_xray(tmp_path / "a.dcm").pixels
+    assert (pixels[:, :10] == 0).all()
+    assert np.allclose(pixels[:, 10:], percentile_window(np.minimum(scene, 4095)[:, 10:]), atol=1e-5)
+
+
+def test_a_signed_12_bit_picture_with_spare_bits_is_read_as_pydicom_reads_it(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    ds.PixelRepresentation, ds.PixelData = 1, ((scene - 2048) & 0xFFF | 0x5000).astype("<u2").tobytes()
+    ds.WindowCenter, ds.WindowWidth = 0, 4096
+    ds.save_as(tmp_path / "a.dcm")
+    assert np.array_equal(pydicom.dcmread(tmp_path / "a.dcm").pixel_array, scene - 2048)
+    assert np.allclose(read_xray(tmp_path / "a.dcm").pixels, scene / 4095, atol=6e-4)
+
+
+def test_orientation_and_aspect_are_followed_unless_boxes_must_fit(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    _edited(tmp_path / "a.dcm", PatientOrientation=["R", "F"], PixelAspectRatio=[2, 1])
+    with pytest.warns(UserWarning, match="orientation R"):
+        shown = read_xray(tmp_path / "a.dcm")
+    assert shown.pixels.shape == (160, 60) == (shown.facts.height, shown.facts.width)
+    with pytest.warns(UserWarning, match="left as stored"):
+        stored = read_xray(tmp_path / "a.dcm", as_stored=True)
+    assert stored.pixels.shape == (80, 60)
+    assert np.abs(shown.pixels[::2, ::-1] - stored.pixels).mean() < 0.02
+
+
+def _said(path: Path) -> str:
+    with pytest.raises(XrayError) as told:
+        read_xray(path)
+    message = str(told.value)
+    assert str(path) in message and "\n" not in message and len(message) < 500
+    return message
+
+
+def test_what_is_no_grey_picture_says_what_it_is(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    whole = (tmp_path / "a.dcm").read_bytes()
+    for values, said in (
+        ({"PixelData": None}, "no pixel data"),
+        ({"NumberOfFrames": 3}, "3 frames"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "a colour image"),
+        ({"Rows": 65000, "Columns": 65000}, "more than any X-ray detector has"),
+        ({"Rows": 0}, "damaged"),
+        ({"Rows": 81}, "cut off"),
+    ):
+        (tmp_path / "a.dcm").write_bytes(whole)
+        assert said in _said(_edited(tmp_path / "a.dcm", **values))
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
+    ds.PixelData = pydicom.encaps.encapsulate([b"no video"])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(tmp_path / "a.dcm", implicit_vr=False, little_endian=True)
+    assert "MPEG" in _said(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("name", ["jpeg-lossless", "jpeg-ls", "jpeg-2000", "rle"])
+def test_a_coded_picture_that_claims_another_size_or_is_cut_off_is_refused(tmp_path, scene, name):
+    from pydicom.encaps import encapsulate, generate_frames
+
+    write_dicom(tmp_path / "a.dcm", scene, replace(FACTS, transfer_syntax=TRANSFER_SYNTAXES[name]))
+    whole = (tmp_path / "a.dcm").read_bytes()
+    _said(_edited(tmp_path / "a.dcm", Columns=4413))
+    (tmp_path / "a.dcm").write_bytes(whole)
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    stream = next(generate_frames(ds.PixelData, number_of_frames=1))
+    ds.PixelData = encapsulate([stream[: int(len(stream) * 0.7)]])
+    ds.save_as(tmp_path / "a.dcm")
+    _said(tmp_path / "a.dcm")
+    (tmp_path / "a.dcm").write_bytes(whole[: int(len(whole) * 0.8)])
+    assert "cut off" in _said(tmp_path / "a.dcm")
+
+
+def test_an_over_large_claim_takes_no_memory(tmp_path):
+    import resource
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">2I5B", 60000, 60000, 8, 0, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + body)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _said(tmp_path / "bomb.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+def test_pictures_of_8_and_16_bits_grey_and_colour(tmp_path, scene):
+    import cv2
+    from PIL import Image
+
+    for name, picture in (
+        ("eight.png", (scene >> 4).astype(np.uint8)),
+        ("sixteen.png", (scene << 4).astype(np.uint16)),
+        ("twelve.png", scene.astype(np.uint16)),
+        ("colour.png", np.repeat((scene >> 4).astype(np.uint8)[..., None], 3, -1)),
+        ("lossy.jpg", (scene >> 4).astype(np.uint8)),
+    ):
+        cv2.imwrite(str(tmp_path / name), picture)
+        assert np.abs(read_xray(tmp_path / name).pixels - scene / 4095).mean() < 0.01, name
+    turned = Image.fromarray((scene >> 4).astype(np.uint8))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    facts = read_facts(tmp_path / "turned.jpg")
+    assert read_xray(tmp_path / "turned.jpg").pixels.shape == (60, 80) == (facts.height, facts.width)
+
+
+def test_hashed_ids_and_dates_of_the_competition_raise_nothing_and_warn_of_nothing(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _edited(tmp_path / "a.dcm", StudyInstanceUID="ff0879eb20ed", StudyDate="0a1b2c3d", PatientAge="006M")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_xray(tmp_path / "a.dcm").facts.study_id == "ff0879eb20ed"
+    assert read_facts(tmp_path / "a.dcm").age == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ImagerPixelSpacing", "abc"), ("NumberOfFrames", "ab"), ("WindowWidth", 0), ("PatientAge", "x")],
+)
+def test_nonsense_in_a_header_is_an_xray_error_or_left_out(tmp_path, scene, name, value):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    ds.VOILUTFunction = "LINEAR_EXACT"
+    raw = pydicom.dataelem.RawDataElement(pydicom.tag.Tag(name), "LO", 4, str(value).encode(), 0, False, True)
+    ds._dict[pydicom.tag.Tag(name)] = raw
+    ds.save_as(tmp_path / "a.dcm")
+    for read in (lambda path: read_xray(path).pixels, lambda path: np.zeros(read_facts(path).height)):
+        try:
+            assert np.isfinite(read(tmp_path / "a.dcm")).all()
+        except XrayError as error:
+            assert "a.dcm" in str(error)
+
+
+def test_no_name_leaves(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    secret = ["Doe^Jane", "MRN123456", "St. Nowhere", "19610203", "Dr. Who", "1.2.3.4.5"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _edited(
+            tmp_path / "a.dcm",
+            PatientName=secret[0],
+            PatientID=secret[1],
+            InstitutionName=secret[2],
+            PatientBirthDate=secret[3],
+            ReferringPhysicianName=secret[4],
+            StudyInstanceUID=secret[5],
+            PatientIdentityRemoved=None,
+            PatientAge="093Y",
+        )
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    ds.private_block(0x0009, "A VENDOR", create=True).add_new(1, "LO", "note on Doe^Jane")
+    clean, again, other = deidentified(ds, "key"), deidentified(ds, "key"), deidentified(ds, "another key")
+    clean.save_as(tmp_path / "clean.dcm", enforce_file_format=True)
+    raw = (tmp_path / "clean.dcm").read_bytes()
+    assert not [text for text in [*secret, "Jane", "093Y"] if text.encode() in raw]
+    assert clean.PatientID == again.PatientID != other.PatientID and clean.PatientAge == "090Y"
+    assert np.array_equal(read_xray(tmp_path / "clean.dcm").pixels, read_xray(tmp_path / "a.dcm").pixels)
+    assert ds.PatientName == secret[0]  # the original is as it was
+    found = findings(ds)
+    assert {"PatientName in the header", "InstitutionName in the header", "private elements in the header"} <= set(
+        found
+    )
+    assert findings(clean) == ["text is burnt into the picture, by the header's word"]
+
+
+def test_different_ids_never_share_a_uid():
+    names = ["patientA_frontal_image", "patientB_frontal_image", "a", ""]
+    assert len({valid_uid(name) for name in names}) == len(names)
+
+
+def test_write_dicom_refuses_what_it_cannot_write(tmp_path, scene):
+    with pytest.raises(XrayError, match="CR or DX"):
+        write_dicom(tmp_path / "a.dcm", scene, replace(FACTS, modality="CT"))
+    with pytest.raises(XrayError, match="jpeg-lossless"):
+        write_dicom(tmp_path / "a.dcm", scene, replace(FACTS, transfer_syntax="1.2.840.10008.1.2.4.50"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_damage_by_chance_gives_an_image_or_an_error():
+    "A bounded part of `python tests/fuzz.py`, in a process of its own, as a decoder could end it"
+    script = Path(__file__).with_name("fuzz.py")
+    answer = subprocess.run([sys.executable, script, "--count", "1500"], capture_output=True, text=True, timeout=600)
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    told = json.loads(answer.stdout)
+    assert told["images"] + told["errors"] == 1500 and min(told["images"], told["errors"]) > 100
+    assert told["slowest_s"] < 5 and told["memory_mb"] < 2000
