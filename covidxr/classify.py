@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from .core import DataError, ModelError, atomic_path, opencv, pick_device, progress, read_json, say, write_json, write_table
-from .prepare import fit_square
+from .prepare import fit_square, read_prepared
 
 # %% ../nbs/08_classify.ipynb #08-009
 def image_table(
@@ -47,12 +47,9 @@ def read_squares(
     size: int,  # the side that the network takes, pixels
 ) -> tuple[np.ndarray, pd.DataFrame]:  # uint8 (images, size, size); and scale, left, top of each
     "Read small images into memory, each fitted to a square"
-    cv2 = opencv()
     squares, places = np.zeros((len(files), size, size), np.uint8), []
     for number, file in enumerate(files):
-        pixels = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) if Path(file).is_file() else None
-        if pixels is None:
-            raise DataError(f"{file}: not an image that can be read; is the cache complete? Run `covidxr prepare` again")
+        pixels = read_prepared(file)
         squares[number], place = fit_square(pixels.astype(np.float32) / 255, size)
         places.append(place)
     return squares, pd.DataFrame(places, columns=["scale", "left", "top"])

@@ -157,6 +157,15 @@ def _left(
     return f"{minutes} min {seconds} s left" if minutes else f"{seconds} s left"
 
 
+def _pace(
+    done: int,  # how many are done
+    started: float,  # time.monotonic() at the start
+) -> str:  # such as "12 a second" or "3.5 s each"
+    "The pace so far"
+    seconds = (time.monotonic() - started) / max(done, 1)
+    return f"{seconds:.1f} s each" if seconds > 1 else f"{1 / max(seconds, 1e-9):.0f} a second"
+
+
 def progress(
     items: Iterable,  # what to go through
     label: str,  # what is being done, such as "prepare"
@@ -177,7 +186,7 @@ def progress(
             first = now  # the first one also pays for starting up, and says nothing about the pace
         if done > 1 and now - said > every:
             said = now
-            say(f"{label}: {done} of {total}, {_left(done - 1, total - 1, first)}" if total else f"{label}: {done}")
+            say(f"{label}: {done} of {total}, {_pace(done - 1, first)}, {_left(done - 1, total - 1, first)}" if total else f"{label}: {done}")
         yield item
     if said != started:
         say("" if _in_notebook() else f"{label}: {done + 1} of {total or done + 1}, {time.monotonic() - started:.0f} s")

@@ -511,6 +511,9 @@ def _brightness(
     for name in ("ModalityLUTSequence", "VOILUTSequence"):
         if ds.get(name) and not (ds[name].value[0].get("LUTDescriptor") and ds[name].value[0].get("LUTData")):
             del ds[name]  # an empty table says nothing
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        if name in ds and ds[name].value in (None, ""):
+            del ds[name]
     lowest, highest = int(stored.min()), int(stored.max())
     if highest - lowest >= 2**20:
         raise ValueError(f"values from {lowest} to {highest} are no X-ray's")
@@ -667,8 +670,9 @@ def read_checked(
             facts.height, facts.width = pixels.shape
     except Exception as error:  # a header can be wrong in more ways than can be listed
         raise XrayError(f"{path}: the header does not fit the pixels ({_why(error)})") from error
-    if facts.orientation != "L\\F" or abs(facts.aspect - 1) > 0.01:
-        warnings.warn(f"{path.name}: {'left as stored, though its header asks for' if as_stored else 'shown with'} orientation {facts.orientation} and pixels {facts.aspect:.3g} times as high as wide", stacklevel=2)
+    asked = [f"orientation {facts.orientation}"] * (facts.orientation != "L\\F") + [f"pixels {facts.aspect:.3g} times as high as wide"] * (abs(facts.aspect - 1) > 0.01)
+    if asked:
+        warnings.warn(f"{path.name}: {'left as stored, though its header says' if as_stored else 'turned to the usual view, as its header says'} {' and '.join(asked)}", stacklevel=3)
     return Xray(pixels, facts), found
 
 
