@@ -441,7 +441,7 @@ def breasts(
             both += 0.5 * (np.hypot(x + side * rng.normal(0, 0.6), y - 2.2) < 0.45)
     return both
 
-# %% ../nbs/02_phantom.ipynb #02-020
+# %% ../nbs/02_phantom.ipynb #02-021
 def chest_wall(
     canvas: Canvas,
 ) -> np.ndarray:  # cm of tissue
@@ -459,7 +459,7 @@ def chest_wall(
         tissue = tissue + share * flank * np.exp(-((x / reach) ** 2) - (y / 8.5) ** 2)
     return tissue.astype(np.float32)
 
-# %% ../nbs/02_phantom.ipynb #02-021
+# %% ../nbs/02_phantom.ipynb #02-022
 def scars(
     canvas: Canvas,
     seed: int,  # the exposure's number
@@ -473,7 +473,7 @@ def scars(
             lines.append((np.c_[x, _levels(canvas, side)[1] - rng.uniform(1.5, 6) + rng.normal(0, 0.25) * np.arange(8)], rng.uniform(0.12, 0.35), 0.8))
     return canvas.strokes(lines)
 
-# %% ../nbs/02_phantom.ipynb #02-022
+# %% ../nbs/02_phantom.ipynb #02-023
 def devices(
     canvas: Canvas,
     seed: int,  # the exposure's number
@@ -511,7 +511,7 @@ def stomach_gas(
     distance = np.hypot((canvas.x - 6 * canvas.patient.scale) / 2.8, (canvas.y - low) / 1.7)
     return canvas.blur(np.clip(1.4 * (1 - distance), 0, 1), 0.2)
 
-# %% ../nbs/02_phantom.ipynb #02-024
+# %% ../nbs/02_phantom.ipynb #02-025
 @dataclass
 class Chest:
     "A healthy chest: its attenuation by organ, and the masks that the truth needs"
@@ -561,7 +561,7 @@ def build_chest(
     }
     return Chest({name: layer.astype(np.float32) for name, layer in layers.items()}, lungs, heart)
 
-# %% ../nbs/02_phantom.ipynb #02-026
+# %% ../nbs/02_phantom.ipynb #02-027
 def _noise(
     canvas: Canvas,
     seed: int,  # the exposure's number
@@ -618,7 +618,7 @@ def develop(
     ends = 1 / (1 + np.exp(-steep * (np.array([-0.45, 1.1]) - middle)))
     return np.clip(white * (1 / (1 + np.exp(-steep * (value - middle))) - ends[0]) / (ends[1] - ends[0]), 0, 1).astype(np.float32)
 
-# %% ../nbs/02_phantom.ipynb #02-029
+# %% ../nbs/02_phantom.ipynb #02-030
 @dataclass
 class Finding:
     "What a disease adds"
@@ -657,7 +657,7 @@ def _opacity(
     grain = 1 + texture * (0.14 * canvas.noise(rng, 0.8) + 0.12 * canvas.noise(rng, 0.3))
     return soft * np.clip(grain, 0.3, 1.7), (soft > 0.3) & lung
 
-# %% ../nbs/02_phantom.ipynb #02-030
+# %% ../nbs/02_phantom.ipynb #02-031
 def _effusion(
     canvas: Canvas,
     lung: np.ndarray,  # boolean mask
@@ -671,7 +671,7 @@ def _effusion(
     soft = height * canvas.blur(lung, 0.1)
     return 1.3 * soft, (soft > 0.4) & lung
 
-# %% ../nbs/02_phantom.ipynb #02-031
+# %% ../nbs/02_phantom.ipynb #02-032
 def _hollowed(
     canvas: Canvas,
     added: np.ndarray,  # attenuation of a round opacity
@@ -713,7 +713,7 @@ def _pneumothorax(
     texture = chest.layers["vessels"] + 0.3
     return (0.12 * edge - 0.75 * empty * texture + 0.14 * canvas.blur(fallen & lung, 0.2)).astype(np.float32)
 
-# %% ../nbs/02_phantom.ipynb #02-032
+# %% ../nbs/02_phantom.ipynb #02-033
 def _places(
     appearance: str,
     rng: np.random.Generator,
@@ -744,7 +744,7 @@ def _places(
         return kind, [(one, 0.5, 0.5, 0, 0, 0) for one in (-1, 1)]
     return kind, [(side, 0, 0, 0, 0, 0)]
 
-# %% ../nbs/02_phantom.ipynb #02-033
+# %% ../nbs/02_phantom.ipynb #02-034
 def add_disease(
     canvas: Canvas,
     chest: Chest,
@@ -781,7 +781,7 @@ def add_disease(
     air = -(chest.layers["lungs"] + chest.layers["heart and great vessels"])  # disease can only fill what was air
     return Finding(name, np.minimum(0.8 * total, np.maximum(0.9 * air, 0)).astype(np.float32), masks)
 
-# %% ../nbs/02_phantom.ipynb #02-035
+# %% ../nbs/02_phantom.ipynb #02-036
 def opacity_extent(
     lung: np.ndarray,  # boolean lung mask, (height, width)
     opacity: np.ndarray,  # boolean opacity mask of the same shape
@@ -823,7 +823,7 @@ class SimulatedXray(Xray):
         percent = [100 * float((lung & opaque).sum() / max(lung.sum(), 1)) for lung in self.lungs]
         return {"right_percent": percent[0], "left_percent": percent[1], "extent": sum(opacity_extent(lung, opaque) for lung in self.lungs)}
 
-# %% ../nbs/02_phantom.ipynb #02-036
+# %% ../nbs/02_phantom.ipynb #02-037
 def _reader_boxes(
     masks: list[np.ndarray],  # a boolean mask each
     rng: np.random.Generator,
@@ -841,7 +841,7 @@ def _reader_boxes(
         rows.append(np.round(box, 2))
     return pd.DataFrame(rows, columns=BOX_COLUMNS, dtype=float)
 
-# %% ../nbs/02_phantom.ipynb #02-037
+# %% ../nbs/02_phantom.ipynb #02-038
 def _burn_in(
     pixels: np.ndarray,  # float32 from 0 to 1
     view: str,  # "PA" or "AP"
@@ -876,7 +876,7 @@ def _enlarged(
     large = opencv().resize(layer.astype(np.float32), canvas.shape[::-1], interpolation=opencv().INTER_LINEAR)
     return large > 0.5 if layer.dtype == bool else large
 
-# %% ../nbs/02_phantom.ipynb #02-038
+# %% ../nbs/02_phantom.ipynb #02-039
 def _anatomy(
     canvas: Canvas,  # as large as the picture
     appearance: str,  # one of APPEARANCES
@@ -911,7 +911,7 @@ def _finish(
         pixels[edge:-edge, edge:-edge] = inside
     return _burn_in(pixels, canvas.pose.view, seed, canvas.pose.letters, marked)
 
-# %% ../nbs/02_phantom.ipynb #02-039
+# %% ../nbs/02_phantom.ipynb #02-040
 LARGEST_DRAWING = 1400  # pixels; above, organs are enlarged and only noise and processing work on every pixel
 
 
@@ -958,7 +958,7 @@ def simulate_study(
     person = seed if patient is None else patient
     return [simulate(seed * 16 + number, appearance, size, person, disease=seed, strength=strength) for number in range(images)]
 
-# %% ../nbs/02_phantom.ipynb #02-047
+# %% ../nbs/02_phantom.ipynb #02-048
 @dataclass(frozen=True)
 class Shares:
     "What a dataset is made of; the defaults are the competition's, where it has such a number"
@@ -1006,7 +1006,7 @@ def _label(
         return appearance
     return str(rng.choice(others, p=[share[name] / rest for name in others])) if appearance == "indeterminate" and rest else "indeterminate"
 
-# %% ../nbs/02_phantom.ipynb #02-048
+# %% ../nbs/02_phantom.ipynb #02-049
 def plan_dataset(
     studies: int,  # training and test half together
     seed: int,
@@ -1056,7 +1056,7 @@ def _make(
     write_json(row, note)
     return row
 
-# %% ../nbs/02_phantom.ipynb #02-049
+# %% ../nbs/02_phantom.ipynb #02-050
 UNFINISHED = ".unfinished"  # a folder inside the dataset's, gone once all is there
 _COMPETITION_NAMES = ("Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance")
 
@@ -1101,7 +1101,7 @@ def _write_tables(
     write_table(_image_table(halves["train"]), out / "train_image_level.csv")
     write_table(_study_table(halves["train"]), out / "train_study_level.csv")
 
-# %% ../nbs/02_phantom.ipynb #02-050
+# %% ../nbs/02_phantom.ipynb #02-051
 def simulate_dataset(
     out: str | Path,  # a new folder
     studies: int = 200,  # training and test half together
@@ -1125,7 +1125,7 @@ def simulate_dataset(
     if not mark.exists():
         write_json(facts, out / UNFINISHED / "claim.json")
         plans = plan_dataset(studies, seed, size, shares)
-        rows = parallel(_make, [(str(out), plan) for plan in plans], "simulate", workers)
+        rows = list(parallel(_make, [(str(out), plan) for plan in plans], "simulate", workers))
         _write_tables(out, [{"plan": plan, **row} for plan, row in zip(plans, rows)])
         write_json(facts, mark)  # from here on the dataset is complete
     shutil.rmtree(out / UNFINISHED, ignore_errors=True)
