@@ -14,6 +14,7 @@ import hashlib
 import re
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -456,7 +457,7 @@ def _decode(
 def _voi(
     values: np.ndarray,  # after the modality transform, one for each stored value
     ds: Any,  # the header
-    counts: np.ndarray,  # how many pixels have that value; 0 where padding
+    count: Callable[[], np.ndarray],  # how many pixels have that value, 0 where padding; asked only where it matters
     window: int | str,  # which of the file's windows, from 0, or "percentile"
 ) -> np.ndarray:  # float32 from 0 to 1
     "The VOI LUT or the window; a window from percentiles where the file has neither"
@@ -467,7 +468,7 @@ def _voi(
         shown = apply_voi_lut(values.astype(np.int64), ds).astype(np.float32)
         return shown / (2.0 ** int(ds.VOILUTSequence[0].LUTDescriptor[2]) - 1)
     if window == "percentile" or not center or not width or width[min(window, len(width) - 1)] <= 0:
-        low, high = _percentiles(values, counts, (0.5, 99.5))
+        low, high = _percentiles(values, count(), (0.5, 99.5))
         return np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
     if window >= min(len(center), len(width)):
         raise ValueError(f"there is no window {window}; the file has {min(len(center), len(width))}")
@@ -519,10 +520,14 @@ def _brightness(
         raise ValueError(f"values from {lowest} to {highest} are no X-ray's")
     place = stored.astype(np.int32) - lowest if lowest or stored.dtype.kind == "i" else stored
     occurring = np.arange(lowest, highest + 1)
-    counts = np.bincount(place.ravel(), minlength=len(occurring))
     padding = _padding(ds, occurring)
-    inside = np.where(padding, 0, counts)
-    shown = _voi(apply_modality_lut(occurring, ds), ds, inside if inside.any() else counts, window)
+
+    def count() -> np.ndarray:
+        counts = np.bincount(place.ravel(), minlength=len(occurring))
+        inside = np.where(padding, 0, counts)
+        return inside if inside.any() else counts
+
+    shown = _voi(apply_modality_lut(occurring, ds), ds, count, window)
     if not np.isfinite(shown).all():
         raise ValueError("its rescale values or its window are no numbers")
     if ds.get("PhotometricInterpretation") == "MONOCHROME1":

@@ -42,9 +42,9 @@ def fit_square(
     scales = (size / width, size / height) if square == "stretch" else (scale, scale)
     new_width, new_height = max(1, round(width * scales[0])), max(1, round(height * scales[1]))
     method = cv2.INTER_AREA if min(scales) < 1 else cv2.INTER_LINEAR  # area averaging avoids moire when shrinking
-    small = cv2.resize(np.clip(pixels, 0, 1).astype(np.float32), (new_width, new_height), interpolation=method)
+    small = cv2.resize(pixels.astype(np.float32, copy=False), (new_width, new_height), interpolation=method)
     left, top = (size - new_width) // 2, (size - new_height) // 2
-    small = np.round(small * 255).astype(np.uint8)
+    small = np.round(np.clip(small, 0, 1) * 255).astype(np.uint8)
     if left < 0 or top < 0:
         small = np.ascontiguousarray(small[max(-top, 0) :, max(-left, 0) :][:size, :size])
     fitted = np.zeros((size, size), np.uint8)
