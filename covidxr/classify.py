@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import DataError, ModelError, atomic_path, opencv, pick_device, progress, read_json, say, write_json, write_table
+from .core import DataError, ModelError, atomic_path, pick_device, progress, read_json, say, write_json, write_table
 from .prepare import fit_square, read_prepared
 
 # %% ../nbs/08_classify.ipynb #08-009

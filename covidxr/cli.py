@@ -113,7 +113,7 @@ def examine() -> list[dict]:  # part, ok (True, False; None where it is not need
     rows.append({"part": "free disk here", "ok": shutil.disk_usage(".").free > 1e9, "text": f"{shutil.disk_usage('.').free / 1e9:.0f} GB"})
     return [*rows, _accelerator()]
 
-
+# %% ../nbs/16b_cli.ipynb #16b-009
 def _accelerator() -> dict:  # part, ok, text
     "The GPU, if PyTorch sees one"
     try:
@@ -138,7 +138,7 @@ def _doctor(options: argparse.Namespace) -> int:
         print("All that is needed is here." if all(row["ok"] is not False for row in rows) else "What is MISSING has its cure beside it.")
     return 1 if any(row["ok"] is False for row in rows) else 0
 
-# %% ../nbs/16b_cli.ipynb #16b-009
+# %% ../nbs/16b_cli.ipynb #16b-010
 def _eda(options: argparse.Namespace) -> int:
     "Count and draw a dataset"
     from covidxr.eda import explore
@@ -148,7 +148,7 @@ def _eda(options: argparse.Namespace) -> int:
     print(json.dumps(numbers, indent=2) if options.json else text)
     return 0
 
-# %% ../nbs/16b_cli.ipynb #16b-010
+# %% ../nbs/16b_cli.ipynb #16b-011
 def _score(options: argparse.Namespace) -> int:
     "Score a submission"
     from covidxr.submission import score_submission
@@ -185,7 +185,7 @@ def _ensemble(options: argparse.Namespace) -> int:
     print(f"{options.out}: {len(options.submissions)} submissions fused")
     return 0
 
-# %% ../nbs/16b_cli.ipynb #16b-012
+# %% ../nbs/16b_cli.ipynb #16b-013
 def _count(text: str) -> int:
     "A whole number above 0, or argparse says so"
     if not text.isdigit() or int(text) < 1:
@@ -214,7 +214,7 @@ def _add(commands, name: str, work, summary: str) -> argparse.ArgumentParser:
     command.set_defaults(work=work)
     return command
 
-# %% ../nbs/16b_cli.ipynb #16b-013
+# %% ../nbs/16b_cli.ipynb #16b-014
 def parser() -> argparse.ArgumentParser:  # for `main` and for the documentation
     "The command line's words"
     top = argparse.ArgumentParser("covidxr", description=f"COVID-19 findings in chest X-rays: a course and a library. {NOT_CLINICAL}", allow_abbrev=False)
@@ -239,7 +239,7 @@ def parser() -> argparse.ArgumentParser:  # for `main` and for the documentation
     command.add_argument("--json", action="store_true", help="answer as JSON")
     return top
 
-# %% ../nbs/16b_cli.ipynb #16b-014
+# %% ../nbs/16b_cli.ipynb #16b-015
 def _add_tables(commands) -> None:
     "The subcommands that take files and give files"
     command = _add(commands, "prepare", _prepare, "Make a cache of small 8-bit copies of X-rays")
@@ -269,7 +269,7 @@ def _add_tables(commands) -> None:
     command.add_argument("--out", required=True, metavar="CSV", help="the fused submission to write")
     command.add_argument("--weights", type=_weights, metavar="W,W,…", help="one number a submission (default: all the same)")
 
-# %% ../nbs/16b_cli.ipynb #16b-016
+# %% ../nbs/16b_cli.ipynb #16b-017
 def main(
     words: list[str] | None = None,  # the command line; that of the process where None
 ) -> int:  # the exit code

@@ -1,5 +1,6 @@
 "Shared data of the tests: one small simulated dataset, made once."
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -8,6 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def hashes():
+    "A hash of every file of a folder: hashes(folder) gives path in the folder to SHA-256"
+
+    def call(folder: Path) -> dict[str, str]:
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,5 @@
 "Simulated data, reading, preparing and exploring it: the contracts between these rooms."
 
-import hashlib
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pydicom
@@ -16,21 +13,12 @@ from covidxr.phantom import simulate, simulate_dataset
 from covidxr.prepare import prepare
 
 
-def _bytes(folder: Path) -> dict[str, str]:
-    "A hash of every file of a folder"
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(tmp_path):
+def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(tmp_path, hashes):
     for name, workers in (("one", 1), ("two", 2)):
         simulate_dataset(tmp_path / name, studies=16, seed=7, size=96, workers=workers)
     simulate_dataset(tmp_path / "other", studies=16, seed=8, size=96)
-    assert _bytes(tmp_path / "one") == _bytes(tmp_path / "two")
-    assert not set(_bytes(tmp_path / "one")) & {name for name in _bytes(tmp_path / "other") if name.endswith(".dcm")}
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    assert not set(hashes(tmp_path / "one")) & {name for name in hashes(tmp_path / "other") if name.endswith(".dcm")}
 
 
 def test_a_simulated_dataset_has_the_competitions_variety(tmp_path):
@@ -141,11 +129,11 @@ def test_no_patient_stands_on_two_sides_of_any_split(phantom):
         assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
 
 
-def test_preparing_twice_changes_nothing_and_broken_copies_are_not_left(phantom, tmp_path):
+def test_preparing_twice_changes_nothing_and_broken_copies_are_not_left(phantom, tmp_path, hashes):
     first = prepare(phantom, tmp_path / "cache", size=48)
-    before = _bytes(tmp_path / "cache")
+    before = hashes(tmp_path / "cache")
     assert prepare(phantom, tmp_path / "cache", size=48).equals(first)
-    assert _bytes(tmp_path / "cache") == before
+    assert hashes(tmp_path / "cache") == before
 
 
 def test_a_file_that_only_looks_like_dicom_is_refused_in_words(tmp_path):

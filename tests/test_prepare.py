@@ -1,7 +1,6 @@
 "Many X-rays to a cache: nothing lost, nothing half-written, nothing done twice, whatever stops the work."
 
 import errno
-import hashlib
 import os
 import shutil
 import signal
@@ -31,14 +30,6 @@ def many(tmp_path_factory) -> Path:
     return folder
 
 
-def _bytes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def _started(source: Path, out: Path, *words: str) -> subprocess.Popen:
     command = [
         str(Path(sys.executable).with_name("covidxr")),
@@ -52,11 +43,11 @@ def _started(source: Path, out: Path, *words: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-def test_killed_at_any_moment_the_next_call_ends_with_the_very_same_bytes(many, tmp_path):
+def test_killed_at_any_moment_the_next_call_ends_with_the_very_same_bytes(many, tmp_path, hashes):
     started = time.monotonic()
     assert _started(many, tmp_path / "whole").wait() == 0
     usual = time.monotonic() - started
-    whole, rng = _bytes(tmp_path / "whole"), np.random.default_rng(0)
+    whole, rng = hashes(tmp_path / "whole"), np.random.default_rng(0)
     kept = 0
     for turn in range(KILLS):
         out = tmp_path / f"cut-{turn}"
@@ -69,7 +60,7 @@ def test_killed_at_any_moment_the_next_call_ends_with_the_very_same_bytes(many, 
             set(pd.read_parquet(out / "images.parquet")["image_id"]) if (out / "images.parquet").exists() else set()
         )
         assert _started(many, out).wait() == 0
-        assert _bytes(out) == whole
+        assert hashes(out) == whole
         again = [name for name in pictures if Path(name).stem in notes]
         assert all((out / name).stat().st_mtime_ns == pictures[name] for name in again)  # finished work is not redone
         kept += len(again)
@@ -161,7 +152,7 @@ def test_a_disk_that_is_really_full(many, tmp_path):
         subprocess.run(["umount", str(small)])
 
 
-def test_a_cluster_of_two_workers_of_which_one_is_killed(many, tmp_path):
+def test_a_cluster_of_two_workers_of_which_one_is_killed(many, tmp_path, hashes):
     distributed = pytest.importorskip("distributed", reason="the extra 'scale' is not installed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
@@ -173,7 +164,7 @@ def test_a_cluster_of_two_workers_of_which_one_is_killed(many, tmp_path):
         os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
         assert process.wait(timeout=120) == 0
     prepare(many, tmp_path / "alone", size=256)
-    assert _bytes(tmp_path / "cache") == _bytes(tmp_path / "alone")
+    assert hashes(tmp_path / "cache") == hashes(tmp_path / "alone")
 
 
 def test_no_cluster_is_said_in_words(many, tmp_path):
