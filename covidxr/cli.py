@@ -10,6 +10,7 @@ __all__ = ['examine', 'parser', 'main']
 # %% ../nbs/16b_cli.ipynb #16b-003
 import argparse
 import json
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -149,17 +150,49 @@ def _eda(options: argparse.Namespace) -> int:
     return 0
 
 # %% ../nbs/16b_cli.ipynb #16b-011
-def _score(options: argparse.Namespace) -> int:
-    "Score a submission"
-    from covidxr.submission import score_submission
+def _classes(
+    mean: float,
+    per_class: dict[str, float],
+) -> dict:  # map and per_class, as JSON can hold them
+    "A score for a program; a class without truth is null"
+    return {"map": mean, "per_class": {name: None if math.isnan(value) else value for name, value in per_class.items()}}
 
+
+def _score(options: argparse.Namespace) -> int:
+    "Score a submission, alone or beside another"
+    from covidxr.submission import compare_submissions, score_submission
+
+    if options.versus:
+        return _versus(options, compare_submissions(options.truth, {"first": options.submission, "second": options.versus}, options.draws))
     result = score_submission(options.truth, options.submission)
     if options.json:
-        print(json.dumps({"map": result.map, "per_class": result.per_class}, indent=2))
+        print(json.dumps(_classes(result.map, result.per_class), indent=2))
         return 0
     for name, value in result.per_class.items():
-        print(f"{name:<24} {value:.4f}")
+        print(f"{name:<24} {'-  (not in the truth)' if math.isnan(value) else f'{value:.4f}'}")
     print(f"{'mean AP at IoU > 0.5':<24} {result.map:.4f}")
+    return 0
+
+
+def _versus(
+    options: argparse.Namespace,
+    compared: dict,  # what `compare_submissions` returned
+) -> int:
+    "Two scores side by side, and how sure their difference is"
+    from covidxr.metrics import paired_difference
+
+    first, second = compared["scores"]["first"], compared["scores"]["second"]
+    lead = {"lead": first.map - second.map, **paired_difference(compared["draws"], "first", "second")}
+    if options.json:
+        print(json.dumps({"first": _classes(first.map, first.per_class), "second": _classes(second.map, second.per_class), **lead, "draws": options.draws, "drawn": compared["drawn"]}, indent=2))
+        return 0
+    print(f"{'':<24} {'first':>8} {'second':>8} {'lead':>8}")
+    for name in [*first.per_class, *(name for name in second.per_class if name not in first.per_class)]:
+        pair = [one.per_class.get(name, math.nan) for one in (first, second)]
+        print(f"{name:<24} " + ("-  (not in the truth)" if any(map(math.isnan, pair)) else f"{pair[0]:8.4f} {pair[1]:8.4f} {pair[0] - pair[1]:+8.4f}"))
+    print(f"{'mean AP at IoU > 0.5':<24} {first.map:8.4f} {second.map:8.4f} {lead['lead']:+8.4f}")
+    print(f"first {options.submission}, second {options.versus}")
+    print(f"lead {lead['lead']:+.4f}, 95 % interval {lead['low']:+.4f} to {lead['high']:+.4f}; the first is better in {lead['probability']:.1%} of {options.draws} draws of {compared['drawn']}")
     return 0
 
 
@@ -258,6 +291,8 @@ def _add_tables(commands) -> None:
     command = _add(commands, "score", _score, "Score a submission: mean AP at IoU > 0.5 over the classes of the truth")
     command.add_argument("truth", nargs="+", metavar="TRUTH", help="a competition folder, its two train tables, or one CSV of id,PredictionString")
     command.add_argument("submission", metavar="SUBMISSION", help="a CSV of id,PredictionString")
+    command.add_argument("--versus", metavar="OTHER", help="another submission: how sure is the difference, if patients are drawn again?")
+    command.add_argument("--draws", type=_count, default=1000, help="how often they are drawn (default: 1000)")
     command.add_argument("--json", action="store_true", help="answer as JSON")
     command = _add(commands, "predict", _predict, "Predict new X-rays with a trained run")
     command.add_argument("run", metavar="RUN", help="a run's folder")

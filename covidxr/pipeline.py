@@ -218,7 +218,7 @@ def combine(
     from covidxr.ensemble import mean_probabilities, none_confidence, revise_classes, weighted_boxes_fusion
     from covidxr.submission import submission_table
 
-    studies = mean_probabilities({name: opinions.studies[name] for name in choice["class_weights"]}, choice["class_weights"], geometric=True)
+    studies = mean_probabilities({name: opinions.studies[name] for name in choice["class_weights"]}, choice["class_weights"], method="geometric")
     used = opinions.boxes[opinions.boxes["model"].isin(choice["box_weights"])]
     boxes = weighted_boxes_fusion(used, choice["box_weights"], iou_threshold=SAME_BOX)
     none = none_confidence(empty_chance(opinions, studies), boxes, choice["none_exponent"])
@@ -467,11 +467,11 @@ def choose(
     "How much each model counts, and how much the detector's silence counts for `none`: chosen on the valid part"
     from covidxr.ensemble import choose_box_weights, choose_class_weights, choose_none_exponent, mean_probabilities, weighted_boxes_fusion
 
-    class_weights = choose_class_weights({name: opinions.studies[name] for name in classifiers}, dataset.labels(), geometric=True)
+    class_weights = choose_class_weights({name: opinions.studies[name] for name in classifiers}, dataset.labels(), method="geometric")
     boxes = opinions.boxes[opinions.boxes["model"].isin(detectors)]
     truth = dataset.boxes[dataset.boxes["image_id"].isin(opinions.images["image_id"])]
     box_weights = choose_box_weights(boxes, truth, detectors, iou_threshold=SAME_BOX)
-    studies = mean_probabilities({name: opinions.studies[name] for name in classifiers}, class_weights, geometric=True)
+    studies = mean_probabilities({name: opinions.studies[name] for name in classifiers}, class_weights, method="geometric")
     fused = weighted_boxes_fusion(boxes, box_weights, iou_threshold=SAME_BOX)
     none = dataset.unboxed()[opinions.images["image_id"]]
     return {"class_weights": class_weights, "box_weights": box_weights, "none_exponent": choose_none_exponent(empty_chance(opinions, studies), fused, none)}

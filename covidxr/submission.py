@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/submission.html.md"""
 
 # %% auto #0
 __all__ = ['OF_IMAGES', 'submission_table', 'submission_ids', 'write_submission', 'read_submission', 'read_ids', 'read_truth',
-           'score_submission', 'fuse_files']
+           'score_submission', 'compare_submissions', 'fuse_files']
 
 # %% ../nbs/11_submission.ipynb #11-003
 import csv
@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from .core import APPEARANCES, BOX_COLUMNS, CovidxrError, DataError, SubmissionError, write_table
+from .dataset import open_dataset
 from .ensemble import fuse_submissions
-from .metrics import Score, score
+from .metrics import Score, bootstrap_scores, score
 
 # %% ../nbs/11_submission.ipynb #11-008
 def submission_table(
@@ -302,19 +303,67 @@ def read_truth(
     return _read_half(_truth_halves(paths)[0])[0]
 
 
+def _truth_for(
+    truth: Sequence[str | Path],  # what `read_truth` takes; a simulated dataset's folder means the half that the submission is for
+    submission: str | Path,  # a CSV of id,PredictionString
+) -> tuple[list[Path], pd.DataFrame, list[str], list[str]]:  # the truth's files; id, label, corners; all ids; the labels that a submission may hold
+    "The truth that a submission is for"
+    given = set(read_ids(submission))
+    halves = [(half, *_read_half(half)) for half in _truth_halves(truth)]
+    files, right, ids = max(halves, key=lambda half: len(given & set(half[2])))
+    labels = set(right["label"]) | {"none", "opacity"}
+    return files, right, ids, sorted(labels | (set(APPEARANCES) if labels & set(APPEARANCES) else set()))
+
+
 def score_submission(
     truth: Sequence[str | Path],  # what `read_truth` takes; a simulated dataset's folder means the half that the submission is for
     submission: str | Path,  # a CSV of id,PredictionString
 ) -> Score:
     "Score a submission file against a truth: mean AP at IoU > 0.5 over the truth's classes"
-    given = set(read_ids(submission))
-    halves = [_read_half(half) for half in _truth_halves(truth)]
-    right, ids = max(halves, key=lambda half: len(given & set(half[1])))
-    labels = set(right["label"]) | {"none", "opacity"}
-    study_labels = labels | (set(APPEARANCES) if labels & set(APPEARANCES) else set())
-    return score(right, read_submission(submission, ids=ids, labels=sorted(study_labels)))
+    _, right, ids, labels = _truth_for(truth, submission)
+    return score(right, read_submission(submission, ids=ids, labels=labels))
 
 # %% ../nbs/11_submission.ipynb #11-025
+def _patients(
+    files: Sequence[Path],  # the files of a truth
+    ids: Sequence[str],  # its ids
+) -> tuple[pd.Series, str]:  # whom each id belongs to; "patients", "studies" or "rows": what is drawn again
+    "Which rows go together, as well as the files beside the truth can tell"
+    studies = {}
+    for path in files:
+        frame = _read_text(path, (), DataError)
+        if {"id", "StudyInstanceUID"} <= set(frame.columns):
+            studies |= dict(zip(frame["id"].str.removesuffix("_image"), frame["StudyInstanceUID"]))
+    if not studies:
+        return pd.Series(dtype=str), "rows"
+    owner = {name: study for name, study in studies.items()} | {study: study for study in studies.values()}
+    roots = [root for path in files for root in (path.parent, path.parent.parent)]
+    if any((root / "headers.csv").is_file() for root in roots):
+        headers = next(root for root in roots if (root / "headers.csv").is_file()) / "headers.csv"
+        known = _read_text(headers, ("image_id", "patient_id"), DataError)
+    elif any((root / "train").is_dir() and (root / "train_study_level.csv").is_file() for root in roots):
+        known = open_dataset(next(root for root in roots if (root / "train").is_dir())).images  # reads the headers of the images, and keeps them
+    else:
+        known = pd.DataFrame({"image_id": [], "patient_id": []})
+    patient = {name: one for name, one in zip(known["image_id"], known["patient_id"]) if name in studies and isinstance(one, str) and one}
+    owner |= patient | {studies[name]: one for name, one in patient.items()}
+    return pd.Series({name: owner.get(name.rsplit("_", 1)[0]) for name in ids}, dtype=object), "patients" if patient else "studies"
+
+
+def compare_submissions(
+    truth: Sequence[str | Path],  # as in `score_submission`
+    submissions: dict[str, str | Path],  # a name to a CSV of id,PredictionString; all for the same truth
+    draws: int = 1000,  # how often patients are drawn again
+    seed: int = 0,
+) -> dict:  # scores (name to `Score`), draws (a row a draw, a column a name), drawn ("patients", "studies" or "rows")
+    "Score submissions and draw their patients again (Efron 1979); `paired_difference` of the draws says how sure a lead is"
+    files, right, ids, labels = _truth_for(truth, next(iter(submissions.values())))
+    tables = {name: read_submission(path, ids=ids, labels=labels) for name, path in submissions.items()}
+    owner, drawn = _patients(files, ids)
+    scores = {name: score(right, table) for name, table in tables.items()}
+    return {"scores": scores, "draws": bootstrap_scores(right, tables, owner, draws, seed), "drawn": drawn}
+
+# %% ../nbs/11_submission.ipynb #11-028
 def fuse_files(
     paths: Sequence[str | Path],  # submissions for the same ids
     out: str | Path,  # the submission to write

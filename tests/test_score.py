@@ -1,6 +1,7 @@
 "The metric, fusing and submissions: right by an independent reckoning, and strict at the door."
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from covidxr.core import APPEARANCES, BOX_COLUMNS, DataError, SubmissionError
 from covidxr.ensemble import fuse_submissions, none_confidence, weighted_boxes_fusion
 from covidxr.metrics import average_precision, bootstrap_scores, paired_difference, score
-from covidxr.submission import read_submission, read_truth, score_submission, write_submission
+from covidxr.submission import compare_submissions, read_submission, read_truth, score_submission, write_submission
 
 corner = st.integers(-2, 6)
 box = st.tuples(corner, corner, st.integers(0, 5), st.integers(0, 5)).map(
@@ -211,7 +212,39 @@ def test_score_prints_a_table_for_a_person_and_json_for_a_program(covidxr, files
         covidxr("score", files / "truth.csv", files / "good.csv", "--json"),
     )
     assert "opacity" in person.stdout and person.returncode == 0
-    assert json.loads(program.stdout) == {"map": 1.0, "per_class": {"typical": 1.0, "none": 1.0, "opacity": 1.0}}
+    assert "negative                 -  (not in the truth)" in person.stdout
+    assert json.loads(program.stdout) == {
+        "map": 1.0,
+        "per_class": {"negative": None, "typical": 1.0, "none": 1.0, "opacity": 1.0},
+    }
+
+
+def test_two_submissions_are_compared_on_the_same_patients(covidxr, phantom, tmp_path):
+    truth = read_truth(phantom / "truth" / "test_study_level.csv", phantom / "truth" / "test_image_level.csv")
+    ids = sorted(truth["id"].unique())
+    write_submission(truth.assign(confidence=1.0), ids, tmp_path / "right.csv")
+    rng = np.random.default_rng(0)
+    write_submission(truth.assign(confidence=1.0)[rng.random(len(truth)) < 0.6], ids, tmp_path / "poor.csv")
+    ask = ["score", phantom, tmp_path / "right.csv", "--versus", tmp_path / "poor.csv", "--draws", "200"]
+    person, program = covidxr(*ask), covidxr(*ask, "--json")
+    assert person.returncode == 0, person.stderr
+    answer = json.loads(program.stdout)
+    assert answer["drawn"] == "patients" and "200 draws of patients" in person.stdout
+    assert answer["first"]["map"] == 1.0 and answer["low"] <= answer["lead"] <= answer["high"]
+    assert answer["probability"] > 0.95
+    same = json.loads(covidxr(*ask[:3], "--versus", tmp_path / "right.csv", "--draws", "50", "--json").stdout)
+    assert same["lead"] == same["low"] == same["high"] == 0
+
+
+def test_without_headers_studies_are_drawn_and_without_studies_rows(phantom, tmp_path):
+    tables = [phantom / "truth" / f"test_{level}_level.csv" for level in ("study", "image")]
+    for path in tables:
+        shutil.copy(path, tmp_path)
+    truth = read_truth(*tables)
+    write_submission(truth.assign(confidence=1.0), sorted(truth["id"].unique()), tmp_path / "right.csv")
+    pair = {"a": tmp_path / "right.csv", "b": tmp_path / "right.csv"}
+    assert compare_submissions([tmp_path / path.name for path in tables], pair, draws=5)["drawn"] == "studies"
+    assert compare_submissions([tmp_path / "right.csv"], pair, draws=5)["drawn"] == "rows"
 
 
 def test_every_form_of_the_truth_scores_one_against_itself(covidxr, phantom, tmp_path):
