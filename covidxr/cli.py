@@ -214,7 +214,7 @@ def _ensemble(options: argparse.Namespace) -> int:
     "Fuse submissions"
     from covidxr.submission import fuse_files
 
-    fuse_files(options.submissions, options.out, options.weights)
+    fuse_files(options.submissions, options.out, options.weights, options.boxes)
     print(f"{options.out}: {len(options.submissions)} submissions fused")
     return 0
 
@@ -299,10 +299,11 @@ def _add_tables(commands) -> None:
     command.add_argument("xrays", nargs="+", metavar="X-RAY", help="DICOM, PNG or JPEG files, or folders of them")
     command.add_argument("--out", required=True, metavar="CSV", help="the submission to write")
     command.add_argument("--json", action="store_true", help="answer as JSON")
-    command = _add(commands, "ensemble", _ensemble, "Fuse submissions: boxes by weighted boxes fusion, classes by their mean")
+    command = _add(commands, "ensemble", _ensemble, "Fuse submissions: overlapping boxes into one, classes by their mean")
     command.add_argument("submissions", nargs="+", metavar="CSV", help="two or more submissions for the same ids")
     command.add_argument("--out", required=True, metavar="CSV", help="the fused submission to write")
     command.add_argument("--weights", type=_weights, metavar="W,W,…", help="one number a submission (default: all the same)")
+    command.add_argument("--boxes", choices=["wbf", "nmw", "soft-nms", "nms"], default="wbf", help="how boxes are fused (default: wbf, weighted boxes fusion)")
 
 # %% ../nbs/16b_cli.ipynb #16b-017
 def main(

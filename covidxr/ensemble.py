@@ -6,9 +6,9 @@ Docs: https://covidxr.github.io/covidxr/ensemble.html.md"""
 
 # %% auto #0
 __all__ = ['CONFIDENCE_TYPES', 'MEANS', 'nms', 'soft_nms', 'weighted_boxes_fusion', 'non_maximum_weighted', 'fuse_boxes',
-           'mean_probabilities', 'none_confidence', 'rerank_boxes', 'revise_classes', 'choose_weights', 'class_score',
-           'choose_class_weights', 'choose_box_weights', 'choose_none_exponent', 'choose_rerank_exponent',
-           'fuse_submissions']
+           'mean_probabilities', 'none_confidence', 'rerank_boxes', 'revise_classes', 'choose_weights', 'study_rows',
+           'class_score', 'choose_class_weights', 'choose_box_weights', 'choose_none_exponent',
+           'choose_rerank_exponent', 'fuse_submissions']
 
 # %% ../nbs/10_ensemble.ipynb #10-003
 from collections.abc import Callable
@@ -175,7 +175,7 @@ def soft_nms(
     rows = _sorted_boxes(heard, left)[0]
     return heard.boxes.assign(confidence=left).iloc[rows[left[rows] > threshold]].reset_index(drop=True)
 
-# %% ../nbs/10_ensemble.ipynb #10-012
+# %% ../nbs/10_ensemble.ipynb #10-015
 @njit(cache=True, nogil=True)
 def _cluster(
     rows: np.ndarray,  # boxes group by group, the surest first
@@ -240,7 +240,7 @@ def _agreed(
         return said.sum(1) / (drawn @ weights + weights.sum() - voters)
     return said.sum(1) / (drawn @ weights) * voters / weights.sum()
 
-# %% ../nbs/10_ensemble.ipynb #10-013
+# %% ../nbs/10_ensemble.ipynb #10-016
 def weighted_boxes_fusion(
     boxes: pd.DataFrame,  # image_id, corners, confidence from 0 to 1, model; boxes of different labels are not fused where there is a column label
     weights: dict | None = None,  # a weight by model; a model that drew nothing still counts as a voter; all the same where None
@@ -286,7 +286,7 @@ def fuse_boxes(
     fused = methods[method](boxes, weights=weights, iou_threshold=iou_threshold)
     return fused[[name for name in ("image_id", "label", *BOX_COLUMNS, "confidence") if name in fused]]
 
-# %% ../nbs/10_ensemble.ipynb #10-018
+# %% ../nbs/10_ensemble.ipynb #10-021
 MEANS = ("arithmetic", "geometric", "power", "rank")
 
 
@@ -327,7 +327,7 @@ def mean_probabilities(
         total = total ** (1 / power)
     return (total.div(total.sum(axis=1), axis=0) if method in ("geometric", "power") else total).reset_index()
 
-# %% ../nbs/10_ensemble.ipynb #10-021
+# %% ../nbs/10_ensemble.ipynb #10-024
 def none_confidence(
     empty: pd.Series,  # by image id: the classifier's chance that nothing is boxed
     boxes: pd.DataFrame,  # image_id and confidence: what the detector found
@@ -340,7 +340,7 @@ def none_confidence(
     none = empty.clip(0, 1) ** (1 - exponent) * (1 - surest).clip(0, 1) ** exponent
     return none.rename("none")
 
-# %% ../nbs/10_ensemble.ipynb #10-024
+# %% ../nbs/10_ensemble.ipynb #10-027
 def rerank_boxes(
     boxes: pd.DataFrame,  # image_id, corners, confidence
     none: pd.Series,  # by image id: the confidence of `none`
@@ -354,7 +354,7 @@ def rerank_boxes(
         raise DataError(f"image {boxes['image_id'].iloc[int((~((some >= 0) & (some <= 1))).argmax())]}: its confidence of none must be there and lie from 0 to 1")
     return boxes.assign(confidence=boxes["confidence"].to_numpy(float) ** (1 - exponent) * some**exponent)
 
-# %% ../nbs/10_ensemble.ipynb #10-026
+# %% ../nbs/10_ensemble.ipynb #10-029
 def revise_classes(
     studies: pd.DataFrame,  # study_id and a probability a class
     shares: pd.Series,  # class to the share of its images without a box: 1 for negative
@@ -372,7 +372,7 @@ def revise_classes(
     revised = chance * (share * (after / before)[:, None] + (1 - share) * ((1 - after) / (1 - before))[:, None])
     return studies.assign(**dict(zip(shares.index, (revised / revised.sum(axis=1, keepdims=True)).T)))
 
-# %% ../nbs/10_ensemble.ipynb #10-029
+# %% ../nbs/10_ensemble.ipynb #10-032
 def _best(
     candidates: list,  # the plain choice first
     values: list[float],  # the score of each on the validation part
@@ -408,16 +408,23 @@ def choose_weights(
         best = top
 
 
+def study_rows(
+    table: pd.DataFrame,  # study_id and a value a class
+    labels: pd.Series,  # the true class by study id
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # truth and prediction as `score` takes them, ids being study ids
+    "A table of studies in the metric's form, where a class is a box of one pixel"
+    classes = [name for name in table.columns if name != "study_id"]
+    unit = dict.fromkeys(BOX_COLUMNS[:2], 0) | dict.fromkeys(BOX_COLUMNS[2:], 1)
+    truth = pd.DataFrame({"id": table["study_id"].unique()}).assign(label=lambda frame: frame["id"].map(labels), **unit)
+    return truth, table.melt("study_id", classes, "label", "confidence").rename(columns={"study_id": "id"}).assign(**unit)
+
+
 def class_score(
     table: pd.DataFrame,  # study_id and a value a class
     labels: pd.Series,  # the true class by study id
 ) -> float:
     "Mean AP of study classes, as the competition counts them"
-    classes = [name for name in table.columns if name != "study_id"]
-    unit = dict.fromkeys(BOX_COLUMNS[:2], 0) | dict.fromkeys(BOX_COLUMNS[2:], 1)
-    truth = pd.DataFrame({"id": table["study_id"].unique()}).assign(label=lambda frame: frame["id"].map(labels), **unit)
-    guess = table.melt("study_id", classes, "label", "confidence").rename(columns={"study_id": "id"}).assign(**unit)
-    return score(truth, guess, classes).map
+    return score(*study_rows(table, labels), [name for name in table.columns if name != "study_id"]).map
 
 
 def choose_class_weights(
@@ -429,7 +436,7 @@ def choose_class_weights(
     "How much each classifier counts, by the study classes' mean AP on the validation part"
     return choose_weights(list(tables), lambda weights: class_score(mean_probabilities(tables, weights, method), labels), margin)
 
-# %% ../nbs/10_ensemble.ipynb #10-030
+# %% ../nbs/10_ensemble.ipynb #10-033
 def choose_box_weights(
     boxes: pd.DataFrame,  # image_id, corners, confidence, model, on the validation part
     truth: pd.DataFrame,  # image_id, corners
@@ -471,11 +478,12 @@ def choose_rerank_exponent(
     grid = [0.0, 0.25, 0.5, 0.75]
     return _best(grid, [average_precision(true, rerank_boxes(boxes, none, one).rename(columns={"image_id": "id"})) for one in grid], margin)
 
-# %% ../nbs/10_ensemble.ipynb #10-033
+# %% ../nbs/10_ensemble.ipynb #10-036
 def fuse_submissions(
     tables: list[pd.DataFrame],  # tidy submissions: id, label, confidence, corners
     weights: list[float] | None = None,  # a weight each; all the same where None
     iou_threshold: float = 0.55,
+    method: str = "wbf",  # how boxes are fused, as in `fuse_boxes`
 ) -> pd.DataFrame:  # a tidy submission
     "Fuse submissions for the same ids; raises SubmissionError where the weights do not fit"
     if not tables:
@@ -490,7 +498,7 @@ def fuse_submissions(
     flat = both[~boxed].groupby(["model", "id", "label", *BOX_COLUMNS], as_index=False)["confidence"].max()  # said twice counts once
     flat["confidence"] *= share[flat["model"].to_numpy(int)]
     means = flat.groupby(["id", "label", *BOX_COLUMNS], sort=True)["confidence"].sum().reset_index()
-    boxes = weighted_boxes_fusion(both[boxed].rename(columns={"id": "image_id"}), dict(enumerate(share)), iou_threshold)
+    boxes = fuse_boxes(both[boxed].drop(columns="label").rename(columns={"id": "image_id"}), method, dict(enumerate(share)), iou_threshold)
     boxes = boxes.rename(columns={"image_id": "id"}).assign(label="opacity")
     fused = pd.concat([means, boxes], ignore_index=True)[["id", "label", "confidence", *BOX_COLUMNS]]
     return fused.assign(confidence=fused["confidence"].clip(0, 1))

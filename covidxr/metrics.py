@@ -34,7 +34,7 @@ def box_iou(
     either = areas[0][:, None] + areas[1][None] - both
     return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
 
-# %% ../nbs/07_metrics.ipynb #07-014
+# %% ../nbs/07_metrics.ipynb #07-018
 @njit(cache=True, nogil=True)
 def _by_group(
     order: np.ndarray,  # (n,) row numbers, the surest first
@@ -87,7 +87,7 @@ def surest_first(
     _break_ties(rows, starts, confidence, keys)
     return order, rows, starts
 
-# %% ../nbs/07_metrics.ipynb #07-016
+# %% ../nbs/07_metrics.ipynb #07-020
 @njit(cache=True, nogil=True)
 def overlap(
     first: np.ndarray,  # (4,) corners
@@ -127,7 +127,7 @@ def _hits(
                 hits[row], free[found] = True, False
     return hits
 
-# %% ../nbs/07_metrics.ipynb #07-017
+# %% ../nbs/07_metrics.ipynb #07-021
 METHODS = ("voc", "coco")
 
 
@@ -183,7 +183,7 @@ def match(
     _, hits = _matched(codes[len(truth) :], confidence, corners, codes[: len(truth)], _checked(truth, "truth")[0], len(ids), iou_threshold, method)
     return ordered[["id", "confidence"]].assign(hit=hits)
 
-# %% ../nbs/07_metrics.ipynb #07-019
+# %% ../nbs/07_metrics.ipynb #07-023
 @njit(cache=True, nogil=True)
 def _areas(
     starts: np.ndarray,  # where each group of equal confidence that holds a hit starts, in rows by falling confidence
@@ -251,7 +251,7 @@ def _weighted_areas(
     with ThreadPoolExecutor(threads) as pool:  # the loop above lets go of Python's lock
         return np.concatenate(list(pool.map(work, [slice(*pair) for pair in zip(bounds[:-1], bounds[1:])])))
 
-# %% ../nbs/07_metrics.ipynb #07-020
+# %% ../nbs/07_metrics.ipynb #07-024
 def average_precision(
     truth: pd.DataFrame,  # id and corners, of one label
     prediction: pd.DataFrame,  # id, confidence and corners, of the same label
@@ -259,8 +259,12 @@ def average_precision(
     method: str = "voc",  # "coco": its rule of matching, and the mean of precisions at 101 recalls (Lin et al., ECCV 2014)
 ) -> float:  # from 0 to 1; nan where there is no truth
     "Average precision: area under the interpolated precision-recall curve (PASCAL VOC 2010; Everingham et al., IJCV 2015); raises DataError"
-    labels = [table.assign(label="") for table in (truth, prediction)]
-    return score(*labels, labels=[""], iou_threshold=iou_threshold, method=method).per_class[""] if len(truth) else float("nan")
+    corners, confidence = _checked(prediction, "prediction")
+    codes, ids = pd.factorize(pd.concat([truth["id"], prediction["id"]], ignore_index=True))
+    image, size = codes[len(truth) :], len(truth)
+    order, hits = _matched(image, confidence, corners, codes[:size], _checked(truth, "truth")[0], len(ids), iou_threshold, method)
+    once = np.zeros(len(image), np.int64), np.ones((1, 1), np.int64), np.array([size])
+    return float(_weighted_areas(confidence[order], hits[order], *once, method)[0])
 
 
 def precision_recall(
@@ -275,7 +279,7 @@ def precision_recall(
     curve = pd.DataFrame({"confidence": matched["confidence"], "recall": right / max(len(truth), 1), "precision": right / seen})
     return curve.drop_duplicates("confidence", keep="last", ignore_index=True)
 
-# %% ../nbs/07_metrics.ipynb #07-023
+# %% ../nbs/07_metrics.ipynb #07-027
 @dataclass(frozen=True)
 class Score:
     "A score: the mean, and each class's part in it"
@@ -340,7 +344,7 @@ def score(
     known = [value for value in per_class.values() if not np.isnan(value)]
     return Score(float(np.mean(known)) if known else float("nan"), per_class)
 
-# %% ../nbs/07_metrics.ipynb #07-026
+# %% ../nbs/07_metrics.ipynb #07-030
 def bootstrap_scores(
     truth: pd.DataFrame,  # id, label and corners
     predictions: dict[str, pd.DataFrame],  # a name to id, label, confidence and corners
@@ -377,7 +381,7 @@ def paired_difference(
     low, high = np.nanpercentile(gap, (2.5, 97.5))
     return {"mean": float(gap.mean()), "low": float(low), "high": float(high), "probability": float((gap.dropna() > 0).mean())}
 
-# %% ../nbs/07_metrics.ipynb #07-030
+# %% ../nbs/07_metrics.ipynb #07-034
 def _weighted_auc(
     target: np.ndarray,  # (n,) True or False
     rank: np.ndarray,  # (n,) place of each value among the distinct values, the lowest 0
@@ -408,7 +412,7 @@ def roc_auc(
     low, high = np.nanpercentile([_weighted_auc(target, rank, count) for count in counts], (2.5, 97.5))
     return {"auc": _weighted_auc(target, rank, np.ones(len(target))), "low": float(low), "high": float(high)}
 
-# %% ../nbs/07_metrics.ipynb #07-034
+# %% ../nbs/07_metrics.ipynb #07-039
 def _share(
     right: np.ndarray,  # (n,) True where the answer was right
     groups: np.ndarray,  # (n,) whole numbers: the patient of each row
@@ -450,7 +454,7 @@ def operating_point(
         rows[name] = (threshold, *_share((value[mine] >= threshold) == target[mine], own), int(mine.sum()))
     return pd.DataFrame(rows, index=["threshold", "share", "low", "high", "rows"]).T.astype({"rows": int})
 
-# %% ../nbs/07_metrics.ipynb #07-037
+# %% ../nbs/07_metrics.ipynb #07-042
 def confusion_table(
     truth: pd.Series | list,  # the true class of each row
     prediction: pd.Series | list,  # the class that was said

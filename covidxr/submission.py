@@ -323,7 +323,7 @@ def score_submission(
     _, right, ids, labels = _truth_for(truth, submission)
     return score(right, read_submission(submission, ids=ids, labels=labels))
 
-# %% ../nbs/11_submission.ipynb #11-025
+# %% ../nbs/11_submission.ipynb #11-029
 def _patients(
     files: Sequence[Path],  # the files of a truth
     ids: Sequence[str],  # its ids
@@ -363,13 +363,14 @@ def compare_submissions(
     scores = {name: score(right, table) for name, table in tables.items()}
     return {"scores": scores, "draws": bootstrap_scores(right, tables, owner, draws, seed), "drawn": drawn}
 
-# %% ../nbs/11_submission.ipynb #11-028
+# %% ../nbs/11_submission.ipynb #11-032
 def fuse_files(
     paths: Sequence[str | Path],  # submissions for the same ids
     out: str | Path,  # the submission to write
     weights: list[float] | None = None,  # a weight each; all the same where None
+    method: str = "wbf",  # how boxes are fused: "wbf", "nmw", "soft-nms" or "nms"
 ) -> None:
     "Fuse submission files; raises SubmissionError where their ids differ"
     ids = read_ids(paths[0])
     tables = [read_submission(paths[0]), *(read_submission(path, ids=ids) for path in paths[1:])]
-    write_submission(fuse_submissions(tables, weights), ids, out)
+    write_submission(fuse_submissions(tables, weights, method=method), ids, out)
