@@ -12,6 +12,7 @@ __all__ = ['CONFIDENCE_TYPES', 'MEANS', 'nms', 'soft_nms', 'weighted_boxes_fusio
 
 # %% ../nbs/10_ensemble.ipynb #10-003
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from .core import BOX_COLUMNS, DataError, SubmissionError
+from .core import BOX_COLUMNS, DataError, SubmissionError, cores
 from .metrics import average_precision, overlap, score, surest_first
 
 # %% ../nbs/10_ensemble.ipynb #10-008
@@ -133,9 +134,10 @@ def _suppress(
             waiting[taken] = chosen
             if kind == 0 and left[chosen] < 0:
                 continue
+            x_min, y_min, x_max, y_max = corners[chosen]
             for place in range(taken + 1, len(waiting)):
                 other = waiting[place]
-                iou = overlap(corners[chosen], corners[other])
+                iou = overlap(x_min, y_min, x_max, y_max, corners, other)
                 if kind == 2:
                     left[other] *= np.exp(-(iou**2) / sigma)
                 elif iou > iou_threshold:
@@ -177,40 +179,77 @@ def soft_nms(
 
 # %% ../nbs/10_ensemble.ipynb #10-015
 @njit(cache=True, nogil=True)
-def _cluster(
+def _cluster_groups(
     rows: np.ndarray,  # boxes group by group, the surest first
     starts: np.ndarray,  # where each group starts, and the end
     corners: np.ndarray,  # (n, 4)
     pull: np.ndarray,  # (n,) confidence times the model's weight
     iou_threshold: float,
     moving: bool,  # clusters move with what joins them (WBF), or stay where their surest box is (NMW)
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # the cluster of each box; the corners and the group of each cluster
+    cluster: np.ndarray,  # (n,) filled with the cluster of each box, numbered from 0 over these groups
+) -> tuple[np.ndarray, np.ndarray]:  # the corners and the group of each cluster
     "Each box joins the cluster that it overlaps most, or founds one"
-    cluster = np.empty(len(corners), np.int64)
-    fused, places, sums, total = np.empty((len(rows), 4)), np.empty((len(rows), 4)), np.zeros((len(rows), 4)), np.zeros(len(rows))
-    group_of, first, end = np.empty(len(rows), np.int64), 0, 0
+    size = starts[-1] - starts[0]
+    left, top, right, bottom, area = np.empty(size), np.empty(size), np.empty(size), np.empty(size), np.empty(size)  # where a cluster is looked for
+    sums, total, group_of, end = np.zeros((size, 4)), np.zeros(size), np.empty(size, np.int64), 0
     for group in range(len(starts) - 1):
         first = end
         for row in rows[starts[group] : starts[group + 1]]:
-            best, joins = iou_threshold, -1
+            x_min, y_min, x_max, y_max = corners[row, 0], corners[row, 1], corners[row, 2], corners[row, 3]
+            own, best, joins = (x_max - x_min) * (y_max - y_min), iou_threshold, -1
             for number in range(first, end):
-                value = overlap(corners[row], places[number])
-                if value > best:
-                    best, joins = value, number
-            weight = max(pull[row], 1e-300)  # where all confidences are 0 the plain mean is left
-            if joins < 0:
+                width = (x_max if x_max < right[number] else right[number]) - (x_min if x_min > left[number] else left[number])
+                if width <= 0:
+                    continue
+                height = (y_max if y_max < bottom[number] else bottom[number]) - (y_min if y_min > top[number] else top[number])
+                if height > 0:
+                    value = width * height / (own + area[number] - width * height)
+                    if value > best:
+                        best, joins = value, number
+            weight = pull[row] if pull[row] > 1e-300 else 1e-300  # where all confidences are 0 the plain mean is left
+            founds = joins < 0
+            if founds:
                 joins, end = end, end + 1
-                places[joins], group_of[joins] = corners[row], group
+                group_of[joins] = group
             elif not moving:
                 weight *= best  # the share that overlaps the surest box
             cluster[row] = joins
             total[joins] += weight
             for side in range(4):
                 sums[joins, side] += weight * corners[row, side]
-                fused[joins, side] = sums[joins, side] / total[joins]
-                if moving:
-                    places[joins, side] = fused[joins, side]
-    return cluster, fused[:end], group_of[:end]
+            if founds:
+                left[joins], top[joins], right[joins], bottom[joins], area[joins] = x_min, y_min, x_max, y_max, own
+            elif moving:
+                left[joins], top[joins] = sums[joins, 0] / total[joins], sums[joins, 1] / total[joins]
+                right[joins], bottom[joins] = sums[joins, 2] / total[joins], sums[joins, 3] / total[joins]
+                area[joins] = (right[joins] - left[joins]) * (bottom[joins] - top[joins])
+    return sums[:end] / total[:end].reshape(-1, 1), group_of[:end]
+
+
+def _cluster(
+    rows: np.ndarray,  # as in `_cluster_groups`
+    starts: np.ndarray,
+    corners: np.ndarray,
+    pull: np.ndarray,
+    iou_threshold: float,
+    moving: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # the cluster of each box; the corners and the group of each cluster
+    "Clusters of all groups; many boxes are shared out among the cores"
+    cluster, threads = np.empty(len(corners), np.int64), cores() if len(rows) > 50_000 else 1
+    bounds = np.searchsorted(starts, np.linspace(0, len(rows), threads + 1)) if threads > 1 else np.array([0, len(starts) - 1])
+    parts = [starts[first : last + 1] for first, last in zip(bounds[:-1], bounds[1:])]
+    work = lambda part: _cluster_groups(rows, part, corners, pull, iou_threshold, moving, cluster)  # noqa: E731
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:  # the loop above lets go of Python's lock
+            made = list(pool.map(work, parts))
+    else:
+        made = [work(part) for part in parts]
+    offset = 0
+    for part, (fused, _) in zip(parts, made):
+        cluster[rows[part[0] : part[-1]]] += offset
+        offset += len(fused)
+    groups = [group_of + first for first, (_, group_of) in zip(bounds[:-1], made)]
+    return cluster, np.concatenate([fused for fused, _ in made]), np.concatenate(groups)
 
 
 CONFIDENCE_TYPES = ("box_and_model_avg", "avg", "max", "absent_model_aware_avg")

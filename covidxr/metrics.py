@@ -90,16 +90,22 @@ def surest_first(
 # %% ../nbs/07_metrics.ipynb #07-020
 @njit(cache=True, nogil=True)
 def overlap(
-    first: np.ndarray,  # (4,) corners
-    second: np.ndarray,  # (4,) corners
-) -> float:  # IoU of the two, 0 where they have no area
-    "Intersection over union of two boxes, compiled for loops"
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    if width <= 0 or height <= 0:
+    x_min: float,  # of one box
+    y_min: float,
+    x_max: float,
+    y_max: float,
+    other: np.ndarray,  # (n, 4) corners of others
+    row: int,  # which of them
+) -> float:  # from 0 to 1
+    "Intersection over union of two boxes, 0 where they have no area; numbers rather than arrays, for compiled loops"
+    width = min(x_max, other[row, 2]) - max(x_min, other[row, 0])
+    if width <= 0:
         return 0.0
-    both = width * height
-    return both / ((first[2] - first[0]) * (first[3] - first[1]) + (second[2] - second[0]) * (second[3] - second[1]) - both)
+    height = min(y_max, other[row, 3]) - max(y_min, other[row, 1])
+    if height <= 0:
+        return 0.0
+    areas = (x_max - x_min) * (y_max - y_min) + (other[row, 2] - other[row, 0]) * (other[row, 3] - other[row, 1])
+    return width * height / (areas - width * height)
 
 
 @njit(cache=True, nogil=True)
@@ -116,11 +122,12 @@ def _hits(
     hits, free = np.zeros(len(corners), np.bool_), np.ones(len(true_corners), np.bool_)
     for image in range(len(starts) - 1):
         for row in rows[starts[image] : starts[image + 1]]:
+            x_min, y_min, x_max, y_max = corners[row]
             best, found = -1.0, -1
             for truth in range(true_starts[image], true_starts[image + 1]):
                 if coco and not free[truth]:
                     continue
-                value = overlap(corners[row], true_corners[truth])
+                value = overlap(x_min, y_min, x_max, y_max, true_corners, truth)
                 if value > best or (value == best and (coco or not free[found])):  # among equals VOC takes one that is free, COCO the last
                     best, found = value, truth
             if found >= 0 and free[found] and (best >= min(iou_threshold, 1 - 1e-10) if coco else best > iou_threshold):

@@ -569,7 +569,7 @@ def judge(
         result = score(truth, predictions[name])
         low, high = np.nanpercentile(draws[name], (2.5, 97.5))
         kind = "ensemble" if name == "ensemble" else "baseline" if name.startswith("always") else "model"
-        scores[name] = {"kind": kind, "map": result.map, "low": low, "high": high, "per_class": result.per_class}
+        scores[name] = {"kind": kind, "map": result.map, "low": low, "high": high, "per_class": {label: value for label, value in result.per_class.items() if label not in result.without_truth}}
     leads = {name: {"lead": scores["ensemble"]["map"] - scores[name]["map"], **paired_difference(draws, "ensemble", name)} for name in names if name != "ensemble"}
     write_table(draws.round(6), folder / "draws.csv")  # the resampled scores, for intervals over several runs
     return {"scores": scores, "leads": leads, "opacity_auc": opacity_auc(folder, dataset, index, turns, truth, predictions["ensemble"], patients)}
