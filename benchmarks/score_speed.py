@@ -109,7 +109,9 @@ def _torchmetrics(truth: pd.DataFrame, prediction: pd.DataFrame) -> Callable[[],
     none = {"boxes": torch.zeros((0, 4)), "labels": torch.zeros(0, dtype=torch.int64)}
 
     def work() -> float:
-        metric = MeanAveragePrecision(iou_thresholds=[0.5])  # at most 100 boxes of a class and image, which are more than there are
+        metric = MeanAveragePrecision(
+            iou_thresholds=[0.5]
+        )  # at most 100 boxes of a class and image, which are more than there are
         metric.warn_on_many_detections = False
         metric.update(list(said.values()), [true.get(name, none) for name in said])
         return float(metric.compute()["map"])

@@ -430,7 +430,7 @@ def _share(
     if 0 < share < 1 and worth > 1:
         sums = np.bincount(groups, right - share)
         variance = worth / (worth - 1) * (sums**2).sum() / rows**2
-        worth = rows / max(variance / (share * (1 - share) / rows), 1.0)
+        worth = rows / max(variance / (share * (1 - share) / (rows - 1)), 1.0)
     z = 1.959964  # 95 % of the normal distribution lie within
     middle, spread = share + z**2 / (2 * worth), z * np.sqrt(share * (1 - share) / worth + z**2 / (4 * worth**2))
     return float(share), float((middle - spread) / (1 + z**2 / worth)), float((middle + spread) / (1 + z**2 / worth))

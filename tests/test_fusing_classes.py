@@ -1,0 +1,220 @@
+"Means, stacking, found weights and views: what they must do, and what they must refuse."
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidxr.core import BOX_COLUMNS, DataError, XrayError
+from covidxr.ensemble import (
+    choose_rerank_exponent,
+    choose_weights,
+    class_score,
+    fuse_boxes,
+    mean_probabilities,
+    rerank_boxes,
+    soft_nms,
+)
+from covidxr.metrics import operating_point
+from covidxr.stacking import Stacking, fit_stacking, nested_fusion, stack
+from covidxr.views import VIEWS, View, apply_view, boxes_back, fuse_views, predict_views
+
+CLASSES = ["a", "b", "c"]
+
+
+def _readers(seed: int = 0, studies: int = 150) -> tuple[dict[str, pd.DataFrame], pd.Series, pd.Series]:
+    rng = np.random.default_rng(seed)
+    names = [f"s{number}" for number in range(studies)]
+    truth = pd.Series(rng.choice(CLASSES, studies), index=names)
+
+    def reader(skill: float) -> pd.DataFrame:
+        evidence = np.exp(skill * pd.get_dummies(truth)[CLASSES].to_numpy(float) + rng.normal(size=(studies, 3)))
+        return pd.DataFrame(evidence / evidence.sum(axis=1, keepdims=True), columns=CLASSES).assign(study_id=names)
+
+    tables = {"good": reader(2.0), "fair": reader(1.2), "blind": reader(0.0)}
+    return tables, truth, pd.Series([f"p{number // 3}" for number in range(studies)], index=names)
+
+
+def test_every_mean_of_equal_tables_is_that_table_and_ranks_are_places():
+    table = _readers()[0]["good"]
+    for method in ("arithmetic", "geometric", "power"):
+        same = mean_probabilities({"x": table, "y": table}, method=method, power=3.0)
+        assert np.allclose(same[CLASSES], table[CLASSES], atol=1e-6)
+    ranks = mean_probabilities({"x": table}, method="rank")
+    assert ranks["a"].rank().tolist() == table["a"].rank().tolist() and ranks["a"].between(0, 1).all()
+    assert class_score(ranks, _readers()[1]) == class_score(table, _readers()[1])
+    for options in ({"method": "median"}, {"method": "power", "power": 0}):
+        with pytest.raises(DataError, match="unknown mean"):
+            mean_probabilities({"x": table}, **options)
+
+
+def test_a_stacking_is_plain_numbers_and_learns_whom_to_trust():
+    tables, truth, _ = _readers()
+    fitted = fit_stacking(tables, truth, strength=1.0)
+    again = Stacking(**json.loads(json.dumps(asdict(fitted))))
+    assert np.allclose(stack(tables, again)[CLASSES], stack(tables, fitted)[CLASSES])
+    size = np.abs(np.array(fitted.weights)).reshape(3, 3, 3).sum(axis=(0, 2))
+    assert size[0] > size[1] > size[2]
+    mixed = {name: table.sample(frac=1, random_state=1) for name, table in tables.items()}
+    one, other = (stack(part, fitted).set_index("study_id").sort_index() for part in (tables, mixed))
+    assert np.allclose(one, other)
+
+
+def test_two_classes_are_stacked_as_scikit_learn_would():
+    from sklearn.linear_model import LogisticRegression
+
+    tables, truth, _ = _readers()
+    pair = {name: table[["study_id", "b", "a"]] for name, table in tables.items()}
+    two = truth.replace("c", "a")
+    said = stack(pair, fit_stacking(pair, two, strength=0.5))
+    evidence = np.hstack([np.log(table[["b", "a"]].clip(1e-4, 1)) for table in pair.values()])
+    model = LogisticRegression(C=0.5, max_iter=2000).fit(evidence, two)
+    assert np.allclose(said[["a", "b"]], model.predict_proba(evidence), atol=1e-6)
+
+
+def test_stacking_refuses_what_it_cannot_learn_or_say():
+    tables, truth, _ = _readers()
+    fitted = fit_stacking(tables, truth)
+    for work, said in (
+        (lambda: fit_stacking({}, truth), "no classifier"),
+        (lambda: fit_stacking(tables, truth.replace("c", "a")), "each class"),
+        (lambda: fit_stacking(tables, truth[:20]), "each class"),
+        (lambda: stack({"good": tables["good"]}, fitted), "no table of model fair"),
+        (lambda: stack(tables | {"fair": tables["fair"][:5]}, fitted), "different studies"),
+    ):
+        with pytest.raises(DataError, match=said):
+            work()
+
+
+def test_held_out_gains_are_smaller_than_seen_ones_and_a_constant_fusion_has_none():
+    tables, truth, patients = _readers(studies=90)
+    found = nested_fusion(tables, truth, patients, draws=50)
+    plain = found.loc["arithmetic mean"]
+    assert plain["gain"] == plain["low"] == plain["high"] == 0 and plain["seen"] == plain["held_out"]
+    assert found.loc["stacking", "seen"] > found.loc["stacking", "held_out"]
+    assert (found["low"] <= found["gain"] + 1e-9).all() and (found["gain"] <= found["high"] + 1e-9).all()
+
+
+def test_no_patient_stands_on_both_sides_of_a_nested_fold():
+    tables, truth, patients = _readers(studies=60)
+    seen = []
+
+    def spy(part: dict, labels: pd.Series):
+        fitted = set(patients[part["good"]["study_id"]])
+
+        def fuse(other: dict) -> pd.DataFrame:
+            seen.append((fitted, set(patients[other["good"]["study_id"]])))
+            return other["good"]
+
+        return fuse
+
+    nested_fusion(tables, truth, patients, {"spy": spy}, folds=3, draws=5)
+    apart = [pair for pair in seen if pair[0] != pair[1]]
+    assert len(apart) == 3 and all(not fitted & held for fitted, held in apart)
+
+
+def test_weights_of_many_models_are_climbed_and_equal_ones_kept_without_a_gain():
+    calls = []
+
+    def value(weights: dict) -> float:
+        calls.append(weights)
+        return weights["a"] - abs(weights["b"] - 0.2)
+
+    names = list("abcdefgh")
+    found = choose_weights(names, value)
+    assert found["a"] > 0.2 and sum(found.values()) == pytest.approx(1) and len(calls) < 500
+    assert set(choose_weights(names, lambda weights: 0.5).values()) == {0.125}
+    assert choose_weights(["a", "b"], lambda weights: weights["a"] * 0.01) == {"a": 0.5, "b": 0.5}
+
+
+def test_boxes_are_ranked_by_their_image_and_exponents_are_chosen():
+    boxes = pd.DataFrame(
+        [("x", 0, 0, 9, 9, 0.5), ("y", 0, 0, 9, 9, 0.6)], columns=["image_id", *BOX_COLUMNS, "confidence"]
+    )
+    none = pd.Series({"x": 0.1, "y": 0.9})
+    assert rerank_boxes(boxes, none, 0).equals(boxes)
+    assert rerank_boxes(boxes, none, 0.5)["confidence"].tolist() == pytest.approx(
+        [(0.5 * 0.9) ** 0.5, (0.6 * 0.1) ** 0.5]
+    )
+    assert choose_rerank_exponent(boxes, none, boxes[:1]) > 0
+    assert choose_rerank_exponent(boxes, none, boxes[1:]) == 0
+    for wrong in (none[:1], none + 1):
+        with pytest.raises(DataError, match="none must be there"):
+            rerank_boxes(boxes, wrong)
+    with pytest.raises(DataError, match="exponent"):
+        rerank_boxes(boxes, none, 2)
+
+
+def test_unknown_ways_of_fusing_are_named():
+    boxes = pd.DataFrame([("x", 0, 0, 9, 9, 0.5)], columns=["image_id", *BOX_COLUMNS, "confidence"])
+    for work, said in (
+        (lambda: fuse_boxes(boxes, "mean"), "wbf, nmw"),
+        (lambda: soft_nms(boxes, "cubic"), "linear or gaussian"),
+        (lambda: soft_nms(boxes, sigma=0), "sigma"),
+    ):
+        with pytest.raises(DataError, match=said):
+            work()
+    for method in ("wbf", "nmw", "nms", "soft-nms"):
+        assert list(fuse_boxes(boxes.iloc[:0], method).columns) == ["image_id", *BOX_COLUMNS, "confidence"]
+        flat = pd.concat([boxes, boxes.assign(x_max=0)])  # a box without area
+        assert len(fuse_boxes(flat, method)) == 1
+
+
+@pytest.mark.parametrize(
+    "view", [*VIEWS["flip and scales"], View(True, 1.25, (0.1, 0.2, 0.9, 1.0))], ids=lambda view: view.name
+)
+def test_a_box_comes_back_from_every_view_to_where_it_was(view):
+    picture = np.zeros((211, 173), np.uint8)
+    picture[60:120, 70:110] = 255
+    rows, columns = np.nonzero(apply_view(picture, view) > 127)
+    seen = pd.DataFrame([(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)], columns=BOX_COLUMNS)
+    back = boxes_back(seen, view, 173, 211).to_numpy(float)[0]
+    assert np.abs(back - [70, 60, 110, 120]).max() <= 1 / min(view.scale, 1) + 0.5
+
+
+def test_a_box_that_a_crop_has_cut_is_left_out_and_one_at_the_pictures_edge_is_kept():
+    view = View(crop=(0.5, 0.0, 1.0, 1.0))
+    boxes = pd.DataFrame([(0, 10, 20, 30), (30, 0, 50, 30), (10, 10, 20, 30)], columns=BOX_COLUMNS)
+    assert boxes_back(boxes, view, 100, 80)["x_min"].tolist() == [80, 60]
+
+
+def test_views_ask_a_model_and_name_the_file_that_is_none(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"nothing")
+    images = pd.DataFrame({"image_id": ["x"], "file": [tmp_path / "x.png"]})
+    with pytest.raises(XrayError, match="x.png"):
+        predict_views(lambda table: table, images)
+    with pytest.raises(DataError, match="no view"):
+        predict_views(lambda table: table, images, ())
+    nothing = pd.DataFrame(columns=["image_id", *BOX_COLUMNS, "confidence", "model"]).astype(
+        dict.fromkeys([*BOX_COLUMNS, "confidence"], float)
+    )
+    assert len(fuse_views(nothing)) == 0
+
+
+def test_an_operating_point_keeps_its_promise_and_its_interval_knows_patients():
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(50), 6)
+    sick = np.repeat(rng.random(50) < 0.4, 6)
+    value = np.repeat(rng.normal(size=50), 6) + 1.5 * sick
+    point = operating_point(sick, value, sensitivity=0.9)
+    assert point.loc["sensitivity", "share"] >= 0.9
+    assert operating_point(sick, value, threshold=point["threshold"].iloc[0]).equals(point)
+    together = operating_point(sick, value, sensitivity=0.9, groups=patient)
+    width = lambda table: (table["high"] - table["low"]).loc["specificity"]  # noqa: E731
+    assert width(together) > 1.8 * width(point)
+    certain = operating_point([1, 1, 0, 0], [0.9, 0.8, 0.2, 0.1], threshold=0.5)
+    assert certain["share"].tolist() == [1, 1] and certain["low"].tolist() == pytest.approx([0.3424, 0.3424], abs=1e-3)
+    for options in ({}, {"threshold": 0.5, "sensitivity": 0.9}, {"sensitivity": 0}, {"sensitivity": 1.5}):
+        with pytest.raises(DataError, match="either a threshold"):
+            operating_point(sick, value, **options)
+
+
+def test_where_each_row_is_a_patient_the_interval_is_scipys():
+    from scipy.stats import binomtest
+
+    right = np.r_[np.ones(17), np.zeros(8)].astype(bool)
+    point = operating_point(np.r_[np.ones(25), 0], np.r_[right, 0], threshold=0.5).loc["sensitivity"]
+    known = binomtest(17, 25).proportion_ci(method="wilson")
+    assert (point["low"], point["high"]) == pytest.approx((known.low, known.high), abs=1e-6)
