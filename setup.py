@@ -1,9 +1,11 @@
 "Supplies the metadata that pyproject.toml declares dynamic, from settings.ini."
 
+import shutil
 from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
@@ -20,6 +22,21 @@ def lines(name: str) -> list[str]:
 init = here / "covidxr" / "__init__.py"
 if f'__version__ = "{settings["version"]}"' not in init.read_text(encoding="utf-8"):
     raise SystemExit(f"covidxr/__init__.py and settings.ini differ in the version; set both to {settings['version']}")
+
+
+class BuildWithLessons(build_py):
+    "The package with its lessons inside: `covidxr course` finds them there, where there is no clone"
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:  # a clone has its lessons in nbs/
+            return
+        target = Path(self.build_lib) / "covidxr" / "lessons"
+        for path in [*(here / "nbs").glob("*.ipynb"), *(here / "nbs" / "images").iterdir()]:
+            place = target / path.relative_to(here / "nbs")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+
 
 extras = {name.removesuffix("_requirements"): lines(name) for name in settings if name.endswith("_requirements")}
 readme = here / "README.md"
@@ -40,5 +57,6 @@ setup(
         "nbdev": ["covidxr=covidxr._modidx:d"],
     },
     packages=["covidxr"],
+    cmdclass={"build_py": BuildWithLessons},
     include_package_data=True,
 )

@@ -218,6 +218,25 @@ def _ensemble(options: argparse.Namespace) -> int:
     print(f"{options.out}: {len(options.submissions)} submissions fused")
     return 0
 
+
+def _course(options: argparse.Namespace) -> int:
+    "Write the lessons into a folder to work in"
+    from covidxr.course import write_course
+
+    found = write_course(options.folder)
+    kept = f", {len(found['kept'])} that were there left as they are" if found["kept"] else ""
+    print(f"{options.folder}: {len(found['written'])} files written{kept}\nOpen the lessons: jupyter lab {Path(options.folder) / 'lessons'}")
+    return 0
+
+
+def _progress(options: argparse.Namespace) -> int:
+    "Draw which exercises were solved"
+    from covidxr.course import course_map
+    from covidxr.exercise import solved
+
+    print(json.dumps({"solved": solved()}) if options.json else course_map())
+    return 0
+
 # %% ../nbs/16b_cli.ipynb #16b-013
 def _count(text: str) -> int:
     "A whole number above 0, or argparse says so"
@@ -268,6 +287,10 @@ def parser() -> argparse.ArgumentParser:  # for `main` and for the documentation
     command = _add(data, "siim", _data_siim, "Download the SIIM-FISABIO-RSNA COVID-19 Detection data (128 GB, Kaggle login)")
     command.add_argument("--out", required=True, metavar="DIR", help="a new folder")
     _add_tables(commands)
+    command = _add(commands, "course", _course, "Write the lessons into a folder to work in, and solved ones beside them; overwrites nothing")
+    command.add_argument("folder", metavar="DIR", help="where to work")
+    command = _add(commands, "progress", _progress, "Draw a map of the course: which exercises are solved")
+    command.add_argument("--json", action="store_true", help="answer as JSON")
     command = _add(commands, "doctor", _doctor, "Look at decoders, GPU and libraries, and name the cure for what is missing")
     command.add_argument("--json", action="store_true", help="answer as JSON")
     return top

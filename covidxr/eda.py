@@ -18,7 +18,7 @@ import pandas as pd
 from .core import DataError, class_color, write_json, write_table, write_text
 from .dataset import Dataset, open_dataset, problems
 
-# %% ../nbs/05_eda.ipynb #05-006
+# %% ../nbs/05_eda.ipynb #05-008
 def _train(
     dataset: Dataset,  # any dataset
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # its training studies and images
@@ -53,7 +53,7 @@ def summary(
         "warnings": problems(dataset),
     }
 
-# %% ../nbs/05_eda.ipynb #05-010
+# %% ../nbs/05_eda.ipynb #05-012
 def plot_classes(
     dataset: Dataset,  # any dataset
     ax: Any,  # a matplotlib axis
@@ -98,7 +98,7 @@ def plot_studies_per_patient(
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="studies of a patient", ylabel="patients (log scale)", title="Patients come back", yscale="log")
 
-# %% ../nbs/05_eda.ipynb #05-011
+# %% ../nbs/05_eda.ipynb #05-013
 def box_map(
     dataset: Dataset,  # any dataset
     cells: int = 48,  # the map's side
@@ -132,7 +132,7 @@ def plot_box_sizes(
     ax.hist(100 * share, bins=30, color=class_color("opacity"))
     ax.set(xlabel="area of a box (% of the image)", ylabel="boxes", title="Box sizes")
 
-# %% ../nbs/05_eda.ipynb #05-013
+# %% ../nbs/05_eda.ipynb #05-015
 PLOTS = (plot_classes, plot_boxes_per_image, plot_studies_per_patient, plot_sizes, plot_box_map, plot_box_sizes)
 
 
@@ -149,7 +149,7 @@ def figure(
     page.suptitle(f"{len(_train(dataset)[0])} labelled studies: {dataset.source}")
     return page
 
-# %% ../nbs/05_eda.ipynb #05-016
+# %% ../nbs/05_eda.ipynb #05-018
 def _text(
     numbers: dict[str, Any],  # what `summary` returned
 ) -> str:  # a page of plain text

@@ -23,7 +23,7 @@ from numba import njit
 from .core import BOX_COLUMNS, DataError, SubmissionError, cores
 from .metrics import average_precision, overlap, score, surest_first
 
-# %% ../nbs/10_ensemble.ipynb #10-008
+# %% ../nbs/10_ensemble.ipynb #10-010
 def _checked_boxes(
     boxes: pd.DataFrame,  # image_id, corners, confidence
 ) -> pd.DataFrame:  # the same, numbered from 0
@@ -107,7 +107,7 @@ def _table(
     table = heard.keys.iloc[group].reset_index(drop=True)
     return table.assign(**dict(zip(BOX_COLUMNS, corners.T)), confidence=confidence)
 
-# %% ../nbs/10_ensemble.ipynb #10-009
+# %% ../nbs/10_ensemble.ipynb #10-011
 @njit(cache=True, nogil=True)
 def _suppress(
     rows: np.ndarray,  # boxes group by group, the surest first
@@ -177,7 +177,7 @@ def soft_nms(
     rows = _sorted_boxes(heard, left)[0]
     return heard.boxes.assign(confidence=left).iloc[rows[left[rows] > threshold]].reset_index(drop=True)
 
-# %% ../nbs/10_ensemble.ipynb #10-015
+# %% ../nbs/10_ensemble.ipynb #10-017
 @njit(cache=True, nogil=True)
 def _cluster_groups(
     rows: np.ndarray,  # boxes group by group, the surest first
@@ -279,7 +279,7 @@ def _agreed(
         return said.sum(1) / (drawn @ weights + weights.sum() - voters)
     return said.sum(1) / (drawn @ weights) * voters / weights.sum()
 
-# %% ../nbs/10_ensemble.ipynb #10-016
+# %% ../nbs/10_ensemble.ipynb #10-018
 def weighted_boxes_fusion(
     boxes: pd.DataFrame,  # image_id, corners, confidence from 0 to 1, model; boxes of different labels are not fused where there is a column label
     weights: dict | None = None,  # a weight by model; a model that drew nothing still counts as a voter; all the same where None
@@ -325,7 +325,7 @@ def fuse_boxes(
     fused = methods[method](boxes, weights=weights, iou_threshold=iou_threshold)
     return fused[[name for name in ("image_id", "label", *BOX_COLUMNS, "confidence") if name in fused]]
 
-# %% ../nbs/10_ensemble.ipynb #10-021
+# %% ../nbs/10_ensemble.ipynb #10-023
 MEANS = ("arithmetic", "geometric", "power", "rank")
 
 
@@ -366,7 +366,7 @@ def mean_probabilities(
         total = total ** (1 / power)
     return (total.div(total.sum(axis=1), axis=0) if method in ("geometric", "power") else total).reset_index()
 
-# %% ../nbs/10_ensemble.ipynb #10-024
+# %% ../nbs/10_ensemble.ipynb #10-026
 def none_confidence(
     empty: pd.Series,  # by image id: the classifier's chance that nothing is boxed
     boxes: pd.DataFrame,  # image_id and confidence: what the detector found
@@ -379,7 +379,7 @@ def none_confidence(
     none = empty.clip(0, 1) ** (1 - exponent) * (1 - surest).clip(0, 1) ** exponent
     return none.rename("none")
 
-# %% ../nbs/10_ensemble.ipynb #10-027
+# %% ../nbs/10_ensemble.ipynb #10-029
 def rerank_boxes(
     boxes: pd.DataFrame,  # image_id, corners, confidence
     none: pd.Series,  # by image id: the confidence of `none`
@@ -393,7 +393,7 @@ def rerank_boxes(
         raise DataError(f"image {boxes['image_id'].iloc[int((~((some >= 0) & (some <= 1))).argmax())]}: its confidence of none must be there and lie from 0 to 1")
     return boxes.assign(confidence=boxes["confidence"].to_numpy(float) ** (1 - exponent) * some**exponent)
 
-# %% ../nbs/10_ensemble.ipynb #10-029
+# %% ../nbs/10_ensemble.ipynb #10-031
 def revise_classes(
     studies: pd.DataFrame,  # study_id and a probability a class
     shares: pd.Series,  # class to the share of its images without a box: 1 for negative
@@ -411,7 +411,7 @@ def revise_classes(
     revised = chance * (share * (after / before)[:, None] + (1 - share) * ((1 - after) / (1 - before))[:, None])
     return studies.assign(**dict(zip(shares.index, (revised / revised.sum(axis=1, keepdims=True)).T)))
 
-# %% ../nbs/10_ensemble.ipynb #10-032
+# %% ../nbs/10_ensemble.ipynb #10-034
 def _best(
     candidates: list,  # the plain choice first
     values: list[float],  # the score of each on the validation part
@@ -475,7 +475,7 @@ def choose_class_weights(
     "How much each classifier counts, by the study classes' mean AP on the validation part"
     return choose_weights(list(tables), lambda weights: class_score(mean_probabilities(tables, weights, method), labels), margin)
 
-# %% ../nbs/10_ensemble.ipynb #10-033
+# %% ../nbs/10_ensemble.ipynb #10-035
 def choose_box_weights(
     boxes: pd.DataFrame,  # image_id, corners, confidence, model, on the validation part
     truth: pd.DataFrame,  # image_id, corners
@@ -517,7 +517,7 @@ def choose_rerank_exponent(
     grid = [0.0, 0.25, 0.5, 0.75]
     return _best(grid, [average_precision(true, rerank_boxes(boxes, none, one).rename(columns={"image_id": "id"})) for one in grid], margin)
 
-# %% ../nbs/10_ensemble.ipynb #10-036
+# %% ../nbs/10_ensemble.ipynb #10-038
 def fuse_submissions(
     tables: list[pd.DataFrame],  # tidy submissions: id, label, confidence, corners
     weights: list[float] | None = None,  # a weight each; all the same where None

@@ -31,7 +31,7 @@ from .dataset import Dataset, open_dataset, xray_files
 from .folds import Round, patient_folds, rounds
 from .prepare import from_cache, prepare, read_failed, to_cache
 
-# %% ../nbs/16_pipeline.ipynb #16-006
+# %% ../nbs/16_pipeline.ipynb #16-008
 @contextmanager
 def measured() -> Iterator[dict]:  # filled with `seconds` and `peak_mb` when the block ends
     "Wall time, and the peak resident memory of this process and its children"
@@ -61,7 +61,7 @@ def measured() -> Iterator[dict]:  # filled with `seconds` and `peak_mb` when th
         watcher.join()
         found["seconds"] = time.monotonic() - started
 
-# %% ../nbs/16_pipeline.ipynb #16-007
+# %% ../nbs/16_pipeline.ipynb #16-009
 class Steps:
     "The steps of one run; what was done before is not done again"
 
@@ -87,7 +87,7 @@ class Steps:
         write_json(self.done, self.path)
         say("")
 
-# %% ../nbs/16_pipeline.ipynb #16-010
+# %% ../nbs/16_pipeline.ipynb #16-012
 def _test_studies(
     dataset: Dataset,  # any dataset
 ) -> list[str]:  # studies of the test half, where its truth is known; else none
@@ -124,7 +124,7 @@ def image_parts(
     images["valid"] = images["part"] == "valid"
     return images.loc[images["part"].notna(), ["image_id", "study_id", "part", "label", "valid", "file"]].reset_index(drop=True)
 
-# %% ../nbs/16_pipeline.ipynb #16-012
+# %% ../nbs/16_pipeline.ipynb #16-014
 def _model_name(
     plan: ModelPlan,  # what was trained
     number: int,  # the round, from 1
@@ -167,7 +167,7 @@ def fit_and_predict(
     write_table(looks[0], folder / "predictions" / f"{name}.csv")
     write_table(looks[1], folder / "predictions" / f"{name}-mirror.csv")
 
-# %% ../nbs/16_pipeline.ipynb #16-014
+# %% ../nbs/16_pipeline.ipynb #16-016
 SAME_BOX = 0.6  # overlap above which boxes of several models are one; chosen on development seeds that are not reported
 
 
@@ -189,7 +189,7 @@ def study_probabilities(
     "The mean over the images of each study"
     return predicted.merge(images[["image_id", "study_id"]], on="image_id").groupby("study_id")[list(classes)].mean().reset_index()
 
-# %% ../nbs/16_pipeline.ipynb #16-015
+# %% ../nbs/16_pipeline.ipynb #16-017
 @dataclass
 class Opinions:
     "What the models of one round predict for one part"
@@ -227,7 +227,7 @@ def combine(
         studies = revise_classes(studies, opinions.shares.reindex(list(opinions.classes)), by_study)
     return submission_table(studies, boxes, none)
 
-# %% ../nbs/16_pipeline.ipynb #16-017
+# %% ../nbs/16_pipeline.ipynb #16-019
 def prior_submission(
     dataset: Dataset,  # any dataset
     train: tuple[str, ...],  # the training studies
@@ -265,7 +265,7 @@ def nothing_submission(
     none = pd.Series(1.0, index=images["image_id"])
     return submission_table(studies, pd.DataFrame(columns=["image_id", *BOX_COLUMNS, "confidence"]), none)
 
-# %% ../nbs/16_pipeline.ipynb #16-019
+# %% ../nbs/16_pipeline.ipynb #16-021
 def thumbnail_floor(
     train: pd.DataFrame,  # images to learn from: file, opacity (bool)
     test: pd.DataFrame,  # images to judge: file
@@ -289,7 +289,7 @@ def thumbnail_floor(
     model.fit(thumbnails(train["file"]), train["opacity"])
     return model.predict_proba(thumbnails(test["file"]))[:, 1]
 
-# %% ../nbs/16_pipeline.ipynb #16-021
+# %% ../nbs/16_pipeline.ipynb #16-023
 def _png(
     figure: Any,  # a matplotlib figure
 ) -> str:  # a data URI
@@ -327,7 +327,7 @@ def curves_figure(
     page.suptitle(f"Ensemble, precision and recall: {source}")
     return page
 
-# %% ../nbs/16_pipeline.ipynb #16-022
+# %% ../nbs/16_pipeline.ipynb #16-024
 def grid_figure(
     examples: pd.DataFrame,  # image_id, file, study_id: what to show
     truth: pd.DataFrame,  # id, label, corners
@@ -374,7 +374,7 @@ def _draw_box(
         plate = {"facecolor": "black", "alpha": 0.6, "pad": 1, "edgecolor": "none"}
         ax.text(box.x_min, box.y_min - 3, f"{box.confidence:.2f}", color=color, fontsize=8, va="bottom", bbox=plate)
 
-# %% ../nbs/16_pipeline.ipynb #16-023
+# %% ../nbs/16_pipeline.ipynb #16-025
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d0d7de; --soft: #f6f8fa; --mark: #fff3cd; --mark-ink: #664d03 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #0d1117; --line: #30363d; --soft: #161b22; --mark: #4d3800; --mark-ink: #ffe69c } }
@@ -385,7 +385,7 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align:
 tr.ensemble { font-weight: 700; background: var(--soft) } tr.baseline { font-style: italic } img { max-width: 100%; height: auto }
 """
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>covidxr report: {{ source }}</title><style>{{ style }}</style></head><body><main>
 <h1>covidxr report: {{ source }}</h1>
 <p class="notice"><strong>{{ source[0] | upper }}{{ source[1:] }}.</strong> {{ notice }}</p>
@@ -393,32 +393,32 @@ _PAGE = """<!doctype html>
 <h2>Scores</h2>
 <p>AP is the area under the precision-recall curve of one column, from 0 to 1; mean AP is the mean of all columns. <em>none</em>: an image without a box; <em>opacity</em>: each box, found where it overlaps a true one by more than half.
 A pair is one classifier with one detector. <em>Always the prior</em> and <em>always no box</em> answer without looking.</p>
-<div class="wide"><table><caption>Average precision at IoU &gt; 0.5 on {{ judged }}, with a 95 % interval of the mean by resampling patients</caption>
+<div class="wide" tabindex="0" role="region" aria-label="mean average precision"><table><caption>Average precision at IoU &gt; 0.5 on {{ judged }}, with a 95 % interval of the mean by resampling patients</caption>
 <thead><tr><th scope="col">prediction</th><th scope="col">mean AP</th><th scope="col">95 % interval</th>{% for label in labels %}<th scope="col">{{ label | replace("-", " ") }}</th>{% endfor %}</tr></thead>
 <tbody>{% for name, score in scores.items() %}<tr class="{{ score.kind }}"><td>{{ name }}{% if score.kind == "baseline" %} (baseline){% endif %}</td><td>{{ "%.3f" | format(score.map) }}</td>
 <td>{{ "%.3f to %.3f" | format(score.low, score.high) }}</td>{% for label in labels %}<td>{{ "%.3f" | format(score.per_class[label]) }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
-<div class="wide"><table><caption>The ensemble's lead over each, resampling the same patients for both</caption>
+<div class="wide" tabindex="0" role="region" aria-label="the ensemble's lead"><table><caption>The ensemble's lead over each, resampling the same patients for both</caption>
 <thead><tr><th scope="col">over</th><th scope="col">lead in mean AP</th><th scope="col">95 % interval</th><th scope="col">share of resamples with a lead</th></tr></thead>
 <tbody>{% for name, lead in leads.items() %}<tr><td>{{ name }}</td><td>{{ "%+.3f" | format(lead.lead) }}</td><td>{{ "%+.3f to %+.3f" | format(lead.low, lead.high) }}</td><td>{{ "%.0f %%" | format(100 * lead.probability) }}</td></tr>{% endfor %}</tbody></table></div>
 <h2>Any opacity, yes or no</h2>
-<div class="wide"><table><caption>ROC AUC for images with a box against images without, on the same held-out patients</caption>
+<div class="wide" tabindex="0" role="region" aria-label="any opacity, yes or no"><table><caption>ROC AUC for images with a box against images without, on the same held-out patients</caption>
 <thead><tr><th scope="col">by</th><th scope="col">ROC AUC</th><th scope="col">95 % interval</th></tr></thead>
 <tbody>{% for name, area in aucs.items() %}<tr><td>{{ name }}</td><td>{{ "%.3f" | format(area.auc) }}</td><td>{{ "%.3f to %.3f" | format(area.low, area.high) }}</td></tr>{% endfor %}</tbody></table></div>
 <h2>Curves</h2><img src="{{ curves }}" alt="Precision against recall of the ensemble, one plot for each class of the score ({{ source }})">
 <h2>Pictures</h2><img src="{{ grid }}" alt="{{ source }} from the judged part with true boxes dashed and predicted boxes solid, each with its true and its predicted class">
 <h2>The data</h2><img src="{{ data }}" alt="Studies per class, boxes per image, studies per patient, image sizes, where boxes lie and how large they are ({{ source }})">
 <h2>How it was chosen</h2><p>Weights of the models and the exponent of <code>none</code>, chosen on validation folds only. Models of the ensemble look at each X-ray and at its mirror image; single models look once, and only the ensemble's classes are revised by the boxes.</p>
-<div class="wide"><table><thead><tr><th scope="col">round</th><th scope="col">classifiers</th><th scope="col">detectors</th><th scope="col">none exponent</th></tr></thead><tbody>
+<div class="wide" tabindex="0" role="region" aria-label="rounds"><table><thead><tr><th scope="col">round</th><th scope="col">classifiers</th><th scope="col">detectors</th><th scope="col">none exponent</th></tr></thead><tbody>
 {% for choice in choices %}<tr><td>{{ loop.index }}</td>{% for weights in (choice.class_weights, choice.box_weights) %}<td>{% for name, weight in weights.items() %}{{ name }} {{ "%.2f" | format(weight) }}{{ ", " if not loop.last }}{% endfor %}</td>{% endfor %}<td>{{ choice.none_exponent }}</td></tr>{% endfor %}</tbody></table></div>
-<h2>Models</h2><div class="wide"><table><thead><tr><th scope="col">model</th><th scope="col">input</th><th scope="col">epochs</th><th scope="col">starting weights</th></tr></thead>
+<h2>Models</h2><div class="wide" tabindex="0" role="region" aria-label="models"><table><thead><tr><th scope="col">model</th><th scope="col">input</th><th scope="col">epochs</th><th scope="col">starting weights</th></tr></thead>
 <tbody>{% for model in models %}<tr><td>{{ model.name }}</td><td>{{ model.size }} px</td><td>{{ model.epochs }}</td><td>{{ model.start }}</td></tr>{% endfor %}</tbody></table></div>
-<h2>Cost</h2><div class="wide"><table><thead><tr><th scope="col">step</th><th scope="col">seconds</th><th scope="col">peak memory (MiB)</th></tr></thead>
+<h2>Cost</h2><div class="wide" tabindex="0" role="region" aria-label="cost"><table><thead><tr><th scope="col">step</th><th scope="col">seconds</th><th scope="col">peak memory (MiB)</th></tr></thead>
 <tbody>{% for name, cost in steps.items() %}<tr><td>{{ name }}</td><td>{{ cost.seconds }}</td><td>{{ cost.peak_mb }}</td></tr>{% endfor %}</tbody></table></div>
 <h2>Versions</h2><p>{% for name, number in versions.items() %}{{ name }} {{ number }}{{ ", " if not loop.last }}{% endfor %}. Seed {{ seed }}. Profile {{ profile }}.</p>
 </main></body></html>
 """
 
-# %% ../nbs/16_pipeline.ipynb #16-025
+# %% ../nbs/16_pipeline.ipynb #16-027
 def read_opinions(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -457,7 +457,7 @@ def truth_table(
     table = submission_table(studies, boxes, dataset.unboxed()[images["image_id"]].astype(float))
     return table[table["confidence"] == 1].drop(columns="confidence").reset_index(drop=True)
 
-# %% ../nbs/16_pipeline.ipynb #16-026
+# %% ../nbs/16_pipeline.ipynb #16-028
 def choose(
     opinions: Opinions,  # what the models say about the valid part
     dataset: Dataset,  # knows the truth of the valid part
@@ -476,7 +476,7 @@ def choose(
     none = dataset.unboxed()[opinions.images["image_id"]]
     return {"class_weights": class_weights, "box_weights": box_weights, "none_exponent": choose_none_exponent(empty_chance(opinions, studies), fused, none)}
 
-# %% ../nbs/16_pipeline.ipynb #16-027
+# %% ../nbs/16_pipeline.ipynb #16-029
 def _with_unread(
     table: pd.DataFrame,  # a submission as a tidy table
     dataset: Dataset,
@@ -492,7 +492,7 @@ def _with_unread(
     guess = prior_submission(dataset, turn.train, unread).dropna(subset=BOX_COLUMNS)  # no box where not even the size is known
     return pd.concat([table, guess[~guess["id"].isin(table["id"])]], ignore_index=True)
 
-# %% ../nbs/16_pipeline.ipynb #16-028
+# %% ../nbs/16_pipeline.ipynb #16-030
 def fuse(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -531,7 +531,7 @@ def fuse(
     with atomic_path(folder / "submission.csv") as path:
         shutil.copyfile(folder / "predictions" / f"{final}.csv", path)
 
-# %% ../nbs/16_pipeline.ipynb #16-030
+# %% ../nbs/16_pipeline.ipynb #16-032
 def _hidden_truth(
     dataset: Dataset,
     images: pd.DataFrame,  # image_id, study_id of the judged images
@@ -574,7 +574,7 @@ def judge(
     write_table(draws.round(6), folder / "draws.csv")  # the resampled scores, for intervals over several runs
     return {"scores": scores, "leads": leads, "opacity_auc": opacity_auc(folder, dataset, index, turns, truth, predictions["ensemble"], patients)}
 
-# %% ../nbs/16_pipeline.ipynb #16-031
+# %% ../nbs/16_pipeline.ipynb #16-033
 def opacity_auc(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -601,7 +601,7 @@ def opacity_auc(
     groups = patients.reindex(ids)
     return {"ensemble": roc_auc(target, 1 - none.to_numpy(), groups), "logistic regression on 32 x 32 thumbnails": roc_auc(target, np.array(list(floor.values())), groups)}
 
-# %% ../nbs/16_pipeline.ipynb #16-032
+# %% ../nbs/16_pipeline.ipynb #16-034
 def write_report(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -645,7 +645,7 @@ def write_report(
     )
     write_text(page, folder / "report.html")
 
-# %% ../nbs/16_pipeline.ipynb #16-034
+# %% ../nbs/16_pipeline.ipynb #16-036
 def _known_profile(
     profile: str | Profile,  # a name, or one of your own
 ) -> Profile:
@@ -681,7 +681,7 @@ def _versions() -> dict[str, str]:
     names = ("covidxr", "torch", "fastai", "timm", "ultralytics", "pydicom", "numpy", "pandas", "opencv-python")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
-# %% ../nbs/16_pipeline.ipynb #16-035
+# %% ../nbs/16_pipeline.ipynb #16-037
 def _claim(
     folder: Path,  # the run's folder
     config: dict,  # what this run is
@@ -698,7 +698,7 @@ def _claim(
     else:
         write_json(config, path)
 
-# %% ../nbs/16_pipeline.ipynb #16-036
+# %% ../nbs/16_pipeline.ipynb #16-038
 def run(
     data: str | Path = "phantom",  # "phantom" for simulated X-rays, or a dataset folder
     out: str | Path = "runs/demo",  # the run's folder
@@ -737,7 +737,7 @@ def run(
     write_json(metrics | {"steps": steps.done}, folder / "metrics.json")
     return read_json(folder / "metrics.json")
 
-# %% ../nbs/16_pipeline.ipynb #16-037
+# %% ../nbs/16_pipeline.ipynb #16-039
 def json_ready(
     data: Any,  # nested dictionaries, lists and tuples
 ) -> Any:  # the same with lists for tuples, as JSON gives it back
@@ -782,7 +782,7 @@ def score_lines(
         lines.append(f"  {name:<{width}} {area['auc']:.3f}  ({area['low']:.3f} to {area['high']:.3f})")
     return lines
 
-# %% ../nbs/16_pipeline.ipynb #16-039
+# %% ../nbs/16_pipeline.ipynb #16-041
 def _given_files(
     xrays: list[str | Path],  # files and folders
 ) -> pd.DataFrame:  # image_id, study_id, path
@@ -818,7 +818,7 @@ def _round_opinions(
     boxes = [from_cache(predict_detector(run / "models" / f"{name}-{number}", images, flip_tta=True), index).assign(model=name) for name in choice["box_weights"]]
     return Opinions(images[["image_id", "study_id"]], classes, studies, pd.concat(boxes, ignore_index=True), pd.Series(choice["shares"]))
 
-# %% ../nbs/16_pipeline.ipynb #16-040
+# %% ../nbs/16_pipeline.ipynb #16-042
 def predict(
     run: str | Path,  # the folder of a finished run
     xrays: list[str | Path],  # DICOM, PNG or JPEG files, or folders of them

@@ -4,11 +4,22 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from covidxr.core import QUICK, ModelPlan
+
 ROOT = Path(__file__).parent.parent
+os.environ["COVIDXR_PROGRESS"] = "off"  # a test solves nothing for the person who runs it
+MODELS = (
+    ModelPlan("classifier", "test_resnet", size=64, epochs=10, batch_size=16, learning_rate=1e-2),
+    ModelPlan("classifier", "test_efficientnet", size=64, epochs=4, batch_size=16, learning_rate=1e-2),
+    ModelPlan("detector", "yolo11n", size=64, epochs=2),
+    ModelPlan("detector", "yolov8n", size=64, epochs=2),
+)
+TINY = replace(QUICK, name="tiny", studies=60, simulated_size=96, cache_size=64, draws=200, models=MODELS)
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +61,13 @@ def covidxr():
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    "A finished run of the tiny profile"
+    from covidxr.pipeline import run
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    run("phantom", folder, profile=TINY)
+    return folder

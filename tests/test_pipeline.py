@@ -13,29 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import MODELS, TINY
 
-from covidxr.core import QUICK, DataError, ModelPlan
+from covidxr.core import DataError
 from covidxr.dataset import open_dataset
 from covidxr.dicom import read_xray
 from covidxr.metrics import score
 from covidxr.pipeline import _given_files, _with_unread, plan_rounds, predict, prior_submission, run
 from covidxr.submission import read_ids, read_submission, read_truth, score_submission
-
-MODELS = (
-    ModelPlan("classifier", "test_resnet", size=64, epochs=10, batch_size=16, learning_rate=1e-2),
-    ModelPlan("classifier", "test_efficientnet", size=64, epochs=4, batch_size=16, learning_rate=1e-2),
-    ModelPlan("detector", "yolo11n", size=64, epochs=2),
-    ModelPlan("detector", "yolov8n", size=64, epochs=2),
-)
-TINY = replace(QUICK, name="tiny", studies=60, simulated_size=96, cache_size=64, draws=200, models=MODELS)
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Path:
-    "A finished run of the tiny profile"
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    run("phantom", folder, profile=TINY)
-    return folder
 
 
 def test_a_run_leaves_what_it_promises(finished):

@@ -1,0 +1,247 @@
+"""What scripts write into the lessons and pages, so that no hand has to: `python tests/lessons.py`.
+
+- each lesson's head: how long it takes, how it opens elsewhere, a first cell that installs what is missing there
+- the table of times in nbs/index.ipynb, and README.md from that notebook
+- nbs/api/: a page a module, with signatures, tables of arguments and links to the source
+- nbs/changelog.qmd from CHANGELOG.md
+
+Times come from tests/lesson_times.json, which a test run writes where COVIDXR_TIMES names it:
+
+    COVIDXR_TIMES=tests/lesson_times.json pytest tests/test_project.py -k top_to_bottom
+"""
+
+import importlib
+import inspect
+import json
+import re
+from configparser import ConfigParser
+from pathlib import Path
+
+from readme import readme_text
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = ROOT / "nbs"
+TIMES = Path(__file__).with_name("lesson_times.json")
+HOME = "https://github.com/covidxr/covidxr"
+
+
+def version() -> str:
+    "The package's version"
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    return config["DEFAULT"]["version"]
+
+
+def lessons() -> list[Path]:
+    "The lesson notebooks, in the course's order"
+    return sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+
+
+def spoken(seconds: float) -> str:
+    "A measured time as a learner needs it: never less than it was"
+    for limit in (5, 10, 15, 20, 30, 45, 60, 90, 120, 180):
+        if seconds <= limit:
+            return f"under {limit} s" if limit < 90 else f"under {limit / 60:g} minutes"
+    return f"{seconds / 60:.0f} minutes"
+
+
+def links(stem: str) -> str:
+    "How a lesson opens elsewhere"
+    path = f"nbs/{stem}.ipynb"
+    tag = f"v{version()}"
+    colab = f"https://colab.research.google.com/github/covidxr/covidxr/blob/{tag}/{path}"
+    kaggle = f"https://kaggle.com/kernels/welcome?src={HOME}/blob/{tag}/{path}"
+    return (
+        f"[![Open in Colab](images/colab.svg)]({colab}) [![Open in Kaggle](images/kaggle.svg)]({kaggle}) "
+        f"[![Download the notebook](images/download.svg)]({HOME}/raw/{tag}/{path})"
+    )
+
+
+def install_cell(stem: str) -> dict:
+    "The first cell: nothing happens where covidxr is installed"
+    source = f"""#| hide
+# Colab and Kaggle come without covidxr: this installs it there. Elsewhere nothing happens.
+from importlib.util import find_spec
+
+if find_spec("covidxr") is None:
+    import subprocess
+    import sys
+
+    package = "covidxr @ git+{HOME}@v{version()}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", package], check=True)"""
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": f"{stem.split('_')[0]}-install",
+        "metadata": {},
+        "outputs": [],
+        "source": source.splitlines(keepends=True),
+    }
+
+
+def with_head(notebook: dict, stem: str, times: dict) -> dict:
+    "A lesson with its head as it should be"
+    cells = [cell for cell in notebook["cells"] if not cell["id"].endswith("-install")]
+    cells.insert(1, install_cell(stem))
+    for cell in cells:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and "**Time:**" in text:
+            text = text.split("\n\n[![")[0]
+            time = spoken(times[stem]["seconds"]) if stem in times else "not measured"
+            text = re.sub(
+                r"\*\*Time:\*\* .*? \*\*Needs:", f"**Time:** {time} on two CPU cores. **Needs:", text, flags=re.S
+            )
+            cell["source"] = f"{text}\n\n{links(stem)}".splitlines(keepends=True)
+            break
+    return {**notebook, "cells": cells}
+
+
+def time_table(times: dict) -> str:
+    "What each lesson takes, as a table; the test run's numbers"
+    rows = ["| lesson | seconds | memory, MB |", "|---|---|---|"]
+    for path in lessons():
+        if path.stem in times:
+            one = times[path.stem]
+            title = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()[0][2:]
+            rows.append(
+                f"| [{path.stem.split('_')[0]} {title}]({path.name}) | {one['seconds']:.0f} | {one['megabytes']:.0f} |"
+            )
+    whole = sum(times[path.stem]["seconds"] for path in lessons() if path.stem in times)
+    most = max((one["megabytes"] for one in times.values()), default=0)
+    return "\n".join([*rows, f"| all | {whole:.0f} | at most {most:.0f} |"])
+
+
+def with_times(notebook: dict, times: dict) -> dict:
+    "The index with its table of times"
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        if "<!-- times -->" in text:
+            start, end = text.index("<!-- times -->"), text.index("<!-- end of times -->")
+            cell["source"] = f"{text[:start]}<!-- times -->\n\n{time_table(times)}\n\n{text[end:]}".splitlines(
+                keepends=True
+            )
+    return notebook
+
+
+def modules() -> list[str]:
+    "The library's modules, in the course's order"
+    names = []
+    for path in lessons():
+        found = re.search(r"#\| default_exp (\w+)", path.read_text(encoding="utf-8"))
+        names += [found[1]] if found else []
+    return names
+
+
+def _cell(text: str) -> str:
+    "Text that is safe in a cell of a Markdown table"
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
+
+
+def _annotation(value: object) -> str:
+    "A type as the source writes it"
+    if value is inspect.Parameter.empty or value is inspect.Signature.empty:
+        return ""
+    return re.sub(
+        r"\b(?:pandas|numpy|pathlib|collections\.abc|typing|covidxr\.\w+)\.", "", inspect.formatannotation(value)
+    )
+
+
+def _member(name: str, value: object, stem: str) -> str:
+    "One public name: its signature, what it does, its arguments and where it stands"
+    from fastcore.docments import docments
+
+    value = getattr(value, "py_func", value)  # what Numba has compiled
+    code = inspect.isclass(value) or inspect.isroutine(value)
+    first = inspect.getsourcelines(inspect.unwrap(value))[1] if code else 0
+    where = f"{HOME}/blob/v{version()}/covidxr/{stem}.py" + (f"#L{first}" if first else "")
+    parts = [f"## {name}", f"[source]({where})"]
+    if not code:
+        return "\n\n".join(
+            [*parts, f"```python\n{name} = {value!r}\n```" if len(repr(value)) < 400 else f"A {type(value).__name__}."]
+        )
+    try:
+        signature = inspect.signature(value)
+    except ValueError:
+        signature = inspect.Signature()
+    shown = [parameter for name, parameter in signature.parameters.items() if not name.startswith("_")]
+    given = ", ".join(
+        parameter.name + ("" if parameter.default is parameter.empty else f"={parameter.default!r}")
+        for parameter in shown
+    )
+    kind = "class " if inspect.isclass(value) else ""
+    parts.append(f"```python\n{kind}{name}({given})\n```")
+    parts.append(inspect.cleandoc(value.__doc__ or ""))
+    told = docments(value, full=True, returns=True) if signature.parameters or not inspect.isclass(value) else {}
+    rows = ["| argument | type | default | what it is |", "|---|---|---|---|"]
+    for parameter in shown:
+        comment = (told.get(parameter.name) or {}).get("docment") or ""
+        default = "" if parameter.default is parameter.empty else f"`{parameter.default!r}`"
+        kind_of = _annotation(parameter.annotation)
+        rows.append(
+            f"| `{parameter.name}` | {f'`{_cell(kind_of)}`' if kind_of else ''} | {_cell(default)} | {_cell(comment)} |"
+        )
+    back = told.get("return") or {}
+    answer = _annotation(signature.return_annotation)
+    if answer and answer != "None" and not inspect.isclass(value):
+        rows.append(f"| *gives* | `{_cell(answer)}` | | {_cell(back.get('docment') or '')} |")
+    if len(rows) > 2:
+        parts.append("\n".join(rows))
+    if inspect.isclass(value):
+        for one, method in vars(value).items():
+            if inspect.isfunction(method) and not one.startswith("_"):
+                asked = [parameter for parameter in inspect.signature(method).parameters if parameter != "self"]
+                parts.append(
+                    f"`.{one}({', '.join(asked)})`: {inspect.cleandoc(method.__doc__ or '').partition(chr(10))[0]}"
+                )
+    return "\n\n".join(parts)
+
+
+def api_page(name: str) -> str:
+    "The page of one module"
+    module = importlib.import_module(f"covidxr.{name}")
+    lesson = next(path.name for path in lessons() if f'#| default_exp {name}"' in path.read_text(encoding="utf-8"))
+    about = inspect.cleandoc(module.__doc__ or "").splitlines()[0]
+    head = f'---\ntitle: covidxr.{name}\ndescription: "{about}"\n---\n\nBuilt up step by step in [its lesson](../{lesson}).'
+    return "\n\n".join([head, *(_member(one, getattr(module, one), name) for one in module.__all__)]) + "\n"
+
+
+def api_index() -> str:
+    "The list of all modules"
+    rows = ["| module | what it is for |", "|---|---|"]
+    for name in modules():
+        about = inspect.cleandoc(importlib.import_module(f"covidxr.{name}").__doc__ or "").splitlines()[0]
+        rows.append(f"| [covidxr.{name}]({name}.qmd) | {_cell(about)} |")
+    return "---\ntitle: All modules\n---\n\nWhat the lessons export, a page a module.\n\n" + "\n".join(rows) + "\n"
+
+
+def changelog_page() -> str:
+    "CHANGELOG.md as a page"
+    body = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n", 1)[1].lstrip()
+    return f"---\ntitle: Changelog\n---\n\n{body}"
+
+
+def written() -> dict[Path, str]:
+    "Every file that this script writes, with its text"
+    times = json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.exists() else {}
+    files = {}
+    for path in lessons():
+        files[path] = with_head(json.loads(path.read_text(encoding="utf-8")), path.stem, times)
+    index = NOTEBOOKS / "index.ipynb"
+    files[index] = with_times(json.loads(index.read_text(encoding="utf-8")), times)
+    texts = {
+        path: json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+        for path, notebook in files.items()
+    }
+    texts[NOTEBOOKS / "api" / "index.qmd"] = api_index()
+    texts |= {NOTEBOOKS / "api" / f"{name}.qmd": api_page(name) for name in modules()}
+    texts[NOTEBOOKS / "changelog.qmd"] = changelog_page()
+    return texts
+
+
+if __name__ == "__main__":
+    for path, text in written().items():
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(path.relative_to(ROOT))
+    (ROOT / "README.md").write_text(readme_text(), encoding="utf-8")
