@@ -10,9 +10,11 @@ __all__ = ['TRIALS', 'same', 'Verdict', 'Exercise', 'solved', 'progress_map']
 # %% ../nbs/00b_exercise.ipynb #00b-003
 import copy
 import os
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from numbers import Number
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,13 @@ import pandas as pd
 from .core import CovidxrError, DataError, generator, read_json, write_json
 
 # %% ../nbs/00b_exercise.ipynb #00b-006
+def _single(
+    value: Any,
+) -> bool:
+    "One value rather than a list or an array of them?"
+    return not hasattr(value, "__len__") or (isinstance(value, np.ndarray) and value.ndim == 0)
+
+
 def same(
     answer: Any,  # the learner's
     expected: Any,  # the library's
@@ -39,8 +48,8 @@ def same(
         return isinstance(answer, (set, frozenset, list, tuple)) and set(answer) == set(expected)
     if isinstance(expected, (str, bytes)) or expected is None:
         return type(answer) is type(expected) and answer == expected
-    if isinstance(expected, (Number, np.generic)) or np.ndim(expected) == 0:
-        if isinstance(answer, (str, bytes)) or answer is None or np.ndim(answer) != 0:
+    if isinstance(expected, (Number, np.generic)) or _single(expected):
+        if isinstance(answer, (str, bytes)) or answer is None or not _single(answer):
             return False
         try:
             return bool(np.isclose(float(answer), float(expected), rtol=tolerance, atol=tolerance, equal_nan=True))
@@ -174,10 +183,21 @@ def _check_function(
     if worst is None:
         return Verdict(True, f"Right on {TRIALS} inputs. ({exercise.key}: {exercise.title})")
     _, inputs, expected, given, fault = worst
-    lines = ["Not yet. The smallest input on which the answers differ:", "", *(textwrap.indent(_short(one), "    ") for one in inputs), ""]
+    lines = ["Not yet. The smallest input on which the answers differ:", "", *_told(exercise, inputs), ""]
     lines += [f"Your function raised {fault}" if fault else f"yours:    {_short(given)}", f"expected: {_short(expected)}"]
     hollow = "\n\nIt returns None; is a `return` missing?" if given is None and not fault and expected is not None else ""
     return Verdict(False, "\n".join(lines) + hollow, None if fault else _drawn(exercise, inputs, expected, given))
+
+
+def _told(
+    exercise: Exercise,
+    inputs: tuple,
+) -> list[str]:  # a line an input, or several
+    "Inputs by the names that the exercise gives them"
+    head = re.search(rf"def {exercise.name}\((.*?)\)", exercise.stub)
+    names = [name.split("=")[0].strip() for name in head[1].split(",")] if head else []
+    texts = [(f"{name} = " if name else "", _short(one)) for name, one in zip_longest(names[: len(inputs)], inputs, fillvalue="")]
+    return [textwrap.indent(name + text.replace("\n", "\n" + " " * len(name)), "    ") for name, text in texts]
 
 
 def _drawn(

@@ -477,5 +477,5 @@ def confusion_table(
     unknown = sorted((set(truth) | set(prediction)) - set(names))
     if unknown:
         raise DataError(f"class {unknown[0]} is not among {', '.join(map(str, names))}")
-    counts = confusion_matrix(truth, prediction, labels=names) if names else np.zeros((0, 0), int)
+    counts = confusion_matrix(truth, prediction, labels=names) if len(truth) else np.zeros((len(names), len(names)), int)
     return pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted"))

@@ -3,6 +3,7 @@
 - each lesson's head: how long it takes, how it opens elsewhere, a first cell that installs what is missing there
 - the table of times in nbs/index.ipynb, and README.md from that notebook
 - nbs/api/: a page a module, with signatures, tables of arguments and links to the source
+- the same table in README.ko.md
 - nbs/changelog.qmd from CHANGELOG.md
 
 Times come from tests/lesson_times.json, which a test run writes where COVIDXR_TIMES names it:
@@ -22,6 +23,8 @@ from readme import readme_text
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "nbs"
 TIMES = Path(__file__).with_name("lesson_times.json")
+ENGLISH = ("lesson", "seconds", "memory, MB", "all", "at most")
+KOREAN = ("강의", "초", "메모리, MB", "전체", "최대")
 HOME = "https://github.com/covidxr/covidxr"
 
 
@@ -96,19 +99,26 @@ def with_head(notebook: dict, stem: str, times: dict) -> dict:
     return {**notebook, "cells": cells}
 
 
-def time_table(times: dict) -> str:
+def time_table(times: dict, folder: str = "", words: tuple[str, ...] = ENGLISH) -> str:
     "What each lesson takes, as a table; the test run's numbers"
-    rows = ["| lesson | seconds | memory, MB |", "|---|---|---|"]
+    lesson, seconds, memory, every, at_most = words
+    rows = [f"| {lesson} | {seconds} | {memory} |", "|---|---|---|"]
     for path in lessons():
         if path.stem in times:
             one = times[path.stem]
             title = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()[0][2:]
             rows.append(
-                f"| [{path.stem.split('_')[0]} {title}]({path.name}) | {one['seconds']:.0f} | {one['megabytes']:.0f} |"
+                f"| [{path.stem.split('_')[0]} {title}]({folder}{path.name}) | {one['seconds']:.0f} | {one['megabytes']:.0f} |"
             )
     whole = sum(times[path.stem]["seconds"] for path in lessons() if path.stem in times)
     most = max((one["megabytes"] for one in times.values()), default=0)
-    return "\n".join([*rows, f"| all | {whole:.0f} | at most {most:.0f} |"])
+    return "\n".join([*rows, f"| {every} | {whole:.0f} | {at_most} {most:.0f} |"])
+
+
+def between_marks(text: str, table: str) -> str:
+    "A text with its table of times"
+    start, end = text.index("<!-- times -->"), text.index("<!-- end of times -->")
+    return f"{text[:start]}<!-- times -->\n\n{table}\n\n{text[end:]}"
 
 
 def with_times(notebook: dict, times: dict) -> dict:
@@ -116,11 +126,14 @@ def with_times(notebook: dict, times: dict) -> dict:
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if "<!-- times -->" in text:
-            start, end = text.index("<!-- times -->"), text.index("<!-- end of times -->")
-            cell["source"] = f"{text[:start]}<!-- times -->\n\n{time_table(times)}\n\n{text[end:]}".splitlines(
-                keepends=True
-            )
+            cell["source"] = between_marks(text, time_table(times)).splitlines(keepends=True)
     return notebook
+
+
+def korean_page(text: str) -> str:
+    "README.ko.md as a page of the site"
+    body = text.split("\n", 1)[1].lstrip().replace("](nbs/", "](").replace("](README.md)", "](index.ipynb)")
+    return f"---\ntitle: covidxr\nlang: ko\n---\n\n{body}"
 
 
 def modules() -> list[str]:
@@ -135,6 +148,9 @@ def modules() -> list[str]:
 def _cell(text: str) -> str:
     "Text that is safe in a cell of a Markdown table"
     return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
+
+
+_STARS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
 def _annotation(value: object) -> str:
@@ -157,7 +173,12 @@ def _member(name: str, value: object, stem: str) -> str:
     parts = [f"## {name}", f"[source]({where})"]
     if not code:
         return "\n\n".join(
-            [*parts, f"```python\n{name} = {value!r}\n```" if len(repr(value)) < 400 else f"A {type(value).__name__}."]
+            [
+                *parts,
+                f"```python\n{name} = {value!r}\n```"
+                if len(repr(value)) < 400 and " at 0x" not in repr(value)
+                else f"A {type(value).__name__}.",
+            ]
         )
     try:
         signature = inspect.signature(value)
@@ -165,7 +186,9 @@ def _member(name: str, value: object, stem: str) -> str:
         signature = inspect.Signature()
     shown = [parameter for name, parameter in signature.parameters.items() if not name.startswith("_")]
     given = ", ".join(
-        parameter.name + ("" if parameter.default is parameter.empty else f"={parameter.default!r}")
+        _STARS.get(parameter.kind, "")
+        + parameter.name
+        + ("" if parameter.default is parameter.empty else f"={parameter.default!r}")
         for parameter in shown
     )
     kind = "class " if inspect.isclass(value) else ""
@@ -235,6 +258,8 @@ def written() -> dict[Path, str]:
     texts[NOTEBOOKS / "api" / "index.qmd"] = api_index()
     texts |= {NOTEBOOKS / "api" / f"{name}.qmd": api_page(name) for name in modules()}
     texts[NOTEBOOKS / "changelog.qmd"] = changelog_page()
+    korean = between_marks((ROOT / "README.ko.md").read_text(encoding="utf-8"), time_table(times, "nbs/", KOREAN))
+    texts |= {ROOT / "README.ko.md": korean, NOTEBOOKS / "ko.qmd": korean_page(korean)}
     return texts
 
 

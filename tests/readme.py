@@ -1,4 +1,4 @@
-"Make README.md from nbs/index.ipynb: `python tests/readme.py` (nbdev-readme does the same, where Quarto is installed)."
+"Make README.md from nbs/index.ipynb: `python tests/readme.py`."
 
 import json
 import re
@@ -13,9 +13,9 @@ def readme_text() -> str:
     for cell in json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(
-                re.sub(r"\]\((images/|\d\d)", r"](nbs/\1", source)
-            )  # links start from the repository's root, not from nbs/
+            source = source.replace("](ko.qmd)", "](README.ko.md)")
+            # links start from the repository's root, not from nbs/
+            parts.append(re.sub(r"\]\((images/|[\w-]+\.ipynb|[\w-]+\.qmd)", r"](nbs/\1", source))
         elif not source.startswith("#| hide"):
             parts.append(f"```python\n{source}\n```")
     return "\n\n".join(parts) + "\n"

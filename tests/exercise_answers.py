@@ -1,0 +1,1195 @@
+"Answers that learners give: three wrong ones and a right one in another style, for every exercise."
+
+ANSWERS: dict[str, dict] = {
+    "00.1": {
+        "wrong": [
+            """
+from covidxr.core import generator
+number = generator(7, "patient", 4).integers(1000)
+""",
+            """
+number = np.random.default_rng(7).integers(1000)
+""",
+            """
+from covidxr.core import generator
+number = generator("patient", 3, 7).integers(1000) if False else generator(3, "patient", 7).integers(1000)
+""",
+        ],
+        "other": """
+from covidxr.core import generator as g
+stream = g(7, "patient", 3)
+number = int(stream.integers(0, 1000))
+""",
+    },
+    "00.2": {
+        "wrong": [
+            """
+from covidxr.core import CLASS_COLORS
+def color_of(name, position):
+    return CLASS_COLORS[name]
+""",
+            """
+from covidxr.core import CLASS_COLORS
+def color_of(name, position):
+    return CLASS_COLORS.get(name, ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"][position])
+""",
+            """
+def color_of(name, position):
+    return ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"][position % 5]
+""",
+        ],
+        "other": """
+from covidxr.core import CLASS_COLORS
+def color_of(name, position):
+    if name in CLASS_COLORS:
+        return CLASS_COLORS[name]
+    spare = "#0072B2 #D55E00 #009E73 #E69F00 #CC79A7".split()
+    while position >= 5:
+        position -= 5
+    return spare[position]
+""",
+    },
+    "00.3": {
+        "wrong": [
+            """
+import json
+def as_json(data):
+    return json.dumps(data, indent=2) + "\\n"
+""",
+            """
+import json
+def as_json(data):
+    return json.dumps(data, indent=2, default=str) + "\\n"
+""",
+            """
+import json
+def as_json(data):
+    return json.dumps(data, indent=2, default=lambda value: value.tolist())
+""",
+        ],
+        "other": """
+import json
+def as_json(data):
+    class Encoder(json.JSONEncoder):
+        def default(self, value):
+            return value.tolist() if isinstance(value, np.ndarray) else value.item()
+    return json.dumps(data, indent=2, cls=Encoder) + "\\n"
+""",
+    },
+    "01.1": {
+        "wrong": [
+            """
+def window(values, center, width):
+    return (values - center) / width + 0.5
+""",
+            """
+def window(values, center, width):
+    return np.clip((values - center) / width, 0, 1)
+""",
+            """
+def window(values, center, width):
+    return np.clip(values / width, 0, 1)
+""",
+        ],
+        "other": """
+def window(values, center, width):
+    low, high = center - width / 2, center + width / 2
+    out = []
+    for value in values:
+        out.append(0.0 if value <= low else 1.0 if value >= high else (value - low) / (high - low))
+    return out
+""",
+    },
+    "01.2": {
+        "wrong": [
+            """
+def linear(values, center, width):
+    return np.clip((values - center) / width + 0.5, 0, 1)
+""",
+            """
+def linear(values, center, width):
+    return np.clip((values - center - 0.5) / (width - 1) + 0.5, 0, 1)
+""",
+            """
+def linear(values, center, width):
+    return np.clip((values - (center - 0.5)) / width + 0.5, 0, 1)
+""",
+        ],
+        "other": """
+def linear(values, center, width):
+    low = center - 0.5 - (width - 1) / 2
+    high = center - 0.5 + (width - 1) / 2
+    return [min(1, max(0, (v - low) / (high - low))) for v in values]
+""",
+    },
+    "01.3": {
+        "wrong": [
+            """
+def from_pixels(values, inside):
+    low, high = np.percentile(values, [0.5, 99.5])
+    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+""",
+            """
+def from_pixels(values, inside):
+    low, high = values[inside].min(), values[inside].max()
+    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+""",
+            """
+def from_pixels(values, inside):
+    low, high = np.percentile(values[inside], [0.5, 99.5])
+    return np.clip((values[inside] - low) / max(high - low, 1e-6), 0, 1)
+""",
+        ],
+        "other": """
+def from_pixels(values, inside):
+    kept = pd.Series(values)[inside]
+    low, high = kept.quantile(0.005), kept.quantile(0.995)
+    span = high - low if high - low > 1e-6 else 1e-6
+    return [min(1.0, max(0.0, (v - low) / span)) for v in values]
+""",
+    },
+    "02.1": {
+        "wrong": [
+            """
+def extent(lung, opacity):
+    share = opacity.sum() / max(lung.sum(), 1)
+    return int(np.ceil(min(share, 1) * 4))
+""",
+            """
+def extent(lung, opacity):
+    share = (lung & opacity).mean()
+    return int(np.ceil(share * 4))
+""",
+            """
+def extent(lung, opacity):
+    share = (lung & opacity).sum() / max(lung.sum(), 1)
+    return int(share * 4)
+""",
+        ],
+        "other": """
+def extent(lung, opacity):
+    inside = [b for a, b in zip(lung.ravel(), opacity.ravel()) if a]
+    if not any(inside):
+        return 0
+    return int(np.ceil(4 * sum(inside) / len(inside)))
+""",
+    },
+    "02.2": {
+        "wrong": [
+            """
+def mirrored(boxes, width):
+    return [[width - a, b, width - c, d] for a, b, c, d in boxes]
+""",
+            """
+def mirrored(boxes, width):
+    return [[width - 1 - c, b, width - 1 - a, d] for a, b, c, d in boxes]
+""",
+            """
+def mirrored(boxes, width):
+    return [[a, width - d, c, width - b] for a, b, c, d in boxes]
+""",
+        ],
+        "other": """
+def mirrored(boxes, width):
+    t = np.array(boxes, float).reshape(-1, 4)
+    return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
+""",
+    },
+    "02.3": {
+        "wrong": [
+            """
+from covidxr.phantom import simulate
+x = simulate(70, "typical", size=96, strength=1.2)
+changed = (abs(x.pixels - x.healthy) > 0.05).sum()
+""",
+            """
+from covidxr.phantom import simulate
+x = simulate(70, "typical", size=96, strength=1.2)
+changed = ((x.healthy - x.pixels) > 0.05).mean()
+""",
+            """
+from covidxr.phantom import simulate
+x = simulate(70, "typical", size=96)
+changed = (abs(x.pixels - x.healthy)).mean()
+""",
+        ],
+        "other": """
+from covidxr.phantom import simulate
+x = simulate(70, "typical", size=96, strength=1.2)
+d = np.abs(x.pixels - x.healthy).ravel().tolist()
+changed = len([v for v in d if v > 0.05]) / len(d)
+""",
+    },
+    "03.1": {
+        "wrong": [
+            """
+def corners(boxes):
+    return [[b["x"], b["y"], b["width"], b["height"]] for b in boxes]
+""",
+            """
+def corners(boxes):
+    return [[b["x"], b["y"], b["x"] + b["height"], b["y"] + b["width"]] for b in boxes]
+""",
+            """
+def corners(boxes):
+    return [[b["x"] - b["width"] / 2, b["y"] - b["height"] / 2, b["x"] + b["width"] / 2, b["y"] + b["height"] / 2] for b in boxes]
+""",
+        ],
+        "other": """
+def corners(boxes):
+    if not boxes:
+        return []
+    t = pd.DataFrame(boxes)
+    return np.array([t["x"], t["y"], t["x"] + t["width"], t["y"] + t["height"]]).T
+""",
+    },
+    "03.2": {
+        "wrong": [
+            """
+def word(name):
+    return name.lower().replace(" ", "-")
+""",
+            """
+import re
+def word(name):
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+""",
+            """
+import re
+def word(name):
+    return re.sub(r"[^\\w]+", "-", name.lower())
+""",
+        ],
+        "other": """
+import re
+def word(name):
+    return re.sub(r"[\\W_]+", "-", name.lower()).strip("-")
+""",
+    },
+    "03.3": {
+        "wrong": [
+            """
+import ast
+def tidy(rows):
+    return [(i, b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]) for i, t in rows for b in ast.literal_eval(t)]
+""",
+            """
+import ast
+def tidy(rows):
+    out = []
+    for i, t in rows:
+        if t:
+            b = ast.literal_eval(t)[0]
+            out.append((i, b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]))
+    return out
+""",
+            """
+import ast
+def tidy(rows):
+    return [(i, b["x"], b["y"], b["width"], b["height"]) for i, t in rows if t for b in ast.literal_eval(t)]
+""",
+        ],
+        "other": """
+import json
+def tidy(rows):
+    out = []
+    for i, t in rows:
+        if t is None:
+            continue
+        for b in json.loads(t.replace("'", '"')):
+            out += [[i, b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]]]
+    return out
+""",
+    },
+    "04.1": {
+        "wrong": [
+            """
+def fit(height, width, side):
+    scale = side / min(height, width)
+    return scale, (side - round(width * scale)) // 2, (side - round(height * scale)) // 2
+""",
+            """
+def fit(height, width, side):
+    scale = side / max(height, width)
+    return scale, (side - round(height * scale)) // 2, (side - round(width * scale)) // 2
+""",
+            """
+def fit(height, width, side):
+    scale = side / max(height, width)
+    return scale, (side - width * scale) / 2, (side - height * scale) / 2
+""",
+        ],
+        "other": """
+import math
+def fit(height, width, side):
+    longer = height if height > width else width
+    margins = [math.floor((side - max(1, round(n * (side / longer)))) / 2) for n in (width, height)]
+    return [side / longer, *margins]
+""",
+    },
+    "04.2": {
+        "wrong": [
+            """
+def there(box, height, width, scale, left, top):
+    a, b, c, d = box
+    return [a * scale + left, b * scale + top, c * scale + left, d * scale + top]
+""",
+            """
+def there(box, height, width, scale, left, top):
+    a, b, c, d = np.clip(box, 0, [width, height, width, height])
+    return [(a + left) * scale, (b + top) * scale, (c + left) * scale, (d + top) * scale]
+""",
+            """
+def there(box, height, width, scale, left, top):
+    a, b, c, d = np.clip(box, 0, [width, height, width, height])
+    return [a * scale + top, b * scale + left, c * scale + top, d * scale + left]
+""",
+        ],
+        "other": """
+def there(box, height, width, scale, left, top):
+    def across(x):
+        return min(max(x, 0), width) * scale + left
+    def down(y):
+        return min(max(y, 0), height) * scale + top
+    return (across(box[0]), down(box[1]), across(box[2]), down(box[3]))
+""",
+    },
+    "04.3": {
+        "wrong": [
+            """
+def back(box, height, width, scale, left, top):
+    a, b, c, d = box
+    return np.clip([a / scale - left, b / scale - top, c / scale - left, d / scale - top], 0, [width, height, width, height])
+""",
+            """
+def back(box, height, width, scale, left, top):
+    a, b, c, d = box
+    return [(a - left) / scale, (b - top) / scale, (c - left) / scale, (d - top) / scale]
+""",
+            """
+def back(box, height, width, scale, left, top):
+    a, b, c, d = box
+    return np.clip([(a - left) * scale, (b - top) * scale, (c - left) * scale, (d - top) * scale], 0, [width, height, width, height])
+""",
+        ],
+        "other": """
+def back(box, height, width, scale, left, top):
+    out = []
+    for n, v in enumerate(box):
+        margin, length = ((left, width), (top, height))[n % 2]
+        out.append(max(0, min(length, (v - margin) / scale)))
+    return out
+""",
+    },
+    "05.1": {
+        "wrong": [
+            """
+def count(labels, classes):
+    return {n: labels.count(n) for n in set(labels)}
+""",
+            """
+def count(labels, classes):
+    return [labels.count(n) for n in classes]
+""",
+            """
+def count(labels, classes):
+    return {n: int(n in labels) for n in classes}
+""",
+        ],
+        "other": """
+def count(labels, classes):
+    return pd.Series(labels, dtype=object).value_counts().reindex(classes, fill_value=0)
+""",
+    },
+    "05.2": {
+        "wrong": [
+            """
+def returning(studies):
+    return len({p for _, p, _ in studies})
+""",
+            """
+def returning(studies):
+    return len(studies) - len({p for _, p, _ in studies})
+""",
+            """
+def returning(studies):
+    ps = [p for _, p, _ in studies]
+    return sum(ps.count(p) > 1 for p in ps)
+""",
+        ],
+        "other": """
+def returning(studies):
+    if not studies:
+        return 0
+    t = pd.DataFrame(studies, columns=["s", "p", "c"])
+    return (t.groupby("p").size() > 1).sum()
+""",
+    },
+    "05.3": {
+        "wrong": [
+            """
+def cover(boxes, cells):
+    c = np.zeros((cells, cells), int)
+    for b in boxes:
+        x0, y0, x1, y1 = (int(round(v * cells)) for v in b)
+        c[x0:x1, y0:y1] += 1
+    return c
+""",
+            """
+def cover(boxes, cells):
+    c = np.zeros((cells, cells), int)
+    for b in boxes:
+        x0, y0, x1, y1 = (int(round(v * cells)) for v in b)
+        c[y0:y1, x0:x1] = 1
+    return c
+""",
+            """
+def cover(boxes, cells):
+    c = np.zeros((cells, cells), int)
+    for b in boxes:
+        x0, y0, x1, y1 = (int(round(v * cells)) for v in b)
+        c[y0:y1 + 1, x0:x1 + 1] += 1
+    return c
+""",
+        ],
+        "other": """
+def cover(boxes, cells):
+    rows = []
+    for y in range(cells):
+        rows.append([sum(b[0] * cells <= x + 0.5 < b[2] * cells and b[1] * cells <= y + 0.5 < b[3] * cells for b in boxes) for x in range(cells)])
+    return rows
+""",
+    },
+    "06.1": {
+        "wrong": [
+            """
+def parts(fold, turn):
+    after = turn + 1
+    return [s for s in fold if fold[s] not in (turn, after)], [s for s in fold if fold[s] == after], [s for s in fold if fold[s] == turn]
+""",
+            """
+def parts(fold, turn):
+    n = max(fold.values()) + 1
+    after = (turn + 1) % n
+    return [s for s in fold if fold[s] != turn], [s for s in fold if fold[s] == after], [s for s in fold if fold[s] == turn]
+""",
+            """
+def parts(fold, turn):
+    n = max(fold.values()) + 1
+    after = (turn + 1) % n
+    return [s for s in fold if fold[s] not in (turn, after)], [s for s in fold if fold[s] == turn], [s for s in fold if fold[s] == after]
+""",
+        ],
+        "other": """
+def parts(fold, turn):
+    s = pd.Series(fold)
+    n = s.nunique()
+    kind = (s - turn) % n
+    return s.index[kind > 1], s.index[kind == 1], s.index[kind == 0]
+""",
+    },
+    "06.2": {
+        "wrong": [
+            """
+def parts_with_test(fold, turn):
+    n = max(fold.values()) + 1
+    return [s for s in fold if fold[s] not in (turn, (turn + 1) % n)], [s for s in fold if fold[s] == turn]
+""",
+            """
+def parts_with_test(fold, turn):
+    return [s for s in fold if fold[s] == turn], [s for s in fold if fold[s] != turn]
+""",
+            """
+def parts_with_test(fold, turn):
+    return list(fold), [s for s in fold if fold[s] == turn]
+""",
+        ],
+        "other": """
+def parts_with_test(fold, turn):
+    s = pd.Series(fold)
+    return s[s != turn].index.tolist(), s[s == turn].index.tolist()
+""",
+    },
+    "06.3": {
+        "wrong": [
+            """
+from collections import Counter
+def leaks(fold, owner):
+    return sorted(p for p, n in Counter(owner.values()).items() if n > 1)
+""",
+            """
+def leaks(fold, owner):
+    return sorted(s for s in fold if any(owner[s] == owner[o] and fold[s] != fold[o] for o in fold))
+""",
+            """
+def leaks(fold, owner):
+    seen = {}
+    out = []
+    for s, p in owner.items():
+        if p in seen and seen[p] != fold[s]:
+            out.append(p)
+        seen[p] = fold[s]
+    return sorted(out)
+""",
+        ],
+        "other": """
+def leaks(fold, owner):
+    pairs = {(owner[s], fold[s]) for s in fold}
+    people = [p for p, _ in pairs]
+    return sorted({p for p in people if people.count(p) > 1})
+""",
+    },
+    "07.1": {
+        "wrong": [
+            """
+def iou(a, b):
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
+    both = w * h
+    e = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both
+    return both / e if e > 0 else 0.0
+""",
+            """
+def iou(a, b):
+    w = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+    h = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    e = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return w * h / e if e > 0 else 0.0
+""",
+            """
+def iou(a, b):
+    w = max(0, min(a[2], b[2]) - max(a[0], b[0]) + 1)
+    h = max(0, min(a[3], b[3]) - max(a[1], b[1]) + 1)
+    e = (a[2] - a[0] + 1) * (a[3] - a[1] + 1) + (b[2] - b[0] + 1) * (b[3] - b[1] + 1) - w * h
+    return w * h / e
+""",
+        ],
+        "other": """
+def iou(a, b):
+    def cells(box):
+        return {(x, y) for x in range(int(box[0]), int(box[2])) for y in range(int(box[1]), int(box[3]))}
+    one, two = cells(a), cells(b)
+    return len(one & two) / len(one | two) if one | two else 0
+""",
+    },
+    "07.2": {
+        "wrong": [
+            """
+from covidxr.metrics import box_iou
+def hits(truth, guesses):
+    return [bool(truth) and bool(box_iou([g], truth).max() > 0.5) for g in guesses]
+""",
+            """
+from covidxr.metrics import box_iou
+def hits(truth, guesses):
+    found, out = set(), []
+    for g in guesses:
+        o = box_iou([g], truth)[0] if truth else [0]
+        b = int(np.argmax(o))
+        out.append(bool(o[b] >= 0.5) and b not in found)
+        found.add(b)
+    return out
+""",
+            """
+from covidxr.metrics import box_iou
+def hits(truth, guesses):
+    found, out = set(), []
+    for g in guesses:
+        o = box_iou([g], truth)[0] if truth else [0]
+        b = int(np.argmax(o))
+        out.append(bool(o[b] > 0.5) and b not in found)
+        found.add(b)
+    return out
+""",
+        ],
+        "other": """
+def hits(truth, guesses):
+    left = [tuple(t) for t in truth]
+    out = []
+    for g in guesses:
+        hit = None
+        for t in left:
+            w = min(g[2], t[2]) - max(g[0], t[0])
+            h = min(g[3], t[3]) - max(g[1], t[1])
+            if w > 0 and h > 0 and w * h / (72 - w * h) > 0.5:
+                hit = t
+        if hit:
+            left.remove(hit)
+        out.append(hit is not None)
+    return out
+""",
+    },
+    "07.3": {
+        "wrong": [
+            """
+def area(hits, count):
+    p = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
+    return sum(q for q, h in zip(p, hits) if h) / count
+""",
+            """
+def area(hits, count):
+    p = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
+    return sum(max(p[n:]) for n, h in enumerate(hits) if h) / max(sum(hits), 1)
+""",
+            """
+def area(hits, count):
+    return sum(hits) / len(hits) if hits else 0
+""",
+        ],
+        "other": """
+def area(hits, count):
+    h = np.asarray(hits, float)
+    if not len(h):
+        return 0
+    p = h.cumsum() / np.arange(1, len(h) + 1)
+    envelope = np.maximum.accumulate(p[::-1])[::-1]
+    recall = h.cumsum() / count
+    return np.sum(np.diff(recall, prepend=0) * envelope)
+""",
+    },
+    "08.1": {
+        "wrong": [
+            """
+def by_study(rows):
+    return {s: (n, t) for s, n, t in rows}
+""",
+            """
+def by_study(rows):
+    out = {}
+    for s, n, t in rows:
+        a, b = out.get(s, (0, 0))
+        out[s] = (a + n, b + t)
+    return out
+""",
+            """
+def by_study(rows):
+    out = {}
+    for s, n, t in rows:
+        a, b = out.get(s, (n, t))
+        out[s] = ((a + n) / 2, (b + t) / 2)
+    return out
+""",
+        ],
+        "other": """
+def by_study(rows):
+    t = pd.DataFrame(rows, columns=["s", "n", "t"])
+    return {s: [g["n"].mean(), g["t"].mean()] for s, g in t.groupby("s")}
+""",
+    },
+    "08.2": {
+        "wrong": [
+            """
+def confusion(truth, said, classes):
+    p = list(zip(said, truth))
+    return [[p.count((a, b)) for b in classes] for a in classes]
+""",
+            """
+def confusion(truth, said, classes):
+    names = sorted(set(truth) | set(said))
+    p = list(zip(truth, said))
+    return [[p.count((a, b)) for b in names] for a in names]
+""",
+            """
+def confusion(truth, said, classes):
+    n = max(len(truth), 1)
+    p = list(zip(truth, said))
+    return [[p.count((a, b)) / n for b in classes] for a in classes]
+""",
+        ],
+        "other": """
+def confusion(truth, said, classes):
+    t = np.zeros((len(classes), len(classes)), int)
+    for a, b in zip(truth, said):
+        t[classes.index(a), classes.index(b)] += 1
+    return t
+""",
+    },
+    "08.3": {
+        "wrong": [
+            """
+def threshold(sick, value, sensitivity):
+    v = sorted((b for a, b in zip(sick, value) if a), reverse=True)
+    return v[int(sensitivity * len(v)) - 1]
+""",
+            """
+def threshold(sick, value, sensitivity):
+    v = sorted(value, reverse=True)
+    return v[int(np.ceil(sensitivity * len(v))) - 1]
+""",
+            """
+def threshold(sick, value, sensitivity):
+    return min(b for a, b in zip(sick, value) if a)
+""",
+        ],
+        "other": """
+def threshold(sick, value, sensitivity):
+    ill = np.array(value)[np.array(sick)]
+    good = [t for t in value if (ill >= t).mean() >= sensitivity]
+    return max(good)
+""",
+    },
+    "09.1": {
+        "wrong": [
+            """
+def yolo(boxes, side):
+    return [[a / side, b / side, (c - a) / side, (d - b) / side] for a, b, c, d in boxes]
+""",
+            """
+def yolo(boxes, side):
+    return [[(a + c) / 2, (b + d) / 2, c - a, d - b] for a, b, c, d in boxes]
+""",
+            """
+def yolo(boxes, side):
+    return [[(a + c) / 2 / side, (b + d) / 2 / side, c / side, d / side] for a, b, c, d in boxes]
+""",
+        ],
+        "other": """
+def yolo(boxes, side):
+    t = np.asarray(boxes, float).reshape(-1, 4) / side
+    return np.hstack([(t[:, :2] + t[:, 2:]) / 2, t[:, 2:] - t[:, :2]])
+""",
+    },
+    "09.2": {
+        "wrong": [
+            """
+def corners_of(rows, side):
+    return [[x * side, y * side, (x + w) * side, (y + h) * side] for x, y, w, h in rows]
+""",
+            """
+def corners_of(rows, side):
+    return [[x - w / 2, y - h / 2, x + w / 2, y + h / 2] for x, y, w, h in rows]
+""",
+            """
+def corners_of(rows, side):
+    return [[(x - w) * side, (y - h) * side, (x + w) * side, (y + h) * side] for x, y, w, h in rows]
+""",
+        ],
+        "other": """
+def corners_of(rows, side):
+    t = np.asarray(rows, float).reshape(-1, 4) * side
+    return np.concatenate([t[:, :2] - t[:, 2:] / 2, t[:, :2] + t[:, 2:] / 2], axis=1)
+""",
+    },
+    "09.3": {
+        "wrong": [
+            """
+from covidxr.metrics import box_iou
+def recall(truth, guesses, confidences, threshold):
+    k = [g for g, c in zip(guesses, confidences) if c > threshold]
+    if not truth:
+        return float("nan")
+    return len({int(np.argmax(box_iou([g], truth))) for g in k if box_iou([g], truth).max() > 0.5}) / len(truth)
+""",
+            """
+from covidxr.metrics import box_iou
+def recall(truth, guesses, confidences, threshold):
+    if not truth:
+        return float("nan")
+    k = [g for g, c in zip(guesses, confidences) if c >= threshold]
+    return sum(box_iou([g], truth).max() > 0.5 for g in k) / len(truth)
+""",
+            """
+from covidxr.metrics import box_iou
+def recall(truth, guesses, confidences, threshold):
+    if not truth:
+        return 0.0
+    k = [g for g, c in zip(guesses, confidences) if c >= threshold]
+    return len({int(np.argmax(box_iou([g], truth))) for g in k if box_iou([g], truth).max() > 0.5}) / len(truth)
+""",
+        ],
+        "other": """
+from covidxr.metrics import box_iou
+def recall(truth, guesses, confidences, threshold):
+    if len(truth) == 0:
+        return np.nan
+    n = 0
+    for t in truth:
+        n += any(c >= threshold and box_iou([g], [t])[0, 0] > 0.5 for g, c in zip(guesses, confidences))
+    return n / len(truth)
+""",
+    },
+    "10.1": {
+        "wrong": [
+            """
+from covidxr.metrics import box_iou
+def keep(boxes, confidences):
+    out = []
+    order = list(np.argsort(confidences)[::-1])
+    for n, p in enumerate(order):
+        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] <= 0.5 for o in order[:n]):
+            out.append(int(p))
+    return out
+""",
+            """
+from covidxr.metrics import box_iou
+def keep(boxes, confidences):
+    out = []
+    for p in range(len(boxes)):
+        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] <= 0.5 for o in out):
+            out.append(p)
+    return out
+""",
+            """
+from covidxr.metrics import box_iou
+def keep(boxes, confidences):
+    out = []
+    for p in np.argsort(confidences)[::-1]:
+        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] == 0 for o in out):
+            out.append(int(p))
+    return out
+""",
+        ],
+        "other": """
+from covidxr.metrics import box_iou
+def keep(boxes, confidences):
+    left = sorted(range(len(boxes)), key=lambda p: -confidences[p])
+    out = []
+    while left:
+        best, *rest = left
+        out.append(best)
+        left = [p for p in rest if not box_iou([boxes[best]], [boxes[p]])[0, 0] > 0.5]
+    return np.array(out, int)
+""",
+    },
+    "10.2": {
+        "wrong": [
+            """
+def fuse(boxes, confidences, models):
+    return np.mean(boxes, axis=0), np.mean(confidences) * len(boxes) / models
+""",
+            """
+def fuse(boxes, confidences, models):
+    return np.average(boxes, axis=0, weights=confidences), np.mean(confidences)
+""",
+            """
+def fuse(boxes, confidences, models):
+    return np.average(boxes, axis=0, weights=confidences), max(confidences) * len(boxes) / models
+""",
+        ],
+        "other": """
+def fuse(boxes, confidences, models):
+    total = sum(confidences)
+    corners = [sum(c * b[k] for b, c in zip(boxes, confidences)) / total for k in range(4)]
+    return corners, total / models
+""",
+    },
+    "10.3": {
+        "wrong": [
+            """
+def none_of(empty, boxes, exponent):
+    b = dict(boxes)
+    return {i: e ** (1 - exponent) * (1 - b.get(i, 0)) ** exponent for i, e in empty.items()}
+""",
+            """
+def none_of(empty, boxes, exponent):
+    return {i: e ** exponent * (1 - max((c for n, c in boxes if n == i), default=0)) ** (1 - exponent) for i, e in empty.items()}
+""",
+            """
+def none_of(empty, boxes, exponent):
+    return {i: e ** (1 - exponent) * max((c for n, c in boxes if n == i), default=0) ** exponent for i, e in empty.items()}
+""",
+        ],
+        "other": """
+def none_of(empty, boxes, exponent):
+    s = pd.Series(1.0, index=list(empty))
+    for i, c in boxes:
+        s[i] = min(s[i], 1 - c)
+    return pd.Series(empty) ** (1 - exponent) * s ** exponent
+""",
+    },
+    "10b.1": {
+        "wrong": [
+            """
+def weighted(rows, weights):
+    return np.mean(rows, axis=0)
+""",
+            """
+def weighted(rows, weights):
+    return (np.array(rows) * np.array(weights)[:, None]).sum(0)
+""",
+            """
+def weighted(rows, weights):
+    return (np.array(rows) * np.array(weights)[:, None]).mean(0)
+""",
+        ],
+        "other": """
+def weighted(rows, weights):
+    return [sum(w * r[k] for r, w in zip(rows, weights)) / sum(weights) for k in range(3)]
+""",
+    },
+    "10b.2": {
+        "wrong": [
+            """
+def geometric(rows):
+    return np.exp(np.log(rows).mean(axis=0))
+""",
+            """
+def geometric(rows):
+    return np.mean(rows, axis=0)
+""",
+            """
+def geometric(rows):
+    p = np.prod(rows, axis=0)
+    return p / p.sum()
+""",
+        ],
+        "other": """
+def geometric(rows):
+    out = []
+    for k in range(3):
+        v = 1.0
+        for r in rows:
+            v *= r[k]
+        out.append(v ** (1 / len(rows)))
+    return [v / sum(out) for v in out]
+""",
+    },
+    "10b.3": {
+        "wrong": [
+            """
+def places(rows):
+    r = np.argsort(np.argsort(np.array(rows), axis=1), axis=1) + 1
+    return ((r - 0.5) / len(rows[0])).mean(0)
+""",
+            """
+def places(rows):
+    return (pd.DataFrame(rows).T.rank() / len(rows[0])).mean(axis=1).tolist()
+""",
+            """
+def places(rows):
+    return np.mean(rows, axis=0)
+""",
+        ],
+        "other": """
+def places(rows):
+    n = len(rows[0])
+    out = []
+    for k in range(n):
+        total = 0.0
+        for row in rows:
+            below = sum(v < row[k] for v in row)
+            same = sum(v == row[k] for v in row)
+            total += (below + same / 2) / n
+        out.append(total / len(rows))
+    return out
+""",
+    },
+    "10c.1": {
+        "wrong": [
+            """
+def unmirror(boxes, width):
+    return [[width - a, b, width - c, d] for a, b, c, d in boxes]
+""",
+            """
+def unmirror(boxes, width):
+    return [[width - c - 1, b, width - a - 1, d] for a, b, c, d in boxes]
+""",
+            """
+def unmirror(boxes, width):
+    return boxes
+""",
+        ],
+        "other": """
+def unmirror(boxes, width):
+    t = pd.DataFrame(boxes, columns=["a", "b", "c", "d"], dtype=float)
+    return np.array([width - t.c, t.b, width - t.a, t.d]).T
+""",
+    },
+    "10c.2": {
+        "wrong": [
+            """
+def from_part(boxes, crop, width, height):
+    return [[a + crop[0], b + crop[1], c + crop[0], d + crop[1]] for a, b, c, d in boxes]
+""",
+            """
+def from_part(boxes, crop, width, height):
+    return [[a - crop[0] * width, b - crop[1] * height, c - crop[0] * width, d - crop[1] * height] for a, b, c, d in boxes]
+""",
+            """
+def from_part(boxes, crop, width, height):
+    return [[a + crop[0] * height, b + crop[1] * width, c + crop[0] * height, d + crop[1] * width] for a, b, c, d in boxes]
+""",
+        ],
+        "other": """
+def from_part(boxes, crop, width, height):
+    t = np.asarray(boxes, float).reshape(-1, 2, 2)
+    return (t + np.array([crop[0] * width, crop[1] * height])).reshape(-1, 4)
+""",
+    },
+    "10c.3": {
+        "wrong": [
+            """
+def from_half(boxes, width, height):
+    return [[width - (c / 2 + width / 2), b / 2, width - (a / 2 + width / 2), d / 2] for a, b, c, d in boxes]
+""",
+            """
+def from_half(boxes, width, height):
+    return [[a / 2 + width / 2, b / 2, c / 2 + width / 2, d / 2] for a, b, c, d in boxes]
+""",
+            """
+def from_half(boxes, width, height):
+    return [[(width - c) / 2, b / 2, (width - a) / 2, d / 2] for a, b, c, d in boxes]
+""",
+        ],
+        "other": """
+def from_half(boxes, width, height):
+    t = np.asarray(boxes, float).reshape(-1, 4) / 2
+    return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
+""",
+    },
+    "11.1": {
+        "wrong": [
+            """
+def read(string):
+    w = string.split(" ")
+    return [(w[s], *map(float, w[s + 1 : s + 6])) for s in range(0, len(w), 6)]
+""",
+            """
+def read(string):
+    w = string.split()
+    return [tuple(w[s : s + 6]) for s in range(0, len(w), 6)]
+""",
+            """
+def read(string):
+    w = string.split()
+    return [(w[0], *map(float, w[1:6]))] if w else []
+""",
+        ],
+        "other": """
+def read(string):
+    words = iter(string.split())
+    out = []
+    for label in words:
+        out.append([label] + [float(next(words)) for _ in range(5)])
+    return out
+""",
+    },
+    "11.2": {
+        "wrong": [
+            """
+def write(rows):
+    return " ".join(f"{l} {c:.6g} " + " ".join(f"{v:.2f}" for v in b) for l, c, *b in rows)
+""",
+            """
+def write(rows):
+    return " ".join(f"{l} {c} " + " ".join(str(int(v)) for v in b) for l, c, *b in rows)
+""",
+            """
+def write(rows):
+    return "".join(f"{l} {c:.6g} " + " ".join(f"{v:.2f}".rstrip("0").rstrip(".") for v in b) for l, c, *b in rows)
+""",
+        ],
+        "other": """
+def write(rows):
+    def short(v):
+        text = format(v, ".2f")
+        while text.endswith("0"):
+            text = text[:-1]
+        return text[:-1] if text.endswith(".") else text
+    words = []
+    for row in rows:
+        words.append(row[0])
+        words.append(format(row[1], ".6g"))
+        words.extend(short(v) for v in row[2:])
+    return " ".join(words)
+""",
+    },
+    "11.3": {
+        "wrong": [
+            """
+def ids(images):
+    return [f"{s}_study" for _, s in images] + [f"{i}_image" for i, _ in images]
+""",
+            """
+def ids(images):
+    return [f"{i}_image" for i, _ in images] + [f"{s}_study" for s in dict.fromkeys(s for _, s in images)]
+""",
+            """
+def ids(images):
+    return [f"{s}_study" for s in sorted({s for _, s in images})] + [f"{i}_image" for i, _ in images]
+""",
+        ],
+        "other": """
+def ids(images):
+    out = []
+    for _, s in images:
+        if s + "_study" not in out:
+            out.append(s + "_study")
+    for i, _ in images:
+        out.append(i + "_image")
+    return tuple(out)
+""",
+    },
+    "16.1": {
+        "wrong": [
+            """
+def empty(chances, shares):
+    return chances["negative"]
+""",
+            """
+def empty(chances, shares):
+    return sum(chances[n] * shares[n] for n in chances) / sum(shares.values())
+""",
+            """
+def empty(chances, shares):
+    return np.mean([chances[n] * shares[n] for n in chances])
+""",
+        ],
+        "other": """
+def empty(chances, shares):
+    return (pd.Series(chances) * pd.Series(shares)).sum()
+""",
+    },
+    "16.2": {
+        "wrong": [
+            """
+def revise(chances, shares, none):
+    new = {n: c * (shares[n] * none + (1 - shares[n]) * (1 - none)) for n, c in chances.items()}
+    return {n: v / sum(new.values()) for n, v in new.items()}
+""",
+            """
+def revise(chances, shares, none):
+    b = sum(chances[n] * shares[n] for n in chances)
+    new = {n: c * shares[n] * none / b for n, c in chances.items()}
+    return {n: v / sum(new.values()) for n, v in new.items()}
+""",
+            """
+def revise(chances, shares, none):
+    new = dict(chances)
+    new["negative"] = none
+    return {n: v / sum(new.values()) for n, v in new.items()}
+""",
+        ],
+        "other": """
+def revise(chances, shares, none):
+    c, s = pd.Series(chances), pd.Series(shares)
+    boxless = c * s / (c * s).sum()
+    boxed = c * (1 - s) / (c * (1 - s)).sum()
+    return none * boxless + (1 - none) * boxed
+""",
+    },
+    "16.3": {
+        "wrong": [
+            """
+def lead(first, second):
+    a, b = np.array(first), np.array(second)
+    return {"mean": a.mean() - b.mean(), "low": np.percentile(a, 2.5) - np.percentile(b, 2.5), "high": np.percentile(a, 97.5) - np.percentile(b, 97.5), "probability": (a > b).mean()}
+""",
+            """
+def lead(first, second):
+    g = np.array(first) - np.array(second)
+    return {"mean": g.mean(), "low": g.min(), "high": g.max(), "probability": (g > 0).mean()}
+""",
+            """
+def lead(first, second):
+    g = np.array(first) - np.array(second)
+    return {"mean": g.mean(), "low": g.mean() - 1.96 * g.std(), "high": g.mean() + 1.96 * g.std(), "probability": (g > 0).mean()}
+""",
+        ],
+        "other": """
+def lead(first, second):
+    g = pd.Series(first) - pd.Series(second)
+    return pd.Series({"mean": g.mean(), "low": g.quantile(0.025), "high": g.quantile(0.975), "probability": len(g[g > 0]) / len(g)})
+""",
+    },
+}
