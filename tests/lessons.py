@@ -166,6 +166,8 @@ def _member(name: str, value: object, stem: str) -> str:
     "One public name: its signature, what it does, its arguments and where it stands"
     from fastcore.docments import docments
 
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value)  # a set has no order of its own
     value = getattr(value, "py_func", value)  # what Numba has compiled
     code = inspect.isclass(value) or inspect.isroutine(value)
     first = inspect.getsourcelines(inspect.unwrap(value))[1] if code else 0

@@ -54,6 +54,15 @@ print(sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, re
 """  # the largest size of the notebook's process, and of the largest one that it started
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    "Sums in another order round otherwise, and what is trained then differs: so sums are made in one order here"
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    yield
+    os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
+
+
 def _run(notebook: Path, folder: Path) -> tuple[list[dict], float, float]:
     "A notebook's cells with fresh outputs, seconds from its start to its end, megabytes"
     import nbformat
