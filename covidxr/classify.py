@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 from .core import DataError, ModelError, atomic_path, pick_device, progress, read_json, say, write_json, write_table
+from .dicom import image_name
 from .prepare import fit_square, read_prepared
 
 # %% ../nbs/08_classify.ipynb #08-009
@@ -33,7 +34,7 @@ def image_table(
     "The images to work on, as a table; files are named by their stem"
     if not isinstance(images, pd.DataFrame):
         files = [images] if isinstance(images, (str, Path)) else list(images)
-        images = pd.DataFrame({"image_id": [Path(file).stem for file in files], "file": [str(file) for file in files]})
+        images = pd.DataFrame({"image_id": [image_name(file) for file in files], "file": [str(file) for file in files]})
     missing = [name for name in ("image_id", "file", *needed) if name not in images]
     if missing:
         raise DataError(f"the table of images has no column {', '.join(missing)}; it has {', '.join(map(str, images.columns))}")
@@ -351,7 +352,7 @@ def train_classifier(
     out, table, classes = Path(out), _checked(images, classes), list(classes)
     _architecture(arch)
     weights, why = find_weights(arch) if pretrained else (None, "not asked for")
-    say(f"{arch}: {'pretrained' if weights else 'from scratch'} ({why})")
+    say(f"{arch}: {'pretrained' if weights else 'from scratch, no pretrained weights at hand'} ({why})")
     plan = {
         "kind": "classifier", "arch": arch, "classes": classes, "size": size, "channels": CHANNELS, "mean": MEAN, "spread": SPREAD,
         "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "flip": flip, "seed": seed, "device": device or pick_device(),

@@ -60,7 +60,7 @@ def _prepare(options: argparse.Namespace) -> int:
     else:
         print(f"{options.out}: {len(index)} images of {options.size} x {options.size} pixels")
         if found:
-            print("None of the headers is in the cache, only pixels; what was found in the files, by the number of images:")
+            print("None of the headers is in the cache, only pixels and the files' names; what was found in the files, by the number of images:")
         for what, count in found.items():
             print(f"{count:8}  {what}")
     for row in failed.itertuples():

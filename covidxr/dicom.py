@@ -6,8 +6,8 @@ Docs: https://covidxr.github.io/covidxr/dicom.html.md"""
 
 # %% auto #0
 __all__ = ['TRANSFER_SYNTAXES', 'SOP_CLASSES', 'LARGEST_IMAGE', 'PICTURE_SUFFIXES', 'XRAY_SUFFIXES', 'XrayFacts', 'Xray',
-           'valid_uid', 'write_dicom', 'is_picture', 'read_facts', 'apply_window', 'percentile_window', 'pseudonym',
-           'deidentified', 'findings', 'read_checked', 'read_xray']
+           'valid_uid', 'write_dicom', 'image_name', 'is_picture', 'read_facts', 'apply_window', 'percentile_window',
+           'pseudonym', 'deidentified', 'findings', 'read_checked', 'read_xray']
 
 # %% ../nbs/01_dicom.ipynb #01-003
 import hashlib
@@ -242,7 +242,7 @@ def _facts(
     ratio = _numbers(ds.get("PixelAspectRatio")) or spacing
     orientation = [str(one) for one in ds.get("PatientOrientation") or []]
     return XrayFacts(
-        image_id=path.stem,
+        image_id=image_name(path),
         study_id=text("StudyInstanceUID"),
         series_id=text("SeriesInstanceUID"),
         patient_id=text("PatientID"),
@@ -265,6 +265,14 @@ def _facts(
 # %% ../nbs/01_dicom.ipynb #01-018
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 XRAY_SUFFIXES = (".dcm", ".dicom", *PICTURE_SUFFIXES)
+
+
+def image_name(
+    path: str | Path,  # an X-ray's file
+) -> str:  # "a" for a.dcm; 1.2.840.1 for a file that is called just so
+    "An image's id: its file's name without the ending of an X-ray; a UID's last number is no ending"
+    path = Path(path)
+    return path.stem if path.suffix.lower() in XRAY_SUFFIXES else path.name
 
 
 def is_picture(
@@ -314,11 +322,13 @@ def apply_window(
     function: str = "LINEAR",  # LINEAR, LINEAR_EXACT or SIGMOID
 ) -> np.ndarray:  # float32 from 0 to 1
     "The window of a DICOM file (PS3.3 C.11.2.1.2 and C.11.2.1.3)"
-    values = values.astype(np.float32)
+    values, function = values.astype(np.float32), function.strip().upper()
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -60, 60)))
-    if function == "LINEAR":  # this form counts in whole grey levels: half a level off the middle, one less in width
-        center, width = center - 0.5, max(width - 1, 1e-6)
+    if function != "LINEAR_EXACT":  # this form counts in whole grey levels: half a level off the middle, one less in width
+        center, width = center - 0.5, width - 1
+        if width <= 0:
+            return (values > center).astype(np.float32)
     return np.clip((values - center) / width + 0.5, 0, 1)
 
 
@@ -381,7 +391,7 @@ def _decoded(
     claimed = _coded_size(stream)
     if claimed != (*shape, 1):
         raise ValueError(f"the header says {shape[0]} x {shape[1]} grey pixels, the coded picture {claimed or 'no size at all'}")
-    if not _ended(stream[-256:]):
+    if not _ended(stream.rstrip(b"\0")[-256:]):  # some files fill their last fragment with zeros
         raise ValueError("the coded picture is cut off; copy the file again")
     values = getattr(imagecodecs, f"{codec}_decode")(stream)
     if values.shape != shape:
@@ -434,7 +444,12 @@ def _decode(
             kind = np.dtype(f"{_NATIVE[syntax]}{'i' if signed else 'u'}{bits[0] // 8}")
             if len(ds.PixelData) < shape[0] * shape[1] * kind.itemsize:
                 raise ValueError(f"{len(ds.PixelData):,} bytes of pixels, {shape[0] * shape[1] * kind.itemsize:,} are needed; the file was cut off, copy it again")
-            return _without_spare_bits(np.frombuffer(ds.PixelData, kind, shape[0] * shape[1]).reshape(shape), bits[1])
+            content = ds.PixelData
+            if bits[0] == 8 and _NATIVE[syntax] == ">" and ds["PixelData"].VR == "OW":
+                content = np.frombuffer(content[: len(content) // 2 * 2], "u2").byteswap().tobytes()  # words of two pixels, each turned round (PS3.5 section 8.1.2)
+            values = np.frombuffer(content, kind, shape[0] * shape[1]).reshape(shape)
+            below = int(ds.get("HighBit", bits[1] - 1)) + 1 - bits[1]  # old files leave spare bits below the value
+            return _without_spare_bits(values >> below if 0 < below < bits[0] else values, bits[1])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if syntax in _CODECS:
@@ -461,18 +476,38 @@ def _voi(
     window: int | str,  # which of the file's windows, from 0, or "percentile"
 ) -> np.ndarray:  # float32 from 0 to 1
     "The VOI LUT or the window; a window from percentiles where the file has neither"
-    from pydicom.pixels import apply_voi_lut
-
     center, width = _listed(ds.get("WindowCenter")), _listed(ds.get("WindowWidth"))
     if window != "percentile" and ds.get("VOILUTSequence"):
-        shown = apply_voi_lut(values.astype(np.int64), ds).astype(np.float32)
-        return shown / (2.0 ** int(ds.VOILUTSequence[0].LUTDescriptor[2]) - 1)
+        return _looked_up(values, ds.VOILUTSequence[0], int(ds.get("PixelRepresentation", 0) or 0) == 1)
     if window == "percentile" or not center or not width or width[min(window, len(width) - 1)] <= 0:
         low, high = _percentiles(values, count(), (0.5, 99.5))
         return np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
     if window >= min(len(center), len(width)):
         raise ValueError(f"there is no window {window}; the file has {min(len(center), len(width))}")
     return apply_window(values, center[window], width[window], function=str(ds.get("VOILUTFunction", "LINEAR") or "LINEAR"))
+
+
+def _looked_up(
+    values: np.ndarray,  # after the modality transform
+    item: Any,  # of the VOI LUT Sequence
+    signed: bool,  # may the first value mapped be below 0?
+) -> np.ndarray:  # float32 from 0 to 1
+    "A VOI LUT (PS3.3 C.11.2.1.1): entries of 8 or 16 bits, one a word or two"
+    count, first, bits = (int(one) for one in item.LUTDescriptor)
+    count, first = count or 65536, first - 65536 if signed and first > 32767 else first
+    data = item.LUTData
+    if isinstance(data, bytes):
+        entries = np.frombuffer(data, np.uint8 if len(data) < 2 * count else "<u2")
+    else:
+        entries = np.atleast_1d(np.asarray(data)).astype("<u2")
+        entries = entries.view(np.uint8) if len(entries) < count <= 2 * len(entries) else entries
+    if len(entries) < count:
+        raise ValueError(f"its VOI LUT has {len(entries)} entries instead of {count}")
+    table = entries[:count].astype(np.float32)
+    top = int(table.max())
+    bits = bits if top >= 2 ** (bits - 1) else max(top.bit_length(), 1)  # some vendors say 16 bits and fill 12
+    place = np.clip(np.round(values).astype(np.int64) - first, 0, count - 1)
+    return table[place] / (2.0**bits - 1)
 
 
 def _listed(
@@ -559,6 +594,7 @@ _KEPT = (  # what a picture needs to be shown and studied; all else stays behind
 _IDENTIFYING = (  # looked for when `covidxr prepare` says what it found (PS3.15 table E.1-1 names them all)
     "PatientName PatientID PatientBirthDate OtherPatientIDs OtherPatientNames PatientAddress PatientTelephoneNumbers PatientMotherBirthName "
     "AccessionNumber InstitutionName InstitutionAddress ReferringPhysicianName PerformingPhysicianName OperatorsName PhysiciansOfRecord "
+    "PatientBirthName OtherPatientIDsSequence IssuerOfPatientID AdditionalPatientHistory NameOfPhysiciansReadingStudy InstitutionalDepartmentName "
     "RequestingPhysician StationName DeviceSerialNumber PatientComments ImageComments StudyDescription"
 ).split()
 
@@ -586,6 +622,17 @@ def deidentified(
     for name in _KEPT:
         if name in ds:
             clean.add(deepcopy(ds[name]))
+    for name in ("ModalityLUTSequence", "VOILUTSequence"):
+        for item in clean.get(name) or []:
+            for element in [one for one in item if one.keyword not in ("LUTDescriptor", "LUTData", "ModalityLUTType")]:
+                del item[element.tag]  # LUTExplanation is free text
+    syntax = ds.file_meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2"  # the standard's default, where a file says none
+    spare = int(clean.get("BitsAllocated", 16)) - int(clean.get("BitsStored", 16))
+    if syntax in _NATIVE and spare > 0 and clean.get("BitsAllocated") == 16 and "PixelData" in clean and not clean.get("PixelRepresentation"):
+        kind = f"{_NATIVE[syntax]}u2"
+        words = np.frombuffer(clean.PixelData[: len(clean.PixelData) // 2 * 2], kind)
+        if int(clean.get("HighBit", 0)) == int(clean.BitsStored) - 1:
+            clean.PixelData = (words & (2 ** int(clean.BitsStored) - 1)).astype(kind).tobytes()  # an overlay may hide in the bits above
     clean.remove_private_tags()  # also inside sequences
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         setattr(clean, name, valid_uid(pseudonym(str(ds.get(name, "")), key) or name))
@@ -594,7 +641,7 @@ def deidentified(
     clean.PatientAge = "" if years is None else f"{min(years, 90):03d}Y"  # the few above 90 would stand out
     clean.PatientIdentityRemoved, clean.DeidentificationMethod = "YES", "covidxr: only listed elements kept, identifiers replaced"
     clean.file_meta = FileMetaDataset()
-    clean.file_meta.TransferSyntaxUID = ds.file_meta.TransferSyntaxUID
+    clean.file_meta.TransferSyntaxUID = syntax
     clean.file_meta.MediaStorageSOPClassUID, clean.file_meta.MediaStorageSOPInstanceUID = str(ds.get("SOPClassUID", "")), clean.SOPInstanceUID
     return clean
 
@@ -623,7 +670,7 @@ def _read_picture(
     if facts.height * facts.width > LARGEST_IMAGE:
         raise XrayError(f"{path}: claims {facts.height} x {facts.width} pixels, more than any X-ray detector has")
     coded = np.fromfile(path, np.uint8)
-    if coded[0] == 0xFF and not _ended(coded[-256:].tobytes()):
+    if coded[0] == 0xFF and not _ended(coded.tobytes().rstrip(b"\0")[-256:]):
         raise XrayError(f"{path}: the picture is cut off (a JPEG must end with FF D9); copy it again")
     try:
         pixels = cv2.imdecode(coded, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
@@ -658,12 +705,12 @@ def read_checked(
     path: str | Path,  # a DICOM, PNG or JPEG file
     window: int | str = 0,  # as in `read_xray`
     as_stored: bool = False,  # as in `read_xray`
-) -> tuple[Xray, list[str]]:  # the X-ray; and what in its file could tell who the patient is, see `findings`
+) -> tuple[Xray, list[str], str]:  # the X-ray; what in its file could tell who the patient is, see `findings`; how it was turned or should be
     "Read one X-ray and look through its header; raises XrayError with the file and the reason"
     path = Path(path)
     if is_picture(path):
         facts = read_facts(path)
-        return Xray(_read_picture(path, facts), facts), []
+        return Xray(_read_picture(path, facts), facts), [], ""
     ds = _read_dataset(path)
     stored = _decode(ds, path)
     try:
@@ -676,9 +723,8 @@ def read_checked(
     except Exception as error:  # a header can be wrong in more ways than can be listed
         raise XrayError(f"{path}: the header does not fit the pixels ({_why(error)})") from error
     asked = [f"orientation {facts.orientation}"] * (facts.orientation != "L\\F") + [f"pixels {facts.aspect:.3g} times as high as wide"] * (abs(facts.aspect - 1) > 0.01)
-    if asked:
-        warnings.warn(f"{path.name}: {'left as stored, though its header says' if as_stored else 'turned to the usual view, as its header says'} {' and '.join(asked)}", stacklevel=3)
-    return Xray(pixels, facts), found
+    turned = f"{'left as stored, though its header says' if as_stored else 'turned to the usual view, as its header says'} {' and '.join(asked)}" if asked else ""
+    return Xray(pixels, facts), found, turned
 
 
 def read_xray(
@@ -687,4 +733,7 @@ def read_xray(
     as_stored: bool = False,  # leave rows and columns as the file has them, so that boxes drawn on the file fit; else mirrored and stretched as its header asks
 ) -> Xray:  # pixels from 0 to 1, bright is dense, and the facts
     "Read one X-ray as a radiologist would see it; raises XrayError with the file and the reason"
-    return read_checked(path, window, as_stored)[0]
+    xray, _, turned = read_checked(path, window, as_stored)
+    if turned:
+        warnings.warn(f"{Path(path).name}: {turned}", stacklevel=2)
+    return xray

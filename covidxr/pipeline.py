@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .core import BOX_COLUMNS, CLASS_COLORS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, atomic_path, class_color, generator, read_json, say, write_json, write_table, write_text
+from .core import BOX_COLUMNS, CLASS_COLORS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, alone_in, atomic_path, class_color, generator, read_json, say, write_json, write_table, write_text
 from .dataset import Dataset, open_dataset, xray_files
+from .dicom import image_name
 from .folds import Round, patient_folds, rounds
 from .prepare import from_cache, prepare, read_failed, to_cache
 
@@ -693,7 +694,7 @@ def _claim(
         differ = [name for name in config if name != "versions" and before.get(name) != config[name]]
         if differ:
             raise DataError(f"{folder}: holds a run with another {' and '.join(differ)}; choose another --out, or delete that folder")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(not one.name.startswith(".") for one in folder.iterdir())):  # hidden: what a killed call left
         raise DataError(f"{folder}: is there, and is no run; choose another --out")
     else:
         write_json(config, path)
@@ -713,28 +714,29 @@ def run(
     tables = None if phantom else _checked_tables(root, folder)
     claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": json_ready(asdict(profile)), "tables": tables}
     _claim(folder, claim | {"versions": _versions()})
-    steps = Steps(folder)
-    if phantom:
-        steps("simulate", lambda: _simulate(root, profile, seed))
-    dataset = open_dataset(root)
-    if (folder / "cache").exists() and len(read_failed(folder / "cache")):
-        steps.done.pop("prepare", None)  # what could not be read may have been mended
-    steps("prepare", lambda: prepare(dataset, folder / "cache", size=profile.cache_size))
-    failed = read_failed(folder / "cache")["error"].tolist()
-    for reason in failed:
-        say(f"not readable, so only guessed: {reason}")
-    index = pd.read_parquet(folder / "cache" / "images.parquet")
-    steps("explore", lambda: _explore(dataset, folder))
-    turns = plan_rounds(dataset, profile, seed)
-    for number, turn in enumerate(turns, start=1):
-        for plan in profile.models:
-            name = f"train {plan.kind} {plan.name}" + (f", round {number} of {len(turns)}" if len(turns) > 1 else "")
-            steps(name, lambda: fit_and_predict(folder, dataset, index, turn, number, plan, seed))
-    steps("fuse", lambda: fuse(folder, dataset, index, turns, profile))
-    steps("score", lambda: write_json(judge(folder, dataset, index, turns, profile, seed), folder / "scores.json"))
-    metrics = {"data": "simulated" if dataset.simulated else "real", **read_json(folder / "scores.json"), "steps": steps.done, "versions": read_json(folder / "config.json").get("versions", _versions()), "seed": seed, "profile": profile.name, "failed": failed}
-    steps("report", lambda: write_report(folder, dataset, index, turns, profile, metrics))
-    write_json(metrics | {"steps": steps.done}, folder / "metrics.json")
+    with alone_in(folder):
+        steps = Steps(folder)
+        if phantom:
+            steps("simulate", lambda: _simulate(root, profile, seed))
+        dataset = open_dataset(root)
+        if (folder / "cache").exists() and len(read_failed(folder / "cache")):
+            steps.done.pop("prepare", None)  # what could not be read may have been mended
+        steps("prepare", lambda: prepare(dataset, folder / "cache", size=profile.cache_size))
+        failed = read_failed(folder / "cache")["error"].tolist()
+        for reason in failed:
+            say(f"not readable, so only guessed: {reason}")
+        index = pd.read_parquet(folder / "cache" / "images.parquet")
+        steps("explore", lambda: _explore(dataset, folder))
+        turns = plan_rounds(dataset, profile, seed)
+        for number, turn in enumerate(turns, start=1):
+            for plan in profile.models:
+                name = f"train {plan.kind} {plan.name}" + (f", round {number} of {len(turns)}" if len(turns) > 1 else "")
+                steps(name, lambda: fit_and_predict(folder, dataset, index, turn, number, plan, seed))
+        steps("fuse", lambda: fuse(folder, dataset, index, turns, profile))
+        steps("score", lambda: write_json(judge(folder, dataset, index, turns, profile, seed), folder / "scores.json"))
+        metrics = {"data": "simulated" if dataset.simulated else "real", **read_json(folder / "scores.json"), "steps": steps.done, "versions": read_json(folder / "config.json").get("versions", _versions()), "seed": seed, "profile": profile.name, "failed": failed}
+        steps("report", lambda: write_report(folder, dataset, index, turns, profile, metrics))
+        write_json(metrics | {"steps": steps.done}, folder / "metrics.json")
     return read_json(folder / "metrics.json")
 
 # %% ../nbs/16_pipeline.ipynb #16-039
@@ -793,7 +795,7 @@ def _given_files(
             raise DataError(f"{given}: no such file or folder")
         for path in xray_files(given) if given.is_dir() else [given]:
             half = path.resolve().parts[-4:-3]  # STUDY/SERIES/IMAGE.dcm lies in train or test
-            rows.append((path.stem, path.resolve().parts[-3] if half in (("train",), ("test",)) else path.stem, path))
+            rows.append((image_name(path), path.resolve().parts[-3] if half in (("train",), ("test",)) else image_name(path), path))
     images = pd.DataFrame(rows, columns=["image_id", "study_id", "path"])
     if not len(images):
         raise DataError(f"{', '.join(map(str, xrays))}: no X-rays here; files must end in .dcm, .dicom, .png, .jpg or .jpeg")

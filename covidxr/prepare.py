@@ -10,7 +10,6 @@ __all__ = ['SQUARES', 'FORMATS', 'fit_square', 'to_cache', 'from_cache', 'prepar
 # %% ../nbs/04_prepare.ipynb #04-003
 import errno
 import shutil
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 
-from .core import UNFINISHED, CovidxrError, DataError, atomic_path, opencv, parallel, progress, read_json, say, write_json, write_table
+from .core import UNFINISHED, CovidxrError, DataError, alone_in, atomic_path, opencv, parallel, progress, read_json, say, write_json, write_table
 from .dataset import Dataset, open_dataset, xray_files
-from .dicom import read_checked
+from .dicom import image_name, read_checked
 
 # %% ../nbs/04_prepare.ipynb #04-008
 SQUARES = ("pad", "stretch", "crop")
@@ -136,15 +134,13 @@ def _prepare_one(
     name, note = f"{task.image_id}.{task.form}", Path(task.out) / UNFINISHED / f"{task.image_id}.json"
     try:
         stamp = _stamp(task.path)
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            xray, found = read_checked(task.path, as_stored=True)
+        xray, found, turned = read_checked(task.path, as_stored=True)
         square, place = fit_square(xray.pixels, task.size, task.square)
         height, width = xray.pixels.shape
-        checks = "; ".join([*found, *(str(one.message).partition(": ")[2] for one in told)])
+        checks = "; ".join([*found, *([turned] if turned else [])])
         row = {"image_id": task.image_id, "file": name, "height": height, "width": width, **place, "source": task.source, "stamp": stamp, "checks": checks}
         _write_picture(square, Path(task.out) / name)
-        write_json(row, note)
+        write_json(row | {"size": task.size, "square": task.square, "format": task.form}, note)
         return row
     except CovidxrError as error:
         return {"image_id": task.image_id, "error": str(error)}
@@ -154,27 +150,37 @@ def _prepare_one(
         return {"image_id": task.image_id, "error": f"{error.filename or task.path}: {error.strerror or error}"}
 
 # %% ../nbs/04_prepare.ipynb #04-014
+def _named(
+    files: list[Path],  # X-ray files
+    root: Path | None,  # the folder that they are in, if it is one
+) -> list[tuple[str, Path, str]]:  # image id, file, and the file from the folder on
+    "Files with the ids that their names give; raises DataError where two names are alike"
+    names = [image_name(path) for path in files]
+    doubled = pd.Series(names, dtype=str).duplicated()
+    if doubled.any():
+        second = files[int(np.flatnonzero(doubled)[0])]
+        raise DataError(f"{second if root is None else root}: two files are called {image_name(second)}; names must differ, as they become image ids")
+    return [(name, path, path.name if root is None else path.relative_to(root).as_posix()) for name, path in zip(names, files)]
+
+
 def _listed(
     source: Dataset | str | Path | list[Path],  # a dataset, a dataset's folder, any folder of X-rays, one file, or several
     out: Path,  # the cache, whose own pictures are no X-rays
 ) -> list[tuple[str, Path, str]]:  # image id, file, and the file from the source's folder on
     "The images to prepare"
     if isinstance(source, list):
-        return [(Path(path).stem, Path(path), Path(path).name) for path in source]
+        return _named([Path(path) for path in source], None)
     if not isinstance(source, Dataset):
         root = Path(source)
         if root.is_file():
-            return [(root.stem, root, root.name)]
+            return _named([root], None)
         if not root.is_dir():
             raise DataError(f"{root}: no such file or folder")
         if not (root / "train_study_level.csv").exists() and not (root / "images.csv").exists():
             files = [path for path in xray_files(root) if out.resolve() not in path.resolve().parents]
             if not files:
                 raise DataError(f"{root}: no X-rays here; files must end in .dcm, .dicom, .png, .jpg or .jpeg")
-            doubled = pd.Series([path.stem for path in files]).duplicated()
-            if doubled.any():
-                raise DataError(f"{root}: two files are called {files[int(np.flatnonzero(doubled)[0])].stem}; names must differ, as they become image ids")
-            return [(path.stem, path, path.relative_to(root).as_posix()) for path in files]
+            return _named(files, root)
         source = open_dataset(root)
     if (source.images["path"] == "").all():
         raise DataError(f"{source.root}: the tables are here but no image files; models need the images")
@@ -246,16 +252,6 @@ def _on_cluster(
             yield future.result() if error is None else {"image_id": futures[future].image_id, "error": f"{futures[future].path}: {type(error).__name__} on the cluster: {error}"}
 
 # %% ../nbs/04_prepare.ipynb #04-018
-def _cleared(
-    out: Path,  # the cache
-) -> None:
-    "Remove what a killed process had begun to write"
-    for rest in [*out.glob(".*.partial"), *(out / UNFINISHED).glob(".*.partial")]:
-        process = rest.name.split(".")[-2]
-        if not (process.isdigit() and psutil.pid_exists(int(process))):
-            shutil.rmtree(rest, ignore_errors=True)
-
-
 def _known(
     out: Path,  # the cache
     tasks: list[_Task],  # what is asked for
@@ -267,8 +263,9 @@ def _known(
     for name, value in settings.items():
         if len(known) and name in known and set(known[name]) != {value}:
             raise DataError(f"{out}: holds images of {name} {known[name].iloc[0]}; choose another folder for {name} {value}")
-    rows = [] if "stamp" not in known else known.drop(columns=list(settings)).to_dict("records")
+    rows = [] if "stamp" not in known else known.to_dict("records")
     rows += [read_json(note) for note in notes]
+    rows = [row for row in rows if all(row.get(name) == value for name, value in settings.items())]  # a stopped call may have asked for another size
     wanted = {task.image_id: task for task in tasks}
     current = {}
     for row in rows:
@@ -294,23 +291,23 @@ def prepare(
         raise DataError(f"cannot prepare size {size}, square {square}, format {form}; size is 8 or more, square one of {', '.join(SQUARES)}, format one of {', '.join(FORMATS)}")
     settings = {"size": size, "square": square, "format": form}
     tasks = [_Task(image_id, str(path), name, str(out), size, square, form) for image_id, path, name in _listed(source, out)]
-    _cleared(out)
-    known = _known(out, tasks, settings)
-    have = set(known["image_id"]) if len(known) else set()
-    todo = [task for task in tasks if task.image_id not in have]
-    (out / UNFINISHED).mkdir(parents=True, exist_ok=True)
-    rows, failed = known.to_dict("records"), []
-    for row in _on_cluster(todo, scheduler) if scheduler else _in_processes(todo, workers):
-        if "full" in row:
-            raise DataError(f"{row['full']}; {len(rows)} of {len(tasks)} images are done and kept: make room and run the same again")
-        (failed if "error" in row else rows).append(row)
-    columns = ["image_id", "file", "height", "width", "scale", "scale_y", "left", "top", "source", "stamp", "checks"]
-    index = pd.DataFrame(rows, columns=columns).assign(**settings).sort_values("image_id", ignore_index=True)
-    index = index.astype({"height": "int64", "width": "int64", "scale": "float64", "scale_y": "float64", "left": "int64", "top": "int64", "size": "int64"})
-    with atomic_path(out / "images.parquet") as partial:
-        index.to_parquet(partial)
-    write_table(pd.DataFrame(failed, columns=["image_id", "error"]).sort_values("image_id"), out / "failed.csv")
-    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+    with alone_in(out):
+        known = _known(out, tasks, settings)
+        have = set(known["image_id"]) if len(known) else set()
+        todo = [task for task in tasks if task.image_id not in have]
+        (out / UNFINISHED).mkdir(parents=True, exist_ok=True)
+        rows, failed = known.to_dict("records"), []
+        for row in _on_cluster(todo, scheduler) if scheduler else _in_processes(todo, workers):
+            if "full" in row:
+                raise DataError(f"{row['full']}; {len(rows)} of {len(tasks)} images are done and kept: make room and run the same again")
+            (failed if "error" in row else rows).append(row)
+        columns = ["image_id", "file", "height", "width", "scale", "scale_y", "left", "top", "source", "stamp", "checks"]
+        index = pd.DataFrame(rows, columns=columns).assign(**settings).sort_values("image_id", ignore_index=True)
+        index = index.astype({"height": "int64", "width": "int64", "scale": "float64", "scale_y": "float64", "left": "int64", "top": "int64", "size": "int64"})
+        with atomic_path(out / "images.parquet") as partial:
+            index.to_parquet(partial)
+        write_table(pd.DataFrame(failed, columns=["image_id", "error"]).sort_values("image_id"), out / "failed.csv")
+        shutil.rmtree(out / UNFINISHED, ignore_errors=True)
     wanted = {task.image_id for task in tasks}
     return index[index["image_id"].isin(wanted)].reset_index(drop=True)
 

@@ -134,7 +134,8 @@ def _read_text(
     header = rows[0][1]
     missing, doubled = [name for name in needed if name not in header], [name for name in header if header.count(name) > 1]
     if missing or doubled:
-        what = f"{missing[0]} is missing; the header must be {','.join(needed)}" if missing else f"{doubled[0]} is there twice; keep one"
+        semicolons = "; columns are separated by commas, not by semicolons" if len(header) == 1 and ";" in header[0] else ""
+        what = f"{missing[0]} is missing; the header must be {','.join(needed)}{semicolons}" if missing else f"{doubled[0]} is there twice; keep one"
         raise fault(f"{path}: row 1: column {what}")
     for number, fields in rows[1:]:
         if len(fields) != len(header):
@@ -206,6 +207,7 @@ def read_submission(
     path: str | Path,  # a CSV of id,PredictionString
     ids: Sequence[str] | None = None,  # the ids that it must have; not checked where None
     labels: Sequence[str] | None = None,  # the labels that it may use; study labels are not checked where None
+    reference: str = "the truth",  # where `ids` come from, for the message
 ) -> pd.DataFrame:  # id, label, confidence, corners
     "Read a submission; raises SubmissionError with file, row and cure at the first fault"
     frame = _read_rows(path)
@@ -218,7 +220,7 @@ def read_submission(
         if name in seen:
             raise SubmissionError(f"{path}: row {line}: id {name} stands there twice, first in row {seen[name]}; keep one")
         if wanted is not None and name not in wanted:
-            raise SubmissionError(f"{path}: row {line}: unknown id {name}; the truth has no such id")
+            raise SubmissionError(f"{path}: row {line}: unknown id {name}; {reference} has no such id")
         seen[name] = line
         try:
             rows.extend((name, *one) for one in _parse(string, _allowed(name, labels), OF_IMAGES if name.endswith("_study") else frozenset()))
@@ -226,7 +228,7 @@ def read_submission(
             raise SubmissionError(f"{path}: row {line}: {error}") from error
     if wanted is not None and len(seen) < len(wanted):
         lost = sorted(wanted - set(seen))
-        raise SubmissionError(f"{path}: row {frame.index[-1] + 1}: id {lost[0]} is missing{f' and {len(lost) - 1} more' if len(lost) > 1 else ''}; every id of the truth needs a row")
+        raise SubmissionError(f"{path}: row {frame.index[-1] + 1}: id {lost[0]} is missing{f' and {len(lost) - 1} more' if len(lost) > 1 else ''}; every id of {reference} needs a row")
     return pd.DataFrame(rows, columns=["id", "label", "confidence", *BOX_COLUMNS]).astype(dict.fromkeys(["confidence", *BOX_COLUMNS], float))
 
 
@@ -263,7 +265,7 @@ def _truth_halves(
     "The files of each truth that some paths can mean"
     if len(paths) == 1 and Path(paths[0]).is_dir():
         root = Path(paths[0])
-        halves = [[root / f"train_{level}_level.csv" for level in ("study", "image")], [root / "truth" / f"test_{level}_level.csv" for level in ("study", "image")]]
+        halves = [[root / f"train_{level}_level.csv" for level in ("study", "image")], [root / "truth" / f"test_{level}_level.csv" for level in ("study", "image")], [root / f"test_{level}_level.csv" for level in ("study", "image")]]
         halves = [half for half in halves if all(path.exists() for path in half)]
         if not halves:
             raise DataError(f"{root}: holds no truth; it needs train_study_level.csv and train_image_level.csv")
@@ -370,7 +372,9 @@ def fuse_files(
     weights: list[float] | None = None,  # a weight each; all the same where None
     method: str = "wbf",  # how boxes are fused: "wbf", "nmw", "soft-nms" or "nms"
 ) -> None:
-    "Fuse submission files; raises SubmissionError where their ids differ"
+    "Fuse submission files; raises SubmissionError where there are fewer than two or their ids differ"
+    if len(paths) < 2:
+        raise SubmissionError(f"{paths[0] if paths else out}: one submission alone cannot be fused; give two or more")
     ids = read_ids(paths[0])
-    tables = [read_submission(paths[0]), *(read_submission(path, ids=ids) for path in paths[1:])]
+    tables = [read_submission(paths[0]), *(read_submission(path, ids=ids, reference=str(paths[0])) for path in paths[1:])]
     write_submission(fuse_submissions(tables, weights, method=method), ids, out)

@@ -120,7 +120,7 @@ def test_prepare_lists_what_it_cannot_read_and_says_so_in_its_exit_code(covidxr,
     assert answer.returncode == 1
     told = json.loads(answer.stdout)
     assert told["prepared"] == 1 and told["failed"][0]["image_id"] == "bad"
-    assert not list((tmp_path / "cache").glob(".*"))
+    assert [path.name for path in (tmp_path / "cache").glob(".*")] == [".lock"]
 
 
 def test_without_credentials_the_download_says_what_to_do_in_two_lines_and_leaves_nothing(covidxr, tmp_path):

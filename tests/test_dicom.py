@@ -15,8 +15,10 @@ from covidxr.core import XrayError
 from covidxr.dicom import (
     TRANSFER_SYNTAXES,
     XrayFacts,
+    apply_window,
     deidentified,
     findings,
+    image_name,
     percentile_window,
     read_facts,
     read_xray,
@@ -274,3 +276,98 @@ def test_damage_by_chance_gives_an_image_or_an_error():
     told = json.loads(answer.stdout)
     assert told["images"] + told["errors"] == 1500 and min(told["images"], told["errors"]) > 100
     assert told["slowest_s"] < 5 and told["memory_mb"] < 2000
+
+
+def _with_table(path: Path, scene: np.ndarray, bits: int, data: bytes | list[int], count: int = 4096) -> Path:
+    "A file whose VOI LUT has such entries"
+    write_dicom(path, scene, FACTS)
+    ds = pydicom.dcmread(path)
+    item = pydicom.Dataset()
+    item.LUTDescriptor = [count, 0, bits]
+    item.add_new("LUTData", "OW" if isinstance(data, bytes) else "US", data)
+    ds.VOILUTSequence = [item]
+    ds.save_as(path)
+    return path
+
+
+def test_a_voi_lut_is_read_however_its_entries_are_packed(tmp_path, scene):
+    twelve, eight = np.arange(4096), np.arange(4096) >> 4
+    for number, (bits, data, wanted) in enumerate(
+        [
+            (12, twelve.tolist(), scene / 4095),
+            (12, twelve.astype("<u2").tobytes(), scene / 4095),
+            (16, twelve.tolist(), scene / 4095),  # says 16 bits, fills 12
+            (16, (twelve * 16 + 15).tolist(), (scene * 16 + 15) / 65535),
+            (8, eight.tolist(), (scene >> 4) / 255),  # a word for each entry
+            (8, eight.astype("<u2").tobytes(), (scene >> 4) / 255),
+            (8, eight.astype("u1").tobytes(), (scene >> 4) / 255),  # two entries a word
+            (8, np.frombuffer(eight.astype("u1").tobytes(), "<u2").tolist(), (scene >> 4) / 255),
+        ]
+    ):
+        path = _with_table(tmp_path / f"{number}.dcm", scene, bits, data)
+        assert np.allclose(read_xray(path).pixels, wanted, atol=1e-4), number
+    with pytest.raises(XrayError, match="100 entries instead of 4096"):
+        read_xray(_with_table(tmp_path / "few.dcm", scene, 12, twelve[:100].tolist()))
+
+
+def test_a_window_of_one_level_is_a_step_and_its_function_may_be_in_small_letters(tmp_path, scene):
+    values = np.array([1999.0, 2000.0, 2001.0])
+    assert apply_window(values, 2000.5, 1).tolist() == [0, 0, 1]
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    for name in ("SIGMOID", "LINEAR", "LINEAR_EXACT"):
+        read = [
+            read_xray(_edited(tmp_path / "a.dcm", WindowCenter=2000, WindowWidth=40, VOILUTFunction=spelled)).pixels
+            for spelled in (name, name.lower(), f" {name}")
+        ]
+        assert np.array_equal(read[0], read[1]) and np.array_equal(read[0], read[2]), name
+
+
+def test_values_in_the_high_bits_and_pairs_of_bytes_turned_round(tmp_path, scene):
+    write_dicom(tmp_path / "high.dcm", scene, FACTS)
+    pixels = (scene << 4 | 5).astype("<u2").tobytes()
+    assert np.allclose(
+        read_xray(_edited(tmp_path / "high.dcm", HighBit=15, PixelData=pixels)).pixels, scene / 4095, atol=6e-4
+    )
+    eight = (scene >> 4).astype("u1")
+    write_dicom(tmp_path / "big.dcm", eight.astype(int), replace(FACTS, bits_stored=8))
+    ds = pydicom.dcmread(tmp_path / "big.dcm")
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
+    ds.PixelData = np.frombuffer(eight.tobytes(), "<u2").astype(">u2").tobytes()
+    ds["PixelData"].VR = "OW"
+    pydicom.dcmwrite(tmp_path / "big.dcm", ds, implicit_vr=False, little_endian=False, force_encoding=True)
+    assert np.allclose(read_xray(tmp_path / "big.dcm").pixels, eight / 255, atol=2e-3)
+
+
+def test_zeros_after_the_end_of_a_coded_picture_are_no_damage(tmp_path, scene):
+    from pydicom.encaps import encapsulate, generate_frames
+
+    write_dicom(tmp_path / "a.dcm", scene, replace(FACTS, transfer_syntax=TRANSFER_SYNTAXES["jpeg-lossless"]))
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    stream = next(generate_frames(ds.PixelData, number_of_frames=1))
+    ds.PixelData = encapsulate([stream + bytes(300)])
+    ds.save_as(tmp_path / "a.dcm")
+    assert np.allclose(read_xray(tmp_path / "a.dcm").pixels, scene / 4095, atol=6e-4)
+
+
+def test_nothing_hides_in_spare_bits_or_in_the_words_of_a_table(tmp_path, scene):
+    ds = pydicom.dcmread(_with_table(tmp_path / "a.dcm", scene, 12, np.arange(4096).tolist()))
+    ds.VOILUTSequence[0].LUTExplanation = "for Jane Doe"
+    name = np.zeros(scene.shape, int)
+    name[30:40, 10:50] = 1  # an overlay, as files of the nineties keep it
+    ds.PixelData = (scene | name << 12).astype("<u2").tobytes()
+    clean = deidentified(ds, "key")
+    assert "Jane" not in str(clean)
+    assert np.array_equal(np.frombuffer(clean.PixelData, "<u2").reshape(scene.shape), scene)
+    assert "Jane" in str(ds) and np.frombuffer(ds.PixelData, "<u2").max() >= 4096, "the original stays as it is"
+    del ds.file_meta.TransferSyntaxUID
+    assert deidentified(ds, "key").file_meta.TransferSyntaxUID == "1.2.840.10008.1.2"
+
+
+def test_the_last_number_of_a_uid_is_no_ending():
+    assert [image_name(name) for name in ("x/a.dcm", "b.PNG", "1.2.840.1", "IM0001", "c.d.dicom")] == [
+        "a",
+        "b",
+        "1.2.840.1",
+        "IM0001",
+        "c.d",
+    ]

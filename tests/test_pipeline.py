@@ -190,6 +190,8 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     process.wait()
     done = json.loads(steps.read_text())
     weights = (tmp_path / "run" / "models" / "test_resnet-64-1" / "model.safetensors").stat().st_mtime_ns
+    half = tmp_path / "run" / "models" / "test_efficientnet-64-1" / ".model.safetensors.4711.partial"
+    half.mkdir(parents=True, exist_ok=True)  # as if it had been killed while it wrote the weights
     metrics = run("phantom", tmp_path / "run", profile=profile)
     assert {name: metrics["steps"][name] for name in done} == done
     assert (tmp_path / "run" / "models" / "test_resnet-64-1" / "model.safetensors").stat().st_mtime_ns == weights

@@ -147,7 +147,7 @@ def test_a_disk_that_is_really_full(many, tmp_path):
         assert all(read_xray(path).pixels.shape == (256, 256) for path in (small / "cache").glob("*.png"))
         subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
         assert len(prepare(many, small / "cache", size=256)) == len(list(many.glob("*/*/*/*.dcm")))
-        assert not list((small / "cache").glob(".*"))
+        assert [path.name for path in (small / "cache").glob(".*")] == [".lock"]
     finally:
         subprocess.run(["umount", str(small)])
 
@@ -194,7 +194,20 @@ def test_what_a_killed_process_had_begun_is_swept_away(many, tmp_path):
     rest.mkdir(parents=True)
     (rest / ".a.png").write_bytes(b"half")
     prepare(many, tmp_path / "cache", size=64)
-    assert not rest.exists() and not list((tmp_path / "cache").glob(".*"))
+    assert not rest.exists() and [path.name for path in (tmp_path / "cache").glob(".*")] == [".lock"]
+
+
+def test_two_calls_at_once_do_not_fill_one_cache(many, tmp_path):
+    code = f"from covidxr.core import alone_in\nwith alone_in({str(tmp_path / 'cache')!r}):\n    print('holds', flush=True)\n    input()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "holds\n"
+        with pytest.raises(DataError, match="another call is writing here"):
+            prepare(many, tmp_path / "cache", size=64)
+    finally:
+        other.kill()  # the system gives the lock back
+        other.communicate()
+    assert len(prepare(many, tmp_path / "cache", size=64))
 
 
 @pytest.mark.parametrize("form", ["png", "jpg", "npy"])
@@ -258,3 +271,67 @@ def test_the_doctor_names_the_cure(monkeypatch):
     monkeypatch.setattr(metadata, "version", absent)
     rows = {row["part"]: row for row in cli.examine()}
     assert rows["timm"]["ok"] is False and rows["timm"]["text"] == "`pip install timm`"
+
+
+def _pictures(folder: Path, values: dict[str, int]) -> list[Path]:
+    "Grey pictures of one value each"
+    import cv2
+
+    for name, value in values.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), np.full((300, 200), value, np.uint8))
+    return [folder / name for name in values]
+
+
+def test_what_a_stopped_call_made_in_another_size_is_made_anew(tmp_path, monkeypatch):
+    from covidxr import prepare as room
+
+    _pictures(tmp_path / "src", {f"i{number}.png": 200 for number in range(4)})
+    write, written = room._write_picture, []
+
+    def stop(square, path):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(square, path)
+
+    monkeypatch.setattr(room, "_write_picture", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path / "src", tmp_path / "out", size=64, workers=1)
+    monkeypatch.setattr(room, "_write_picture", write)
+    index = prepare(tmp_path / "src", tmp_path / "out", size=128, square="crop", workers=1)
+    for row in index.itertuples():
+        assert room.read_prepared(tmp_path / "out" / row.file).shape == (128, 128)
+        assert (row.size, row.square, row.scale) == (128, "crop", 0.64)
+
+
+def test_files_of_one_name_are_refused_and_uids_are_told_apart(tmp_path):
+    files = _pictures(tmp_path, {"a/x.png": 200, "b/x.png": 50})
+    with pytest.raises(DataError, match="two files are called x"):
+        prepare(files, tmp_path / "out", size=32, workers=1)
+    uids = [shutil.copy(file, tmp_path / f"1.2.3.{number}") for number, file in enumerate(files)]
+    index = prepare([Path(file) for file in uids], tmp_path / "out", size=32, workers=1)
+    assert index["image_id"].tolist() == ["1.2.3.0", "1.2.3.1"] and index["file"].nunique() == 2
+
+
+def test_threads_do_not_lose_what_was_noticed(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    import pydicom
+
+    from covidxr import prepare as room
+    from covidxr.dicom import XrayFacts, write_dicom
+
+    (tmp_path / "out" / ".unfinished").mkdir(parents=True)
+    tasks = []
+    for number in range(40):
+        file = tmp_path / f"i{number}.dcm"
+        write_dicom(file, np.full((40, 30), 2000), XrayFacts(f"i{number}"))
+        if number % 2:
+            ds = pydicom.dcmread(file)
+            ds.PatientOrientation = ["R", "F"]
+            ds.save_as(file)
+        tasks.append(room._Task(f"i{number}", str(file), file.name, str(tmp_path / "out"), 32, "pad", "png"))
+    with ThreadPoolExecutor(4) as pool:
+        rows = list(pool.map(room._prepare_one, tasks))
+    assert [row["checks"].count("orientation") for row in rows] == [number % 2 for number in range(40)]

@@ -313,3 +313,53 @@ def test_one_version_and_no_host_of_a_registry():
     assert __version__ == config["DEFAULT"]["version"]
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
     assert not re.search(r"https?://", config["DEFAULT"]["requirements"])
+
+
+def test_the_version_is_the_same_wherever_it_is_cited():
+    from covidxr import __version__
+
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"version = {{{__version__}}}" in (ROOT / "nbs" / "cite.qmd").read_text()
+
+
+def _luminance(color: str) -> float:
+    "Relative luminance of #rrggbb (WCAG 2.2)"
+    channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_of_the_site_stand_out_from_their_ground(theme):
+    text = (ROOT / "nbs" / f"{theme}.scss").read_text()
+    colors = dict(re.findall(r"\$([\w-]+): (#[0-9a-f]{6});", text))
+    for word, ground in (
+        ("body-color", "body-bg"),
+        ("link-color", "body-bg"),
+        ("text-muted", "body-bg"),
+        ("code-color", "code-bg"),
+    ):
+        high, low = sorted((_luminance(colors[word]), _luminance(colors[ground])), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, f"{word} on {ground}"
+    assert "$web-font-path: false;" in text, "or the theme fetches its font from another host"
+
+
+@pytest.mark.parametrize("name", ["tests", "pages"])
+def test_workflows_are_pinned_and_may_do_little(name):
+    import yaml
+
+    text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
+    flow = yaml.safe_load(text)
+    assert flow["permissions"] == {"contents": "read"}
+    for line in re.findall(r"uses: (.+)", text):
+        assert re.fullmatch(r"[\w-]+/[\w/-]+@[0-9a-f]{40} # v[\d.]+", line), line
+    for job in flow["jobs"].values():
+        assert job["timeout-minutes"] <= 90
+        assert set(job.get("permissions", {})) <= {"pages", "id-token"}
+    if name == "tests":
+        config = ConfigParser(delimiters=["="])
+        config.read(ROOT / "settings.ini")
+        matrix = flow["jobs"]["tests"]["strategy"]["matrix"]
+        assert matrix["python"][0] == config["DEFAULT"]["min_python"]
+        assert {system.split("-")[0] for system in matrix["os"]} == {"ubuntu", "macos"}
+        assert ".ci/run" in text

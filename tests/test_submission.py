@@ -110,3 +110,32 @@ def test_a_submission_in_the_truths_place_is_noticed(tmp_path):
     (tmp_path / "submission.csv").write_text(HEADER + "a_image,none 0.9 0 0 1 1\n")
     with pytest.raises(DataError, match="row 2.*swapped"):
         read_truth(tmp_path / "submission.csv")
+
+
+def test_semicolons_are_named_as_the_cause(tmp_path):
+    (tmp_path / "s.csv").write_text((HEADER + STUDY).replace(",", ";"))
+    with pytest.raises(SubmissionError, match="semicolon"):
+        read_submission(tmp_path / "s.csv")
+
+
+def test_files_to_fuse_are_two_and_name_each_other(tmp_path):
+    from covidxr.submission import fuse_files
+
+    (tmp_path / "a.csv").write_text(HEADER + STUDY)
+    (tmp_path / "b.csv").write_text(HEADER + STUDY.replace("s_study", "t_study"))
+    with pytest.raises(SubmissionError, match="give two or more"):
+        fuse_files([tmp_path / "a.csv"], tmp_path / "out.csv")
+    with pytest.raises(SubmissionError, match=r"b\.csv: row 2: unknown id t_study; .*a\.csv has no such id"):
+        fuse_files([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+    fuse_files([tmp_path / "a.csv", tmp_path / "a.csv"], tmp_path / "out.csv")
+    assert read_submission(tmp_path / "out.csv").equals(read_submission(tmp_path / "a.csv"))
+
+
+def test_a_folder_that_holds_the_two_tables_of_a_truth_is_one(finished, tmp_path):
+    import shutil
+
+    whole = score_submission([finished / "data"], finished / "submission.csv")
+    for level in ("study", "image"):
+        shutil.copy(finished / "data" / "truth" / f"test_{level}_level.csv", tmp_path)
+    assert score_submission([tmp_path], finished / "submission.csv").map == whole.map
