@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # numpy and pandas cost a quarter of a second each, and `covi
     import numpy as np
     import pandas as pd
 
-# %% ../nbs/00_core.ipynb #00-006
+# %% ../nbs/00_core.ipynb #00-009
 APPEARANCES = ("negative", "typical", "indeterminate", "atypical")  # the four study classes, in the competition's order
 
 CLASS_COLORS = {  # Okabe and Ito (2008), safe for colour-blind readers
@@ -53,7 +53,7 @@ def class_color(
     spare = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7")
     return CLASS_COLORS.get(name, spare[position % len(spare)])
 
-# %% ../nbs/00_core.ipynb #00-011
+# %% ../nbs/00_core.ipynb #00-013
 class CovidxrError(Exception):
     "Bad input or a missing need: one sentence with the file, the place and the cure"
 
@@ -73,7 +73,7 @@ class SubmissionError(CovidxrError):
 class ModelError(CovidxrError):
     "A model that cannot be trained, saved or loaded"
 
-# %% ../nbs/00_core.ipynb #00-014
+# %% ../nbs/00_core.ipynb #00-016
 @contextmanager
 def atomic_path(
     path: str | Path,  # where the file shall be
@@ -119,7 +119,7 @@ def read_json(
     except ValueError as error:
         raise DataError(f"{path}: not a JSON file ({error}); delete it and run again") from error
 
-# %% ../nbs/00_core.ipynb #00-015
+# %% ../nbs/00_core.ipynb #00-017
 def write_table(
     frame: "pd.DataFrame",  # a tidy table
     path: str | Path,  # a CSV file
@@ -128,7 +128,7 @@ def write_table(
     with atomic_path(path) as partial:
         frame.to_csv(partial, index=False)
 
-# %% ../nbs/00_core.ipynb #00-018
+# %% ../nbs/00_core.ipynb #00-020
 LOCK = ".lock"  # a file in each folder that long work fills
 
 
@@ -153,7 +153,7 @@ def alone_in(
     finally:
         lock.release()
 
-# %% ../nbs/00_core.ipynb #00-022
+# %% ../nbs/00_core.ipynb #00-024
 def generator(
     seed: int,  # the seed of the whole run, 0 or more
     *keys: int | str,  # what the stream is for, such as "image", 7
@@ -164,7 +164,7 @@ def generator(
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else int(key) for key in keys]
     return np.random.default_rng([int(seed), *words])
 
-# %% ../nbs/00_core.ipynb #00-025
+# %% ../nbs/00_core.ipynb #00-027
 def _in_notebook() -> bool:
     "Is this running in a Jupyter kernel?"
     shell = sys.modules.get("IPython")
@@ -217,7 +217,7 @@ def progress(
     if said != started:
         say("" if _in_notebook() else f"{label}: {done + 1} of {total or done + 1}, {time.monotonic() - started:.0f} s")
 
-# %% ../nbs/00_core.ipynb #00-026
+# %% ../nbs/00_core.ipynb #00-028
 def say(
     line: str,  # one line of progress; in a notebook it replaces the last, and an empty one wipes it
 ) -> None:
@@ -232,7 +232,7 @@ def say(
     if line:
         print(line)
 
-# %% ../nbs/00_core.ipynb #00-029
+# %% ../nbs/00_core.ipynb #00-031
 def cores() -> int:
     "How many processor cores this process may use"
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -261,7 +261,7 @@ def parallel(
             answers.close()  # where the caller stops in the middle, nobody waits for the rest
         get_reusable_executor().shutdown(wait=True)  # idle processes would hold memory
 
-# %% ../nbs/00_core.ipynb #00-032
+# %% ../nbs/00_core.ipynb #00-034
 def pick_device() -> str:  # "cuda", "mps" or "cpu"
     "The fastest device that PyTorch finds here"
     import torch
@@ -282,7 +282,7 @@ def opencv() -> Any:  # the module `cv2`
         ) from error
     return cv2
 
-# %% ../nbs/00_core.ipynb #00-035
+# %% ../nbs/00_core.ipynb #00-037
 @dataclass(frozen=True)
 class ModelPlan:
     "One model to train: what it is, at which size, for how long"
@@ -312,7 +312,7 @@ class Profile:
     models: tuple[ModelPlan, ...]  # at least two classifiers and two detectors
     draws: int = 1000  # bootstrap draws for intervals
 
-# %% ../nbs/00_core.ipynb #00-036
+# %% ../nbs/00_core.ipynb #00-038
 QUICK = Profile(
     name="quick",
     studies=560,

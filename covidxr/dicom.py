@@ -23,7 +23,7 @@ import numpy as np
 
 from .core import XrayError, atomic_path, opencv
 
-# %% ../nbs/01_dicom.ipynb #01-009
+# %% ../nbs/01_dicom.ipynb #01-010
 @dataclass
 class XrayFacts:
     "What a file says about its X-ray, as far as the lessons need it"
@@ -53,7 +53,7 @@ class Xray:
     pixels: np.ndarray  # float32 from 0 to 1, bright is dense, (height, width)
     facts: XrayFacts = field(default_factory=XrayFacts)
 
-# %% ../nbs/01_dicom.ipynb #01-011
+# %% ../nbs/01_dicom.ipynb #01-012
 TRANSFER_SYNTAXES = {  # what `write_dicom` can write; all lossless
     "explicit": "1.2.840.10008.1.2.1",
     "implicit": "1.2.840.10008.1.2",
@@ -74,7 +74,7 @@ def valid_uid(
         return hashed
     return f"2.25.{int.from_bytes(hashlib.sha256(hashed.encode()).digest()[:16], 'big')}"
 
-# %% ../nbs/01_dicom.ipynb #01-012
+# %% ../nbs/01_dicom.ipynb #01-013
 def _chest() -> Any:  # a pydicom Dataset
     "The chest as a coded concept (PS3.16 CID 4009, SNOMED CT)"
     from pydicom.dataset import Dataset
@@ -124,7 +124,7 @@ def _header(
         ds.LossyImageCompression, ds.BurnedInAnnotation = "00", "YES"
     return ds
 
-# %% ../nbs/01_dicom.ipynb #01-013
+# %% ../nbs/01_dicom.ipynb #01-014
 def _lossless_jpeg(
     ds: Any,  # a pydicom Dataset; gets the coded pixels
     stored: np.ndarray,  # uint8 or uint16 (height, width)
@@ -167,7 +167,7 @@ def write_dicom(
     with atomic_path(path) as partial:
         ds.save_as(partial, enforce_file_format=True)
 
-# %% ../nbs/01_dicom.ipynb #01-015
+# %% ../nbs/01_dicom.ipynb #01-026
 def _why(
     error: Exception,  # from a library, with however many lines
 ) -> str:  # one short line
@@ -201,7 +201,7 @@ def _read_dataset(
         raise XrayError(f"{path}: not an image (no Rows and Columns); {what}")
     return ds
 
-# %% ../nbs/01_dicom.ipynb #01-016
+# %% ../nbs/01_dicom.ipynb #01-027
 def _numbers(
     value: Any,  # a header's value, of whatever kind
 ) -> list[float]:  # its numbers above 0, or nothing where it holds anything else
@@ -222,7 +222,7 @@ def _years(
         return None
     return int(int(match.group(1)) / {"D": 365.25, "W": 52.2, "M": 12, "Y": 1, "": 1}[match.group(2)])
 
-# %% ../nbs/01_dicom.ipynb #01-017
+# %% ../nbs/01_dicom.ipynb #01-028
 def _facts(
     ds: Any,  # a pydicom Dataset
     path: Path,  # its file
@@ -262,7 +262,7 @@ def _facts(
         aspect=ratio[0] / ratio[1] if len(ratio) == 2 else 1.0,
     )
 
-# %% ../nbs/01_dicom.ipynb #01-018
+# %% ../nbs/01_dicom.ipynb #01-029
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 XRAY_SUFFIXES = (".dcm", ".dicom", *PICTURE_SUFFIXES)
 
@@ -312,9 +312,10 @@ def read_facts(
                 width, height = height, width
     except Exception as error:
         raise XrayError(f"{path}: not a readable picture ({_why(error)})") from error
-    return XrayFacts(path.stem, path.stem, patient_id=path.stem, height=height, width=width, bits_stored=bits)
+    name = image_name(path)
+    return XrayFacts(name, name, patient_id=name, height=height, width=width, bits_stored=bits)
 
-# %% ../nbs/01_dicom.ipynb #01-020
+# %% ../nbs/01_dicom.ipynb #01-031
 def apply_window(
     values: np.ndarray,  # numbers in the units of the window
     center: float,  # the middle of the shown range
@@ -341,7 +342,7 @@ def percentile_window(
     low, high = np.percentile(inside, (0.5, 99.5))
     return np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
 
-# %% ../nbs/01_dicom.ipynb #01-023
+# %% ../nbs/01_dicom.ipynb #01-034
 _JPEG_SIZES = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)  # start of frame: baseline, extended, progressive, lossless, JPEG-LS
 
 
@@ -378,7 +379,7 @@ _CODECS = {  # transfer syntax to decoder in imagecodecs, by measurement (benchm
     **{f"1.2.840.10008.1.2.4.{number}": "jpeg2k" for number in (90, 91)},
 }
 
-# %% ../nbs/01_dicom.ipynb #01-024
+# %% ../nbs/01_dicom.ipynb #01-035
 def _decoded(
     stream: bytes,  # one frame as coded
     codec: str,  # a decoder's name in imagecodecs
@@ -409,7 +410,7 @@ def _without_spare_bits(
         return values
     return (values << spare) >> spare
 
-# %% ../nbs/01_dicom.ipynb #01-025
+# %% ../nbs/01_dicom.ipynb #01-036
 _NATIVE = {"1.2.840.10008.1.2": "<", "1.2.840.10008.1.2.1": "<", "1.2.840.10008.1.2.2": ">"}  # uncompressed, and its byte order
 
 
@@ -431,7 +432,7 @@ def _checked(
         raise XrayError(f"{path}: the header claims {shape[0]} x {shape[1]} pixels, more than any X-ray detector has")
     return shape, (allocated, int(ds.get("BitsStored", allocated) or allocated)), int(ds.get("PixelRepresentation", 0) or 0) == 1
 
-# %% ../nbs/01_dicom.ipynb #01-026
+# %% ../nbs/01_dicom.ipynb #01-037
 def _decode(
     ds: Any,  # a pydicom Dataset
     path: Path,  # its file, for the messages
@@ -468,7 +469,7 @@ def _decode(
         known = " ".join((getattr(syntax, "name", "") or str(syntax)).split()) or "no transfer syntax"
         raise XrayError(f"{path}: the pixels cannot be decoded ({known}): {_why(error)}") from error
 
-# %% ../nbs/01_dicom.ipynb #01-028
+# %% ../nbs/01_dicom.ipynb #01-039
 def _voi(
     values: np.ndarray,  # after the modality transform, one for each stored value
     ds: Any,  # the header
@@ -535,7 +536,7 @@ def _percentiles(
         found.append(float(below + (above - below) * (place - np.floor(place))))
     return found
 
-# %% ../nbs/01_dicom.ipynb #01-029
+# %% ../nbs/01_dicom.ipynb #01-040
 def _brightness(
     stored: np.ndarray,  # values as stored
     ds: Any,  # the header
@@ -583,7 +584,7 @@ def _padding(
     limits = sorted((first, last if isinstance(last, int) else first))
     return (occurring >= limits[0]) & (occurring <= limits[1])
 
-# %% ../nbs/01_dicom.ipynb #01-031
+# %% ../nbs/01_dicom.ipynb #01-042
 _KEPT = (  # what a picture needs to be shown and studied; all else stays behind, private elements and overlays with it
     "SOPClassUID Modality BodyPartExamined ViewPosition ImageLaterality Laterality PatientOrientation PatientSex ImageType "
     "Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation PixelSpacing ImagerPixelSpacing PixelAspectRatio "
@@ -645,7 +646,7 @@ def deidentified(
     clean.file_meta.MediaStorageSOPClassUID, clean.file_meta.MediaStorageSOPInstanceUID = str(ds.get("SOPClassUID", "")), clean.SOPInstanceUID
     return clean
 
-# %% ../nbs/01_dicom.ipynb #01-032
+# %% ../nbs/01_dicom.ipynb #01-043
 def findings(
     ds: Any,  # a pydicom Dataset, with or without pixels
 ) -> list[str]:  # such as "PatientName in the header", "text may be burnt into the picture"
@@ -660,7 +661,7 @@ def findings(
         found.append("private elements in the header")
     return found
 
-# %% ../nbs/01_dicom.ipynb #01-036
+# %% ../nbs/01_dicom.ipynb #01-047
 def _read_picture(
     path: Path,  # a PNG or JPEG file
     facts: XrayFacts,  # what its header says
@@ -700,7 +701,7 @@ def _upright(
         pixels = opencv().resize(np.ascontiguousarray(pixels), (width, height), interpolation=opencv().INTER_LINEAR)
     return np.ascontiguousarray(pixels)
 
-# %% ../nbs/01_dicom.ipynb #01-037
+# %% ../nbs/01_dicom.ipynb #01-048
 def read_checked(
     path: str | Path,  # a DICOM, PNG or JPEG file
     window: int | str = 0,  # as in `read_xray`

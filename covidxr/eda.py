@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .core import DataError, class_color, write_json, write_table, write_text
+from .core import DataError, atomic_path, class_color, write_json, write_table, write_text
 from .dataset import Dataset, open_dataset, problems
 
-# %% ../nbs/05_eda.ipynb #05-008
+# %% ../nbs/05_eda.ipynb #05-009
 def _train(
     dataset: Dataset,  # any dataset
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # its training studies and images
@@ -46,6 +46,7 @@ def summary(
         "none": int(unboxed.sum()),
         "non_negative_without_box": int((unboxed & in_positive).sum()),
         "studies_with_several_images": int((images.groupby("study_id").size() > 1).sum()),
+        "patients_known": bool((dataset.images["patient_id"] != dataset.images["study_id"]).any()),
         "patients": int(images["patient_id"].nunique()),
         "patients_with_several_studies": int((per_patient > 1).sum()),
         "patients_with_several_classes": int((classes_seen > 1).sum()),
@@ -53,7 +54,7 @@ def summary(
         "warnings": problems(dataset),
     }
 
-# %% ../nbs/05_eda.ipynb #05-012
+# %% ../nbs/05_eda.ipynb #05-013
 def plot_classes(
     dataset: Dataset,  # any dataset
     ax: Any,  # a matplotlib axis
@@ -94,11 +95,14 @@ def plot_studies_per_patient(
 ) -> None:
     "How often does a patient come back?"
     counts = _train(dataset)[1].groupby("patient_id")["study_id"].nunique().value_counts().sort_index()
-    ax.bar(counts.index, counts, color="#0072B2")
+    bars = ax.bar(counts.index, counts, color="#0072B2")
+    ax.bar_label(bars, [f"{count:,}" for count in counts])
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="studies of a patient", ylabel="patients (log scale)", title="Patients come back", yscale="log")
+    ax.set(xlabel="studies of a patient", ylabel="patients (log scale)", title="Patients come back", yscale="log", ylim=(0.5, None))  # one patient is a bar, too
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    ax.yaxis.set_minor_formatter("")
 
-# %% ../nbs/05_eda.ipynb #05-013
+# %% ../nbs/05_eda.ipynb #05-014
 def box_map(
     dataset: Dataset,  # any dataset
     cells: int = 48,  # the map's side
@@ -132,7 +136,7 @@ def plot_box_sizes(
     ax.hist(100 * share, bins=30, color=class_color("opacity"))
     ax.set(xlabel="area of a box (% of the image)", ylabel="boxes", title="Box sizes")
 
-# %% ../nbs/05_eda.ipynb #05-015
+# %% ../nbs/05_eda.ipynb #05-016
 PLOTS = (plot_classes, plot_boxes_per_image, plot_studies_per_patient, plot_sizes, plot_box_map, plot_box_sizes)
 
 
@@ -149,7 +153,7 @@ def figure(
     page.suptitle(f"{len(_train(dataset)[0])} labelled studies: {dataset.source}")
     return page
 
-# %% ../nbs/05_eda.ipynb #05-018
+# %% ../nbs/05_eda.ipynb #05-019
 def _text(
     numbers: dict[str, Any],  # what `summary` returned
 ) -> str:  # a page of plain text
@@ -160,7 +164,10 @@ def _text(
     lines.append(f"{numbers['images']:,} images, {numbers['boxes']:,} boxes, {numbers['none']:,} images without a box (none)")
     lines.append(f"{numbers['non_negative_without_box']:,} images without a box in classes that have boxes")
     lines.append(f"{numbers['studies_with_several_images']:,} studies with several images")
-    lines.append(f"{numbers['patients']:,} patients, {numbers['patients_with_several_studies']:,} with several studies, {numbers['patients_with_several_classes']:,} with several classes: split by patient")
+    if numbers["patients_known"]:
+        lines.append(f"{numbers['patients']:,} patients, {numbers['patients_with_several_studies']:,} with several studies, {numbers['patients_with_several_classes']:,} with several classes: split by patient")
+    else:
+        lines.append("patients unknown: every study counts as one")
     lines += [f"warning: {warning}" for warning in numbers["warnings"]]
     return "\n".join(lines)
 
@@ -181,5 +188,6 @@ def explore(
         write_text(text + "\n", out / "summary.txt")
         for name in ("studies", "images", "boxes"):
             write_table(getattr(dataset, name), out / f"{name}.csv")
-        figure(dataset).savefig(out / "eda.png")
+        with atomic_path(out / "eda.png") as partial:
+            figure(dataset).savefig(partial)
     return numbers | {"text": text}

@@ -24,7 +24,7 @@ from . import __version__
 from .core import APPEARANCES, BOX_COLUMNS, UNFINISHED, DataError, generator, opencv, parallel, read_json, write_json, write_table
 from .dicom import TRANSFER_SYNTAXES, Xray, XrayFacts, write_dicom
 
-# %% ../nbs/02_phantom.ipynb #02-008
+# %% ../nbs/02_phantom.ipynb #02-013
 @dataclass(frozen=True)
 class Patient:
     "What stays the same when a patient comes back"
@@ -72,7 +72,7 @@ def draw_patient(
         breadth=float(np.clip(rng.normal(1.07, 0.08), 0.9, 1.28)),
     )
 
-# %% ../nbs/02_phantom.ipynb #02-009
+# %% ../nbs/02_phantom.ipynb #02-014
 def draw_pose(
     seed: int,  # the exposure's number
 ) -> Pose:
@@ -89,10 +89,10 @@ def draw_pose(
     field = float(np.clip(rng.normal(37.5, 2.0), 33, 43))
     return Pose(view, float(np.clip(breath, 0, 1)), rotation, tilt, shift, aspect, leads, tubes, pacemaker, True, border, field)
 
-# %% ../nbs/02_phantom.ipynb #02-011
+# %% ../nbs/02_phantom.ipynb #02-016
 _MIDDLE_CM = 17.0  # the height around which the body leans
 
-# %% ../nbs/02_phantom.ipynb #02-012
+# %% ../nbs/02_phantom.ipynb #02-017
 class Canvas:
     "Centimetres to pixels, for one patient in one pose"
 
@@ -190,7 +190,7 @@ class Canvas:
         inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5) / (self.cm * roundness)
         return np.sqrt(1 - (1 - np.clip(inside, 0, 1)) ** 2)
 
-# %% ../nbs/02_phantom.ipynb #02-014
+# %% ../nbs/02_phantom.ipynb #02-019
 def _curve(
     knots: Sequence[float],  # increasing positions
     values: Sequence[float],
@@ -233,7 +233,7 @@ def lung_outline(
     points = np.r_[inner, np.c_[dome_x, dome_y], outer[::-1]]
     return np.c_[side * points[:, 0] + 0.4 * pose.rotation, points[:, 1]]
 
-# %% ../nbs/02_phantom.ipynb #02-015
+# %% ../nbs/02_phantom.ipynb #02-020
 def _to_line(
     canvas: Canvas,
     start: Sequence[float],  # cm
@@ -277,7 +277,7 @@ def body_depth(
     across = np.minimum(np.abs(canvas.x) / width, 1)
     return (19 + 5 * patient.fat) * patient.scale * depth * np.sqrt(1 - across**3.2)
 
-# %% ../nbs/02_phantom.ipynb #02-017
+# %% ../nbs/02_phantom.ipynb #02-022
 def _ellipse(
     center: Sequence[float],  # cm
     axes: Sequence[float],  # half lengths, cm
@@ -326,7 +326,7 @@ def vessel_tree(
             radius = np.repeat(radius, 2) * rng.uniform(0.58, 0.8, len(angle))
     return canvas.strokes(sorted(lines, key=lambda line: line[2]))
 
-# %% ../nbs/02_phantom.ipynb #02-018
+# %% ../nbs/02_phantom.ipynb #02-023
 def hila(
     canvas: Canvas,
 ) -> np.ndarray:  # 0 to about 1
@@ -357,7 +357,7 @@ def airways(
     fork = [x + 0.3, top + 9.2]
     return canvas.strokes([([[x, -2], [x + 0.1, 6], fork], 1.7, 1.0), ([fork, [x - 2.8 * scale, top + 12]], 1.2, 0.8), ([fork, [x + 3.4 * scale, top + 12.4]], 1.0, 0.8)])
 
-# %% ../nbs/02_phantom.ipynb #02-020
+# %% ../nbs/02_phantom.ipynb #02-025
 def _tubes(
     canvas: Canvas,
     lines: list[Sequence],  # points in cm
@@ -393,7 +393,7 @@ def ribs(
     hidden = np.clip((np.abs(canvas.x) - 2.2) / 2.5, 0.1, 1)  # beside the spine they lie behind the great vessels and the heart
     return _tubes(canvas, behind, 0.95, 0.7) * hidden + 0.6 * _tubes(canvas, front, 1.1, 0.85) * cartilage
 
-# %% ../nbs/02_phantom.ipynb #02-021
+# %% ../nbs/02_phantom.ipynb #02-026
 def shoulders(
     canvas: Canvas,
 ) -> np.ndarray:  # 0 to about 1.5
@@ -441,7 +441,7 @@ def breasts(
             both += 0.5 * (np.hypot(x + side * rng.normal(0, 0.6), y - 2.2) < 0.45)
     return both
 
-# %% ../nbs/02_phantom.ipynb #02-023
+# %% ../nbs/02_phantom.ipynb #02-028
 def chest_wall(
     canvas: Canvas,
 ) -> np.ndarray:  # cm of tissue
@@ -459,7 +459,7 @@ def chest_wall(
         tissue = tissue + share * flank * np.exp(-((x / reach) ** 2) - (y / 8.5) ** 2)
     return tissue.astype(np.float32)
 
-# %% ../nbs/02_phantom.ipynb #02-024
+# %% ../nbs/02_phantom.ipynb #02-029
 def scars(
     canvas: Canvas,
     seed: int,  # the exposure's number
@@ -473,7 +473,7 @@ def scars(
             lines.append((np.c_[x, _levels(canvas, side)[1] - rng.uniform(1.5, 6) + rng.normal(0, 0.25) * np.arange(8)], rng.uniform(0.12, 0.35), 0.8))
     return canvas.strokes(lines)
 
-# %% ../nbs/02_phantom.ipynb #02-025
+# %% ../nbs/02_phantom.ipynb #02-030
 def devices(
     canvas: Canvas,
     seed: int,  # the exposure's number
@@ -511,7 +511,7 @@ def stomach_gas(
     distance = np.hypot((canvas.x - 6 * canvas.patient.scale) / 2.8, (canvas.y - low) / 1.7)
     return canvas.blur(np.clip(1.4 * (1 - distance), 0, 1), 0.2)
 
-# %% ../nbs/02_phantom.ipynb #02-027
+# %% ../nbs/02_phantom.ipynb #02-032
 @dataclass
 class Chest:
     "A healthy chest: its attenuation by organ, and the masks that the truth needs"
@@ -561,7 +561,7 @@ def build_chest(
     }
     return Chest({name: layer.astype(np.float32) for name, layer in layers.items()}, lungs, heart)
 
-# %% ../nbs/02_phantom.ipynb #02-029
+# %% ../nbs/02_phantom.ipynb #02-034
 def _noise(
     canvas: Canvas,
     seed: int,  # the exposure's number
@@ -599,7 +599,7 @@ def _flatten(
     fine = cv2.GaussianBlur(raw, (0, 0), 0.12 * canvas.cm)
     return 0.75 * coarse + 1.15 * (raw - coarse) + 0.45 * (raw - fine)
 
-# %% ../nbs/02_phantom.ipynb #02-030
+# %% ../nbs/02_phantom.ipynb #02-035
 def develop(
     canvas: Canvas,
     raw: np.ndarray,  # what `expose` returned
@@ -618,7 +618,7 @@ def develop(
     ends = 1 / (1 + np.exp(-steep * (np.array([-0.45, 1.1]) - middle)))
     return np.clip(white * (1 / (1 + np.exp(-steep * (value - middle))) - ends[0]) / (ends[1] - ends[0]), 0, 1).astype(np.float32)
 
-# %% ../nbs/02_phantom.ipynb #02-033
+# %% ../nbs/02_phantom.ipynb #02-038
 @dataclass
 class Finding:
     "What a disease adds"
@@ -657,7 +657,7 @@ def _opacity(
     grain = 1 + texture * (0.14 * canvas.noise(rng, 0.8) + 0.12 * canvas.noise(rng, 0.3))
     return soft * np.clip(grain, 0.3, 1.7), (soft > 0.3) & lung
 
-# %% ../nbs/02_phantom.ipynb #02-034
+# %% ../nbs/02_phantom.ipynb #02-039
 def _effusion(
     canvas: Canvas,
     lung: np.ndarray,  # boolean mask
@@ -671,7 +671,7 @@ def _effusion(
     soft = height * canvas.blur(lung, 0.1)
     return 1.3 * soft, (soft > 0.4) & lung
 
-# %% ../nbs/02_phantom.ipynb #02-035
+# %% ../nbs/02_phantom.ipynb #02-040
 def _hollowed(
     canvas: Canvas,
     added: np.ndarray,  # attenuation of a round opacity
@@ -713,7 +713,7 @@ def _pneumothorax(
     texture = chest.layers["vessels"] + 0.3
     return (0.12 * edge - 0.75 * empty * texture + 0.14 * canvas.blur(fallen & lung, 0.2)).astype(np.float32)
 
-# %% ../nbs/02_phantom.ipynb #02-036
+# %% ../nbs/02_phantom.ipynb #02-041
 def _places(
     appearance: str,
     rng: np.random.Generator,
@@ -744,7 +744,7 @@ def _places(
         return kind, [(one, 0.5, 0.5, 0, 0, 0) for one in (-1, 1)]
     return kind, [(side, 0, 0, 0, 0, 0)]
 
-# %% ../nbs/02_phantom.ipynb #02-037
+# %% ../nbs/02_phantom.ipynb #02-042
 def add_disease(
     canvas: Canvas,
     chest: Chest,
@@ -781,7 +781,7 @@ def add_disease(
     air = -(chest.layers["lungs"] + chest.layers["heart and great vessels"])  # disease can only fill what was air
     return Finding(name, np.minimum(0.8 * total, np.maximum(0.9 * air, 0)).astype(np.float32), masks)
 
-# %% ../nbs/02_phantom.ipynb #02-039
+# %% ../nbs/02_phantom.ipynb #02-044
 def opacity_extent(
     lung: np.ndarray,  # boolean lung mask, (height, width)
     opacity: np.ndarray,  # boolean opacity mask of the same shape
@@ -823,7 +823,7 @@ class SimulatedXray(Xray):
         percent = [100 * float((lung & opaque).sum() / max(lung.sum(), 1)) for lung in self.lungs]
         return {"right_percent": percent[0], "left_percent": percent[1], "extent": sum(opacity_extent(lung, opaque) for lung in self.lungs)}
 
-# %% ../nbs/02_phantom.ipynb #02-040
+# %% ../nbs/02_phantom.ipynb #02-045
 def _reader_boxes(
     masks: list[np.ndarray],  # a boolean mask each
     rng: np.random.Generator,
@@ -841,7 +841,7 @@ def _reader_boxes(
         rows.append(np.round(box, 2))
     return pd.DataFrame(rows, columns=BOX_COLUMNS, dtype=float)
 
-# %% ../nbs/02_phantom.ipynb #02-041
+# %% ../nbs/02_phantom.ipynb #02-046
 def _burn_in(
     pixels: np.ndarray,  # float32 from 0 to 1
     view: str,  # "PA" or "AP"
@@ -876,7 +876,7 @@ def _enlarged(
     large = opencv().resize(layer.astype(np.float32), canvas.shape[::-1], interpolation=opencv().INTER_LINEAR)
     return large > 0.5 if layer.dtype == bool else large
 
-# %% ../nbs/02_phantom.ipynb #02-042
+# %% ../nbs/02_phantom.ipynb #02-047
 def _anatomy(
     canvas: Canvas,  # as large as the picture
     appearance: str,  # one of APPEARANCES
@@ -911,7 +911,7 @@ def _finish(
         pixels[edge:-edge, edge:-edge] = inside
     return _burn_in(pixels, canvas.pose.view, seed, canvas.pose.letters, marked)
 
-# %% ../nbs/02_phantom.ipynb #02-043
+# %% ../nbs/02_phantom.ipynb #02-048
 LARGEST_DRAWING = 1400  # pixels; above, organs are enlarged and only noise and processing work on every pixel
 
 
@@ -958,7 +958,7 @@ def simulate_study(
     person = seed if patient is None else patient
     return [simulate(seed * 16 + number, appearance, size, person, disease=seed, strength=strength) for number in range(images)]
 
-# %% ../nbs/02_phantom.ipynb #02-051
+# %% ../nbs/02_phantom.ipynb #02-056
 @dataclass(frozen=True)
 class Shares:
     "What a dataset is made of; the defaults are the competition's, where it has such a number"
@@ -1006,7 +1006,7 @@ def _label(
         return appearance
     return str(rng.choice(others, p=[share[name] / rest for name in others])) if appearance == "indeterminate" and rest else "indeterminate"
 
-# %% ../nbs/02_phantom.ipynb #02-052
+# %% ../nbs/02_phantom.ipynb #02-057
 def plan_dataset(
     studies: int,  # training and test half together
     seed: int,
@@ -1056,7 +1056,7 @@ def _make(
     write_json(row, note)
     return row
 
-# %% ../nbs/02_phantom.ipynb #02-053
+# %% ../nbs/02_phantom.ipynb #02-058
 _COMPETITION_NAMES = ("Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance")
 
 
@@ -1100,7 +1100,7 @@ def _write_tables(
     write_table(_image_table(halves["train"]), out / "train_image_level.csv")
     write_table(_study_table(halves["train"]), out / "train_study_level.csv")
 
-# %% ../nbs/02_phantom.ipynb #02-054
+# %% ../nbs/02_phantom.ipynb #02-059
 def simulate_dataset(
     out: str | Path,  # a new folder
     studies: int = 200,  # training and test half together

@@ -32,7 +32,7 @@ from .dicom import image_name
 from .folds import Round, patient_folds, rounds
 from .prepare import from_cache, prepare, read_failed, to_cache
 
-# %% ../nbs/16_pipeline.ipynb #16-008
+# %% ../nbs/16_pipeline.ipynb #16-009
 @contextmanager
 def measured() -> Iterator[dict]:  # filled with `seconds` and `peak_mb` when the block ends
     "Wall time, and the peak resident memory of this process and its children"
@@ -62,7 +62,7 @@ def measured() -> Iterator[dict]:  # filled with `seconds` and `peak_mb` when th
         watcher.join()
         found["seconds"] = time.monotonic() - started
 
-# %% ../nbs/16_pipeline.ipynb #16-009
+# %% ../nbs/16_pipeline.ipynb #16-010
 class Steps:
     "The steps of one run; what was done before is not done again"
 
@@ -88,7 +88,7 @@ class Steps:
         write_json(self.done, self.path)
         say("")
 
-# %% ../nbs/16_pipeline.ipynb #16-012
+# %% ../nbs/16_pipeline.ipynb #16-013
 def _test_studies(
     dataset: Dataset,  # any dataset
 ) -> list[str]:  # studies of the test half, where its truth is known; else none
@@ -125,7 +125,7 @@ def image_parts(
     images["valid"] = images["part"] == "valid"
     return images.loc[images["part"].notna(), ["image_id", "study_id", "part", "label", "valid", "file"]].reset_index(drop=True)
 
-# %% ../nbs/16_pipeline.ipynb #16-014
+# %% ../nbs/16_pipeline.ipynb #16-015
 def _model_name(
     plan: ModelPlan,  # what was trained
     number: int,  # the round, from 1
@@ -168,7 +168,7 @@ def fit_and_predict(
     write_table(looks[0], folder / "predictions" / f"{name}.csv")
     write_table(looks[1], folder / "predictions" / f"{name}-mirror.csv")
 
-# %% ../nbs/16_pipeline.ipynb #16-016
+# %% ../nbs/16_pipeline.ipynb #16-017
 SAME_BOX = 0.6  # overlap above which boxes of several models are one; chosen on development seeds that are not reported
 
 
@@ -190,7 +190,7 @@ def study_probabilities(
     "The mean over the images of each study"
     return predicted.merge(images[["image_id", "study_id"]], on="image_id").groupby("study_id")[list(classes)].mean().reset_index()
 
-# %% ../nbs/16_pipeline.ipynb #16-017
+# %% ../nbs/16_pipeline.ipynb #16-018
 @dataclass
 class Opinions:
     "What the models of one round predict for one part"
@@ -228,7 +228,7 @@ def combine(
         studies = revise_classes(studies, opinions.shares.reindex(list(opinions.classes)), by_study)
     return submission_table(studies, boxes, none)
 
-# %% ../nbs/16_pipeline.ipynb #16-019
+# %% ../nbs/16_pipeline.ipynb #16-020
 def prior_submission(
     dataset: Dataset,  # any dataset
     train: tuple[str, ...],  # the training studies
@@ -266,7 +266,7 @@ def nothing_submission(
     none = pd.Series(1.0, index=images["image_id"])
     return submission_table(studies, pd.DataFrame(columns=["image_id", *BOX_COLUMNS, "confidence"]), none)
 
-# %% ../nbs/16_pipeline.ipynb #16-021
+# %% ../nbs/16_pipeline.ipynb #16-022
 def thumbnail_floor(
     train: pd.DataFrame,  # images to learn from: file, opacity (bool)
     test: pd.DataFrame,  # images to judge: file
@@ -290,7 +290,7 @@ def thumbnail_floor(
     model.fit(thumbnails(train["file"]), train["opacity"])
     return model.predict_proba(thumbnails(test["file"]))[:, 1]
 
-# %% ../nbs/16_pipeline.ipynb #16-023
+# %% ../nbs/16_pipeline.ipynb #16-024
 def _png(
     figure: Any,  # a matplotlib figure
 ) -> str:  # a data URI
@@ -328,7 +328,7 @@ def curves_figure(
     page.suptitle(f"Ensemble, precision and recall: {source}")
     return page
 
-# %% ../nbs/16_pipeline.ipynb #16-024
+# %% ../nbs/16_pipeline.ipynb #16-025
 def grid_figure(
     examples: pd.DataFrame,  # image_id, file, study_id: what to show
     truth: pd.DataFrame,  # id, label, corners
@@ -375,7 +375,7 @@ def _draw_box(
         plate = {"facecolor": "black", "alpha": 0.6, "pad": 1, "edgecolor": "none"}
         ax.text(box.x_min, box.y_min - 3, f"{box.confidence:.2f}", color=color, fontsize=8, va="bottom", bbox=plate)
 
-# %% ../nbs/16_pipeline.ipynb #16-025
+# %% ../nbs/16_pipeline.ipynb #16-026
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d0d7de; --soft: #f6f8fa; --mark: #fff3cd; --mark-ink: #664d03 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #0d1117; --line: #30363d; --soft: #161b22; --mark: #4d3800; --mark-ink: #ffe69c } }
@@ -419,7 +419,7 @@ A pair is one classifier with one detector. <em>Always the prior</em> and <em>al
 </main></body></html>
 """
 
-# %% ../nbs/16_pipeline.ipynb #16-027
+# %% ../nbs/16_pipeline.ipynb #16-028
 def read_opinions(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -458,7 +458,7 @@ def truth_table(
     table = submission_table(studies, boxes, dataset.unboxed()[images["image_id"]].astype(float))
     return table[table["confidence"] == 1].drop(columns="confidence").reset_index(drop=True)
 
-# %% ../nbs/16_pipeline.ipynb #16-028
+# %% ../nbs/16_pipeline.ipynb #16-029
 def choose(
     opinions: Opinions,  # what the models say about the valid part
     dataset: Dataset,  # knows the truth of the valid part
@@ -477,7 +477,7 @@ def choose(
     none = dataset.unboxed()[opinions.images["image_id"]]
     return {"class_weights": class_weights, "box_weights": box_weights, "none_exponent": choose_none_exponent(empty_chance(opinions, studies), fused, none)}
 
-# %% ../nbs/16_pipeline.ipynb #16-029
+# %% ../nbs/16_pipeline.ipynb #16-030
 def _with_unread(
     table: pd.DataFrame,  # a submission as a tidy table
     dataset: Dataset,
@@ -493,7 +493,7 @@ def _with_unread(
     guess = prior_submission(dataset, turn.train, unread).dropna(subset=BOX_COLUMNS)  # no box where not even the size is known
     return pd.concat([table, guess[~guess["id"].isin(table["id"])]], ignore_index=True)
 
-# %% ../nbs/16_pipeline.ipynb #16-030
+# %% ../nbs/16_pipeline.ipynb #16-031
 def fuse(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -532,7 +532,7 @@ def fuse(
     with atomic_path(folder / "submission.csv") as path:
         shutil.copyfile(folder / "predictions" / f"{final}.csv", path)
 
-# %% ../nbs/16_pipeline.ipynb #16-032
+# %% ../nbs/16_pipeline.ipynb #16-033
 def _hidden_truth(
     dataset: Dataset,
     images: pd.DataFrame,  # image_id, study_id of the judged images
@@ -575,7 +575,7 @@ def judge(
     write_table(draws.round(6), folder / "draws.csv")  # the resampled scores, for intervals over several runs
     return {"scores": scores, "leads": leads, "opacity_auc": opacity_auc(folder, dataset, index, turns, truth, predictions["ensemble"], patients)}
 
-# %% ../nbs/16_pipeline.ipynb #16-033
+# %% ../nbs/16_pipeline.ipynb #16-034
 def opacity_auc(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -602,7 +602,7 @@ def opacity_auc(
     groups = patients.reindex(ids)
     return {"ensemble": roc_auc(target, 1 - none.to_numpy(), groups), "logistic regression on 32 x 32 thumbnails": roc_auc(target, np.array(list(floor.values())), groups)}
 
-# %% ../nbs/16_pipeline.ipynb #16-034
+# %% ../nbs/16_pipeline.ipynb #16-035
 def write_report(
     folder: Path,  # the run's folder
     dataset: Dataset,
@@ -628,7 +628,8 @@ def write_report(
     pictures = {"curves": curves_figure(truth, prediction, labels, dataset.source), "grid": grid_figure(examples, truth, prediction, index, dataset.source), "data": figure(dataset)}
     for name, picture in pictures.items():
         (folder / "figures").mkdir(exist_ok=True)
-        picture.savefig(folder / "figures" / f"{name}.png", dpi=90)
+        with atomic_path(folder / "figures" / f"{name}.png") as partial:
+            picture.savefig(partial, dpi=90)
     page = Environment(autoescape=True).from_string(_PAGE).render(
         style=_STYLE,
         source=dataset.source,
@@ -646,7 +647,7 @@ def write_report(
     )
     write_text(page, folder / "report.html")
 
-# %% ../nbs/16_pipeline.ipynb #16-036
+# %% ../nbs/16_pipeline.ipynb #16-037
 def _known_profile(
     profile: str | Profile,  # a name, or one of your own
 ) -> Profile:
@@ -682,7 +683,7 @@ def _versions() -> dict[str, str]:
     names = ("covidxr", "torch", "fastai", "timm", "ultralytics", "pydicom", "numpy", "pandas", "opencv-python")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
-# %% ../nbs/16_pipeline.ipynb #16-037
+# %% ../nbs/16_pipeline.ipynb #16-038
 def _claim(
     folder: Path,  # the run's folder
     config: dict,  # what this run is
@@ -699,7 +700,7 @@ def _claim(
     else:
         write_json(config, path)
 
-# %% ../nbs/16_pipeline.ipynb #16-038
+# %% ../nbs/16_pipeline.ipynb #16-039
 def run(
     data: str | Path = "phantom",  # "phantom" for simulated X-rays, or a dataset folder
     out: str | Path = "runs/demo",  # the run's folder
@@ -739,7 +740,7 @@ def run(
         write_json(metrics | {"steps": steps.done}, folder / "metrics.json")
     return read_json(folder / "metrics.json")
 
-# %% ../nbs/16_pipeline.ipynb #16-039
+# %% ../nbs/16_pipeline.ipynb #16-040
 def json_ready(
     data: Any,  # nested dictionaries, lists and tuples
 ) -> Any:  # the same with lists for tuples, as JSON gives it back
@@ -784,7 +785,7 @@ def score_lines(
         lines.append(f"  {name:<{width}} {area['auc']:.3f}  ({area['low']:.3f} to {area['high']:.3f})")
     return lines
 
-# %% ../nbs/16_pipeline.ipynb #16-041
+# %% ../nbs/16_pipeline.ipynb #16-042
 def _given_files(
     xrays: list[str | Path],  # files and folders
 ) -> pd.DataFrame:  # image_id, study_id, path
@@ -820,7 +821,7 @@ def _round_opinions(
     boxes = [from_cache(predict_detector(run / "models" / f"{name}-{number}", images, flip_tta=True), index).assign(model=name) for name in choice["box_weights"]]
     return Opinions(images[["image_id", "study_id"]], classes, studies, pd.concat(boxes, ignore_index=True), pd.Series(choice["shares"]))
 
-# %% ../nbs/16_pipeline.ipynb #16-042
+# %% ../nbs/16_pipeline.ipynb #16-043
 def predict(
     run: str | Path,  # the folder of a finished run
     xrays: list[str | Path],  # DICOM, PNG or JPEG files, or folders of them

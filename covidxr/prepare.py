@@ -22,7 +22,7 @@ from .core import UNFINISHED, CovidxrError, DataError, alone_in, atomic_path, op
 from .dataset import Dataset, open_dataset, xray_files
 from .dicom import image_name, read_checked
 
-# %% ../nbs/04_prepare.ipynb #04-008
+# %% ../nbs/04_prepare.ipynb #04-012
 SQUARES = ("pad", "stretch", "crop")
 
 
@@ -61,7 +61,7 @@ def _places(
 
 _SIDES = (("x_min", "left", "width", "scale"), ("y_min", "top", "height", "scale_y"), ("x_max", "left", "width", "scale"), ("y_max", "top", "height", "scale_y"))
 
-# %% ../nbs/04_prepare.ipynb #04-009
+# %% ../nbs/04_prepare.ipynb #04-013
 def to_cache(
     boxes: pd.DataFrame,  # image_id and corners in pixels of the original images
     index: pd.DataFrame,  # what `prepare` returned
@@ -87,7 +87,7 @@ def from_cache(
         mapped[name] = np.clip((boxes[name].to_numpy() - placed[margin]) / placed[scale], 0, placed[length]).to_numpy()
     return mapped
 
-# %% ../nbs/04_prepare.ipynb #04-012
+# %% ../nbs/04_prepare.ipynb #04-016
 FORMATS = ("png", "jpg", "npy")  # lossless and small; lossy and smaller; lossless and read fastest
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
@@ -125,7 +125,7 @@ def _write_picture(
             options = [cv2.IMWRITE_PNG_COMPRESSION, 2] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
             partial.write_bytes(cv2.imencode(path.suffix, square, options)[1].tobytes())
 
-# %% ../nbs/04_prepare.ipynb #04-013
+# %% ../nbs/04_prepare.ipynb #04-017
 def _prepare_one(
     task: _Task,
 ) -> dict:  # a row of the index; or image_id and error; or full, where the disk is
@@ -149,7 +149,7 @@ def _prepare_one(
             return {"image_id": task.image_id, "full": f"{task.out}: {error.strerror}"}
         return {"image_id": task.image_id, "error": f"{error.filename or task.path}: {error.strerror or error}"}
 
-# %% ../nbs/04_prepare.ipynb #04-014
+# %% ../nbs/04_prepare.ipynb #04-018
 def _named(
     files: list[Path],  # X-ray files
     root: Path | None,  # the folder that they are in, if it is one
@@ -186,7 +186,7 @@ def _listed(
         raise DataError(f"{source.root}: the tables are here but no image files; models need the images")
     return [(row.image_id, source.root / row.path, str(row.path)) for row in source.images.itertuples() if row.path]
 
-# %% ../nbs/04_prepare.ipynb #04-016
+# %% ../nbs/04_prepare.ipynb #04-020
 def _one_by_one(
     tasks: list[_Task],
 ) -> Iterator[dict]:  # rows as `_prepare_one` gives them
@@ -231,7 +231,7 @@ def _in_processes(
             say(f"a process was ended from outside; {len(tasks) - len(done)} images are left")
     yield from _one_by_one([task for task in tasks if task.image_id not in done])
 
-# %% ../nbs/04_prepare.ipynb #04-017
+# %% ../nbs/04_prepare.ipynb #04-021
 def _on_cluster(
     tasks: list[_Task],
     address: str,  # of a Dask scheduler, such as tcp://10.0.0.5:8786
@@ -251,7 +251,7 @@ def _on_cluster(
             error = future.exception()
             yield future.result() if error is None else {"image_id": futures[future].image_id, "error": f"{futures[future].path}: {type(error).__name__} on the cluster: {error}"}
 
-# %% ../nbs/04_prepare.ipynb #04-018
+# %% ../nbs/04_prepare.ipynb #04-022
 def _known(
     out: Path,  # the cache
     tasks: list[_Task],  # what is asked for
@@ -275,7 +275,7 @@ def _known(
             current[row["image_id"]] = row
     return pd.DataFrame(list(current.values()))
 
-# %% ../nbs/04_prepare.ipynb #04-019
+# %% ../nbs/04_prepare.ipynb #04-023
 def prepare(
     source: Dataset | str | Path | list[Path],  # a dataset, its folder, any folder of X-rays, one file, or several
     out: str | Path,  # the cache: small pictures, images.parquet, failed.csv
@@ -311,7 +311,7 @@ def prepare(
     wanted = {task.image_id for task in tasks}
     return index[index["image_id"].isin(wanted)].reset_index(drop=True)
 
-# %% ../nbs/04_prepare.ipynb #04-020
+# %% ../nbs/04_prepare.ipynb #04-024
 def read_prepared(
     file: str | Path,  # a picture that `prepare` made: PNG, JPEG or npy
 ) -> np.ndarray:  # uint8 (size, size)

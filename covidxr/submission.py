@@ -22,7 +22,7 @@ from .dataset import open_dataset
 from .ensemble import fuse_submissions
 from .metrics import Score, bootstrap_scores, score
 
-# %% ../nbs/11_submission.ipynb #11-010
+# %% ../nbs/11_submission.ipynb #11-011
 def submission_table(
     studies: pd.DataFrame,  # study_id and a probability a class
     boxes: pd.DataFrame,  # image_id, corners, confidence
@@ -56,7 +56,7 @@ def _string(
         parts.append(f"{label} {confidence:.6g} " + " ".join(f"{value:.2f}".rstrip("0").rstrip(".") for value in corners))
     return " ".join(parts)
 
-# %% ../nbs/11_submission.ipynb #11-011
+# %% ../nbs/11_submission.ipynb #11-012
 def _check_table(
     table: pd.DataFrame,  # id, label, confidence, corners
     path: str | Path,  # where it shall be written, for the message
@@ -94,7 +94,7 @@ def write_submission(
         raise SubmissionError(f"{path}: predictions for {unknown[0]}, which is not among the ids to submit")
     write_table(pd.DataFrame({"id": list(ids), "PredictionString": [strings.get(name, "") for name in ids]}), path)
 
-# %% ../nbs/11_submission.ipynb #11-014
+# %% ../nbs/11_submission.ipynb #11-015
 OF_IMAGES = frozenset({"opacity", "none"})  # labels of image rows; all others are study classes
 
 
@@ -142,7 +142,7 @@ def _read_text(
             raise fault(f"{path}: row {number}: {len(fields)} column{'s' * (len(fields) != 1)} instead of {len(header)}; is a comma missing or too many?")
     return pd.DataFrame([fields for _, fields in rows[1:]], columns=header, index=[number for number, _ in rows[1:]], dtype=str)
 
-# %% ../nbs/11_submission.ipynb #11-015
+# %% ../nbs/11_submission.ipynb #11-016
 def _read_rows(
     path: str | Path,  # a CSV of id,PredictionString
 ) -> pd.DataFrame:  # id, PredictionString as text; the index is the line in the file
@@ -191,7 +191,7 @@ def _parse(
         rows.append((label, confidence, *corners))
     return rows
 
-# %% ../nbs/11_submission.ipynb #11-016
+# %% ../nbs/11_submission.ipynb #11-017
 def _allowed(
     name: str,  # an id
     labels: Sequence[str] | None,  # all labels
@@ -202,7 +202,7 @@ def _allowed(
     of_images = set(OF_IMAGES)
     return of_images if name.endswith("_image") else set(labels) - of_images
 
-# %% ../nbs/11_submission.ipynb #11-017
+# %% ../nbs/11_submission.ipynb #11-018
 def read_submission(
     path: str | Path,  # a CSV of id,PredictionString
     ids: Sequence[str] | None = None,  # the ids that it must have; not checked where None
@@ -238,7 +238,7 @@ def read_ids(
     "The ids of a submission, also those without a prediction"
     return _read_rows(path)["id"].tolist()
 
-# %% ../nbs/11_submission.ipynb #11-022
+# %% ../nbs/11_submission.ipynb #11-023
 def _truth_strings(
     path: Path,  # one of the competition's train tables, or a CSV of id,PredictionString
 ) -> pd.DataFrame:  # id, PredictionString
@@ -275,7 +275,7 @@ def _truth_halves(
             raise DataError(f"{path}: no such file or folder")
     return [[Path(path) for path in paths]]
 
-# %% ../nbs/11_submission.ipynb #11-023
+# %% ../nbs/11_submission.ipynb #11-024
 def _read_half(
     paths: list[Path],  # the files of one truth
 ) -> tuple[pd.DataFrame, list[str]]:  # id, label, corners; all ids
@@ -325,7 +325,7 @@ def score_submission(
     _, right, ids, labels = _truth_for(truth, submission)
     return score(right, read_submission(submission, ids=ids, labels=labels))
 
-# %% ../nbs/11_submission.ipynb #11-031
+# %% ../nbs/11_submission.ipynb #11-032
 def _patients(
     files: Sequence[Path],  # the files of a truth
     ids: Sequence[str],  # its ids
@@ -365,7 +365,7 @@ def compare_submissions(
     scores = {name: score(right, table) for name, table in tables.items()}
     return {"scores": scores, "draws": bootstrap_scores(right, tables, owner, draws, seed), "drawn": drawn}
 
-# %% ../nbs/11_submission.ipynb #11-034
+# %% ../nbs/11_submission.ipynb #11-035
 def fuse_files(
     paths: Sequence[str | Path],  # submissions for the same ids
     out: str | Path,  # the submission to write

@@ -1,6 +1,7 @@
 """What scripts write into the lessons and pages, so that no hand has to: `python tests/lessons.py`.
 
-- each lesson's head: how long it takes, how it opens elsewhere, a first cell that installs what is missing there
+- each lesson's head: how long it takes, how it opens elsewhere, a first cell that installs what is missing there; the
+  library's long cells are folded on the site
 - the table of times in nbs/index.ipynb, and README.md from that notebook
 - nbs/api/: a page a module, with signatures, tables of arguments and links to the source
 - the same table in README.ko.md
@@ -11,6 +12,7 @@ Times come from tests/lesson_times.json, which a test run writes where COVIDXR_T
     COVIDXR_TIMES=tests/lesson_times.json pytest tests/test_project.py -k top_to_bottom
 """
 
+import ast
 import importlib
 import inspect
 import json
@@ -26,6 +28,7 @@ TIMES = Path(__file__).with_name("lesson_times.json")
 ENGLISH = ("lesson", "seconds", "memory, MB", "all", "at most")
 KOREAN = ("강의", "초", "메모리, MB", "전체", "최대")
 HOME = "https://github.com/covidxr/covidxr"
+LONG = 25  # lines of a cell of the library that the site shows unfolded
 
 
 def version() -> str:
@@ -96,7 +99,23 @@ def with_head(notebook: dict, stem: str, times: dict) -> dict:
             )
             cell["source"] = f"{text}\n\n{links(stem)}".splitlines(keepends=True)
             break
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            cell["source"] = folded("".join(cell["source"])).splitlines(keepends=True)
     return {**notebook, "cells": cells}
+
+
+def folded(source: str) -> str:
+    "A cell of the library, folded on the site where it is long: a reader opens what interests"
+    lines = source.splitlines()
+    if not lines or lines[0] != "#| export":
+        return source
+    code = [line for line in lines[1:] if not line.startswith(("#| code-fold", "#| code-summary"))]
+    names = [node.name for node in ast.parse("\n".join(code)).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    if len(code) <= LONG or not names:
+        return "\n".join([lines[0], *code])
+    fold = ["#| code-fold: true", f'#| code-summary: "Code of {", ".join(names)}"']
+    return "\n".join([lines[0], *fold, *code])
 
 
 def time_table(times: dict, folder: str = "", words: tuple[str, ...] = ENGLISH) -> str:
