@@ -55,7 +55,7 @@ def read_squares(
         places.append(place)
     return squares, pd.DataFrame(places, columns=["scale", "left", "top"])
 
-# %% ../nbs/08_classify.ipynb #08-012
+# %% ../nbs/08_classify.ipynb #08-017
 def _within(
     seconds: float,  # how long to wait
     work: Callable[[], Any],  # what to do
@@ -89,7 +89,7 @@ def _reachable(
         pass
     return True
 
-# %% ../nbs/08_classify.ipynb #08-013
+# %% ../nbs/08_classify.ipynb #08-018
 def _hub_weights(
     arch: str,  # a timm model's name
 ) -> Path:  # a safetensors file, from the local cache or the Hugging Face hub
@@ -126,7 +126,7 @@ def find_weights(
         return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no further word'}"[:200]
     return file, "weights from the Hugging Face hub"
 
-# %% ../nbs/08_classify.ipynb #08-017
+# %% ../nbs/08_classify.ipynb #08-022
 CHANNELS = 1  # X-rays are grey; a first layer for one channel is as good and a little faster
 MEAN, SPREAD = 0.5, 0.25  # pixels of 0 to 1 are centred with these
 HEAD = {"lin_ftrs": [], "ps": 0.0, "concat_pool": False}  # fastai's default head has a hidden layer and much dropout: too much for a few hundred images from scratch
@@ -164,7 +164,7 @@ def build_classifier(
             return create_timm_model(backbone, classes, pretrained=False, n_in=CHANNELS, **HEAD)[0]
         return create_vision_model(backbone, classes, pretrained=False, n_in=CHANNELS, **HEAD)
 
-# %% ../nbs/08_classify.ipynb #08-018
+# %% ../nbs/08_classify.ipynb #08-023
 def save_model(
     out: str | Path,  # the model's folder
     weights: dict[str, torch.Tensor],  # the network's state
@@ -200,7 +200,7 @@ def read_model(
     except Exception as error:
         raise ModelError(f"{folder / 'model.safetensors'}: cannot be read ({error}); train the model again") from error
 
-# %% ../nbs/08_classify.ipynb #08-022
+# %% ../nbs/08_classify.ipynb #08-027
 def stepwise(
     label: str,  # what is being done
     total: int,  # of how many steps
@@ -241,7 +241,7 @@ def _loaders(
     after = [IntToFloatTensor(), *change, last]
     return sets.dataloaders(bs=min(batch_size, len(parts[0])), val_bs=64, num_workers=0, after_batch=after, device=torch.device(device))
 
-# %% ../nbs/08_classify.ipynb #08-023
+# %% ../nbs/08_classify.ipynb #08-028
 def _average_precision(
     probabilities: Any,  # (images, classes)
     labels: Any,  # (images,)
@@ -289,7 +289,7 @@ def _learner(
             loss_func=CrossEntropyLossFlat(), metrics=measure, cbs=Steps(), **HEAD, **extra,
         )
 
-# %% ../nbs/08_classify.ipynb #08-024
+# %% ../nbs/08_classify.ipynb #08-029
 def _fit(
     squares: np.ndarray,  # uint8 (images, size, size)
     table: pd.DataFrame,  # label and valid of each
@@ -318,7 +318,7 @@ def _fit(
     history.insert(0, "epoch", range(1, len(history) + 1))
     return learn.model.state_dict(), history
 
-# %% ../nbs/08_classify.ipynb #08-025
+# %% ../nbs/08_classify.ipynb #08-030
 def _checked(
     images: pd.DataFrame,  # image_id, file, label, valid
     classes: Sequence[str],  # the classes in their order
@@ -367,7 +367,7 @@ def train_classifier(
     save_model(out, state, plan, history)
     return history
 
-# %% ../nbs/08_classify.ipynb #08-026
+# %% ../nbs/08_classify.ipynb #08-031
 def load_classifier(
     folder: str | Path,  # what `train_classifier` wrote
     device: str | None = None,  # the fastest where None

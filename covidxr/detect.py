@@ -26,7 +26,7 @@ import torch
 from .classify import image_table, read_model, read_squares, save_model, stepwise
 from .core import BOX_COLUMNS, DataError, ModelError, opencv, pick_device, progress, say
 
-# %% ../nbs/09_detect.ipynb #09-008
+# %% ../nbs/09_detect.ipynb #09-014
 _KEPT_HOME = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 
 
@@ -71,7 +71,7 @@ with _kept_home():
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils.nms import non_max_suppression
 
-# %% ../nbs/09_detect.ipynb #09-010
+# %% ../nbs/09_detect.ipynb #09-016
 def _labels(
     table: pd.DataFrame,  # image_id and file
     places: pd.DataFrame,  # scale, left, top of each image
@@ -112,7 +112,7 @@ class _Brightness:
         labels["img"] = np.clip(pixels, 0, 255).astype(np.uint8)
         return labels
 
-# %% ../nbs/09_detect.ipynb #09-011
+# %% ../nbs/09_detect.ipynb #09-017
 class _Images(YOLODataset):
     "A YOLO dataset that lives in memory: no label files, no cache files"
 
@@ -135,7 +135,7 @@ class _Images(YOLODataset):
             transforms.insert(len(transforms.transforms) - 1, _Brightness(hyp.hsv_v))
         return transforms
 
-# %% ../nbs/09_detect.ipynb #09-014
+# %% ../nbs/09_detect.ipynb #09-020
 class _Trainer(DetectionTrainer):
     "Ultralytics' trainer with tables as its data, progress as its only words and memory as its only store"
 
@@ -174,7 +174,7 @@ class _Trainer(DetectionTrainer):
     def final_eval(self) -> None:
         pass
 
-# %% ../nbs/09_detect.ipynb #09-015
+# %% ../nbs/09_detect.ipynb #09-021
 CHANNELS = 1
 TRAINING = {  # Ultralytics' settings that differ from its defaults, each measured on simulated X-rays
     "optimizer": "AdamW",
@@ -194,7 +194,7 @@ TRAINING = {  # Ultralytics' settings that differ from its defaults, each measur
     "patience": 0,
 }
 
-# %% ../nbs/09_detect.ipynb #09-016
+# %% ../nbs/09_detect.ipynb #09-022
 def _fit(
     parts: dict,  # train_pixels, train_labels, val_pixels, val_labels
     plan: dict,  # the configuration
@@ -216,7 +216,7 @@ def _fit(
         history = history[[name for name in history if not name.startswith(("val/", "metrics/"))]]
     return trainer.ema.ema.state_dict(), history
 
-# %% ../nbs/09_detect.ipynb #09-018
+# %% ../nbs/09_detect.ipynb #09-024
 def build_detector(
     model: str,  # such as "yolo11n", "yolov8n", "yolo26n"
 ) -> torch.nn.Module:  # with random weights
@@ -247,7 +247,7 @@ def _parts(
     pixels = {f"{name}_pixels": squares[rows] for name, rows in chosen.items()}
     return pixels | {f"{name}_labels": [labels[row] for row in rows] for name, rows in chosen.items()}
 
-# %% ../nbs/09_detect.ipynb #09-020
+# %% ../nbs/09_detect.ipynb #09-026
 def train_detector(
     images: pd.DataFrame,  # image_id, file (a prepared image), valid (True: only for choosing, never for learning)
     boxes: pd.DataFrame,  # image_id and corners in pixels of the prepared images; an image without boxes is a background
@@ -288,7 +288,7 @@ def train_detector(
     save_model(out, state, plan, history)
     return history
 
-# %% ../nbs/09_detect.ipynb #09-021
+# %% ../nbs/09_detect.ipynb #09-027
 def load_detector(
     folder: str | Path,  # what `train_detector` wrote
     device: str | None = None,  # the fastest where None
@@ -318,7 +318,7 @@ def _raw(
     mirrored[:, 0] = batch.shape[3] - mirrored[:, 0]
     return torch.cat([proposed, mirrored], dim=2)
 
-# %% ../nbs/09_detect.ipynb #09-022
+# %% ../nbs/09_detect.ipynb #09-028
 def predict_detector(
     folder: str | Path,  # what `train_detector` wrote
     images: pd.DataFrame | str | Path | Sequence[str | Path],  # a table with image_id and file, or files
