@@ -24,7 +24,7 @@ import pandas as pd
 from .core import APPEARANCES, BOX_COLUMNS, CovidxrError, DataError, XrayError, progress, write_table
 from .dicom import XRAY_SUFFIXES, read_facts
 
-# %% ../nbs/03_dataset.ipynb #03-013
+# %% ../nbs/03_dataset.ipynb #03-016
 _COMPETITION_COLUMNS = {
     "Negative for Pneumonia": "negative",
     "Typical Appearance": "typical",
@@ -53,7 +53,7 @@ def _read_csv(
         raise DataError(f"{path}: no rows under the column names; it needs one a study or image")
     return frame
 
-# %% ../nbs/03_dataset.ipynb #03-014
+# %% ../nbs/03_dataset.ipynb #03-017
 def _refuse(
     wrong: pd.Series,  # True for each row that cannot be used
     path: str | Path,  # the table's file, for the message
@@ -85,7 +85,7 @@ def _numbers(
         _refuse(~np.isfinite(numbers[name].astype(float)), path, f"{name} must be a number, not '{{}}'", frame[name])
     return numbers
 
-# %% ../nbs/03_dataset.ipynb #03-015
+# %% ../nbs/03_dataset.ipynb #03-018
 def _corners(
     box: dict,  # x, y, width, height
 ) -> list[float]:  # x_min, y_min, x_max, y_max
@@ -112,7 +112,7 @@ def parse_boxes(
             raise DataError(f"{path}: row {line}: the boxes are not a list of x, y, width, height, each a number: {text[:60]}") from error
     return pd.DataFrame(rows, columns=["image_id", *BOX_COLUMNS]).astype(dict.fromkeys(BOX_COLUMNS, float))
 
-# %% ../nbs/03_dataset.ipynb #03-018
+# %% ../nbs/03_dataset.ipynb #03-021
 def _hidden(
     path: Path,  # a file
     root: Path,  # a folder that holds it
@@ -162,7 +162,7 @@ def scan_headers(
     "Read the headers of many files, without their pixels"
     return _header_table(list(_header_rows(files)))
 
-# %% ../nbs/03_dataset.ipynb #03-019
+# %% ../nbs/03_dataset.ipynb #03-022
 def _known_headers(
     path: Path,  # headers.csv
 ) -> pd.DataFrame:  # at least image_id, patient_id, rows, columns; without rows where there is no such file
@@ -200,7 +200,7 @@ def _headers(
                 pass
     return known
 
-# %% ../nbs/03_dataset.ipynb #03-021
+# %% ../nbs/03_dataset.ipynb #03-024
 @dataclass
 class Dataset:
     "Studies, images and boxes of one dataset, as tidy tables"
@@ -225,7 +225,7 @@ class Dataset:
         "For every image, by image id: True where no box was drawn"
         return pd.Series(~self.images["image_id"].isin(self.boxes["image_id"]).to_numpy(), index=self.images["image_id"])
 
-# %% ../nbs/03_dataset.ipynb #03-022
+# %% ../nbs/03_dataset.ipynb #03-025
 def _patients(
     images: pd.DataFrame,  # study_id and patient_id, which may be empty or missing
 ) -> pd.Series:  # a patient for every image
@@ -267,7 +267,7 @@ def _image_files(
         files[path.stem] = path
     return files
 
-# %% ../nbs/03_dataset.ipynb #03-023
+# %% ../nbs/03_dataset.ipynb #03-026
 def _open_competition(
     root: Path,  # the folder with the three tables
 ) -> Dataset:
@@ -289,7 +289,7 @@ def _open_competition(
     images["patient_id"] = _patients(images)
     return Dataset(root, (root / "simulated.json").exists(), APPEARANCES, studies, images, boxes)
 
-# %% ../nbs/03_dataset.ipynb #03-025
+# %% ../nbs/03_dataset.ipynb #03-028
 def class_word(
     name: str,  # a label such as "No Lung Opacity / Not Normal", in any script
 ) -> str:  # such as "no-lung-opacity-not-normal"
@@ -333,7 +333,7 @@ def _labels(
             raise DataError(f"{path}: the labels {spellings[0]} and {spellings[1]} would both be the class {word}; write them alike, or less alike")
     return words
 
-# %% ../nbs/03_dataset.ipynb #03-026
+# %% ../nbs/03_dataset.ipynb #03-029
 def _inside(
     path: Path,  # a file
     root: Path,  # the folder that should hold it
@@ -374,7 +374,7 @@ def _image_ids(
     "Image ids from names of files"
     return files.map(lambda name: Path(name).stem)
 
-# %% ../nbs/03_dataset.ipynb #03-027
+# %% ../nbs/03_dataset.ipynb #03-030
 def _folder_images(
     root: Path,  # a folder with images.csv
     table: pd.DataFrame,  # what that holds
@@ -414,7 +414,7 @@ def _folder_boxes(
     corners = [drawn["x"], drawn["y"], drawn["x"] + drawn["width"], drawn["y"] + drawn["height"]]
     return pd.DataFrame({"image_id": ids, **dict(zip(BOX_COLUMNS, corners))})
 
-# %% ../nbs/03_dataset.ipynb #03-028
+# %% ../nbs/03_dataset.ipynb #03-031
 def _open_folder(
     root: Path,  # a folder with images.csv
 ) -> Dataset:
@@ -443,7 +443,7 @@ def open_dataset(
         return _open_folder(root)
     raise DataError(f"{root}: not a dataset; it needs train_study_level.csv and train_image_level.csv (the competition's) or images.csv (with file, label, patient_id)")
 
-# %% ../nbs/03_dataset.ipynb #03-036
+# %% ../nbs/03_dataset.ipynb #03-039
 def problems(
     dataset: Dataset,  # any dataset
 ) -> list[str]:  # one sentence each; empty where all is well
@@ -472,7 +472,7 @@ def problems(
         found.append(f"{len(unsized) - len(broken)} images have no size or patient; headers.csv lacks them")
     return found
 
-# %% ../nbs/03_dataset.ipynb #03-040
+# %% ../nbs/03_dataset.ipynb #03-048
 COMPETITION = "siim-covid19-detection"
 
 
