@@ -3,9 +3,10 @@
     python benchmarks/prepare_speed.py [--files 200] [--many 2000] [--rounds 3] [--out runs/prepare-speed] [--real FOLDER]
 
 Simulated full-size DICOM files (about 2,400 x 2,700 pixels, 12 and 16 bits) in a mix of six transfer syntaxes are prepared at 512
-pixels on all cores, in turn by three ways:
+pixels on all cores, in turn by four ways:
 
 - covidxr: `covidxr.prepare`, as `covidxr prepare` calls it, into an empty folder each time;
+- draft: the same with `draft=True` (`covidxr prepare --draft`), which decodes JPEG 2000 no finer than needed;
 - the recipe: pydicom's dcmread and pixel_array, apply_voi_lut, invert MONOCHROME1, subtract the minimum, divide by the maximum, Pillow
   LANCZOS to a stretched square, save PNG; in as many processes;
 - the bare decoding: reading the file and decoding its pixels by the codecs that covidxr chose, and nothing else, in as many processes.
@@ -13,8 +14,9 @@ pixels on all cores, in turn by three ways:
 With `--real`, the DICOM files of a folder take their place, each as often as it takes to have as many: real ones hold less noise
 than simulated ones of 12 and 16 bits, and so decode faster.
 
-Prints files a second of each (median of the rounds), the ratios, the milliseconds of each codec beside pydicom's, and the largest
-memory of a process for `--files` and for `--many` files.
+Prints files a second of each (median of the rounds), the ratios, the milliseconds of each codec beside pydicom's, how far the draft's
+and the recipe's kind of shrinking (Pillow's LANCZOS) are from covidxr's pictures, in grey levels of 255, and the largest memory of a
+process for `--files` and for `--many` files.
 """
 
 import argparse
@@ -33,9 +35,9 @@ import pandas as pd
 import pydicom
 
 from covidxr.core import cores, parallel
-from covidxr.dicom import TRANSFER_SYNTAXES, _decode, _read_dataset
+from covidxr.dicom import TRANSFER_SYNTAXES, _decode, _read_dataset, read_checked
 from covidxr.phantom import simulate_dataset
-from covidxr.prepare import prepare
+from covidxr.prepare import prepare, read_prepared
 
 
 def _recipe(task: tuple[str, str]) -> None:
@@ -89,6 +91,33 @@ def _seconds(work) -> float:
     return time.monotonic() - started
 
 
+def _distance(files: list[Path], exact: Path, draft: Path) -> pd.DataFrame:
+    "How far pictures of JPEG 2000 files are from those of the whole decoding: drafts, and shrunk by LANCZOS instead of averages"
+    from PIL import Image
+
+    index, found = pd.read_parquet(exact / "images.parquet"), {"draft": [], "LANCZOS": []}
+    sources = {file.name: file for file in files}
+    for row in index.itertuples():
+        if (
+            pydicom.dcmread(sources[row.source], stop_before_pixels=True).file_meta.TransferSyntaxUID
+            != TRANSFER_SYNTAXES["jpeg-2000"]
+        ):
+            continue
+        picture = read_prepared(exact / row.file).astype(int)
+        found["draft"].append(np.abs(read_prepared(draft / row.file) - picture))
+        pixels = read_checked(sources[row.source], as_stored=True)[0].pixels
+        across, down = round(row.width * row.scale), round(row.height * row.scale_y)
+        other = Image.fromarray((pixels * 255).round().astype(np.uint8))
+        other = np.asarray(other.resize((across, down), Image.Resampling.LANCZOS))
+        placed = np.zeros_like(picture)
+        placed[row.top : row.top + down, row.left : row.left + across] = other
+        found["LANCZOS"].append(np.abs(placed - picture))
+    rows = [
+        (name, len(all_), np.mean(all_), np.percentile(all_, 99), np.max(all_)) for name, all_ in found.items() if all_
+    ]
+    return pd.DataFrame(rows, columns=["way", "JPEG 2000 files", "mean", "99th percentile", "largest"]).round(2)
+
+
 def _memory(source: Path, out: Path) -> float:
     "The largest memory of any process of one `covidxr prepare`, in MB, measured in a process of its own"
     code = (
@@ -128,14 +157,15 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     files = _real(options.out, options.files, options.real) if options.real else _files(options.out, options.files)
     print(_codecs(files).to_string(index=False), flush=True)
-    places = {name: options.out / name for name in ("covidxr", "recipe")}
-    taken: dict[str, list[float]] = {"covidxr": [], "recipe": [], "bare": []}
+    places = {name: options.out / name for name in ("covidxr", "draft", "recipe")}
+    taken: dict[str, list[float]] = {"covidxr": [], "draft": [], "recipe": [], "bare": []}
     for _ in range(options.rounds):
         for place in places.values():
             shutil.rmtree(place, ignore_errors=True)
         places["recipe"].mkdir()
         tasks = [(str(file), str(places["recipe"] / f"{file.stem}.png")) for file in files]
         taken["covidxr"].append(_seconds(lambda: prepare(options.out / "files", places["covidxr"])))
+        taken["draft"].append(_seconds(lambda: prepare(options.out / "files", places["draft"], draft=True)))
         taken["recipe"].append(_seconds(lambda tasks=tasks: list(parallel(_recipe, tasks, "recipe"))))
         taken["bare"].append(_seconds(lambda: list(parallel(_bare, [str(file) for file in files], "bare decoding"))))
     rate = {name: len(files) / statistics.median(times) for name, times in taken.items()}
@@ -144,11 +174,13 @@ def main() -> None:
         + ", ".join(f"{name} {value:.2f} a second" for name, value in rate.items())
     )
     print(
-        f"covidxr does {rate['covidxr'] / rate['recipe']:.2f} times the recipe's files, and takes {rate['bare'] / rate['covidxr']:.2f} times the bare decoding's time"
+        f"covidxr does {rate['covidxr'] / rate['recipe']:.2f} times the recipe's files, as a draft {rate['draft'] / rate['recipe']:.2f} times, and takes {rate['bare'] / rate['covidxr']:.2f} times the bare decoding's time"
     )
     print(
         f"{rate['covidxr'] / cores():.2f} files a second a core; 7,600 such files take {7600 / rate['covidxr'] / 60:.0f} minutes here"
     )
+    print("grey levels of 255 from covidxr's pictures:")
+    print(_distance(files, places["covidxr"], places["draft"]).to_string(index=False), flush=True)
     if options.many:
         many = options.out / "many"
         many.mkdir(exist_ok=True)

@@ -53,7 +53,7 @@ def _prepare(options: argparse.Namespace) -> int:
     "Make the cache of small images"
     from covidxr.prepare import prepare, privacy, read_failed
 
-    index = prepare(options.source, options.out, size=options.size, workers=options.workers, square=options.square, form=options.format, scheduler=options.scheduler)
+    index = prepare(options.source, options.out, size=options.size, workers=options.workers, square=options.square, form=options.format, scheduler=options.scheduler, draft=options.draft)
     failed, found = read_failed(options.out), privacy(index)
     if options.json:
         print(json.dumps({"prepared": len(index), "failed": failed.to_dict("records"), "found": found}, indent=2))
@@ -304,6 +304,7 @@ def _add_tables(commands) -> None:
     command.add_argument("--size", type=_count, default=512, help="side of the square in pixels (default: %(default)s)")
     command.add_argument("--square", choices=("pad", "stretch", "crop"), default="pad", help="pad with black, stretch, or crop the longer side (default: %(default)s)")
     command.add_argument("--format", choices=("png", "jpg", "npy"), default="png", help="of the small pictures (default: %(default)s)")
+    command.add_argument("--draft", action="store_true", help="decode JPEG 2000 no finer than the small pictures need: faster, and as near to the exact picture as another way of shrinking")
     command.add_argument("--workers", type=_count, help="processes (default: all cores)")
     command.add_argument("--scheduler", metavar="ADDR", help="a Dask scheduler that does the work instead, such as tcp://10.0.0.5:8786; all machines must see SRC and OUT")
     command.add_argument("--json", action="store_true", help="answer as JSON")
