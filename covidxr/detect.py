@@ -229,6 +229,27 @@ def build_detector(
         raise ModelError(f"this version of Ultralytics has no {model}.yaml; try yolo11n, yolov8n or yolo26n") from error
 
 
+def _check_unit(
+    table: pd.DataFrame,  # image_id
+    places: pd.DataFrame,  # scale, left, top of each image
+    boxes: pd.DataFrame,  # image_id and corners
+    size: int,  # the side of the network's input
+) -> None:
+    "Refuse boxes in another unit than pixels of the files: the network would learn from them without a word"
+    corners = boxes[BOX_COLUMNS].to_numpy(float)
+    if not np.isfinite(corners).all():
+        row = int(np.flatnonzero(~np.isfinite(corners).all(axis=1))[0])
+        raise DataError(f"image {boxes['image_id'].iloc[row]}: a box's corner is no number; take the row out or mend it")
+    if corners.max() <= 1:
+        raise DataError("all corners of boxes lie between 0 and 1: are they shares of the image? Pixels are needed; multiply by its width and height")
+    place = boxes[["image_id"]].merge(places.assign(image_id=table["image_id"].to_numpy()), on="image_id", how="left")
+    middle = (corners[:, :2] + corners[:, 2:]) / 2 * place[["scale"]].to_numpy() + place[["left", "top"]].to_numpy()
+    outside = ((middle < 0) | (middle > size)).any(axis=1)  # not for boxes of images that are not in the table
+    if outside.any():
+        name = boxes["image_id"].iloc[int(np.flatnonzero(outside)[0])]
+        raise DataError(f"{outside.sum()} of {len(boxes)} boxes lie outside of their images, the first in image {name}: are they in pixels of the originals? `covidxr.prepare.to_cache` maps them to the prepared images")
+
+
 def _parts(
     table: pd.DataFrame,  # image_id, file, valid
     boxes: pd.DataFrame,  # image_id and corners in pixels of the files
@@ -242,6 +263,7 @@ def _parts(
     if not boxes["image_id"].isin(table.loc[~valid, "image_id"]).any():
         raise DataError(f"none of the {int((~valid).sum())} training images has a box; a detector needs some to learn from")
     squares, places = read_squares(table["file"], size)
+    _check_unit(table, places, boxes, size)
     labels = _labels(table, places, boxes, size)
     chosen = {"train": np.flatnonzero(~valid), "val": np.flatnonzero(valid) if valid.any() else np.flatnonzero(~valid)[:1]}
     pixels = {f"{name}_pixels": squares[rows] for name, rows in chosen.items()}

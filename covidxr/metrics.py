@@ -20,7 +20,7 @@ from numba import njit
 
 from .core import BOX_COLUMNS, DataError, cores, generator
 
-# %% ../nbs/07_metrics.ipynb #07-006
+# %% ../nbs/07_metrics.ipynb #07-008
 def box_iou(
     first: np.ndarray,  # (n, 4) corners x_min, y_min, x_max, y_max
     second: np.ndarray,  # (m, 4) corners
@@ -34,7 +34,7 @@ def box_iou(
     either = areas[0][:, None] + areas[1][None] - both
     return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
 
-# %% ../nbs/07_metrics.ipynb #07-018
+# %% ../nbs/07_metrics.ipynb #07-020
 @njit(cache=True, nogil=True)
 def _by_group(
     order: np.ndarray,  # (n,) row numbers, the surest first
@@ -87,7 +87,7 @@ def surest_first(
     _break_ties(rows, starts, confidence, keys)
     return order, rows, starts
 
-# %% ../nbs/07_metrics.ipynb #07-020
+# %% ../nbs/07_metrics.ipynb #07-022
 @njit(cache=True, nogil=True)
 def overlap(
     x_min: float,  # of one box
@@ -134,7 +134,7 @@ def _hits(
                 hits[row], free[found] = True, False
     return hits
 
-# %% ../nbs/07_metrics.ipynb #07-021
+# %% ../nbs/07_metrics.ipynb #07-023
 METHODS = ("voc", "coco")
 
 
@@ -190,7 +190,7 @@ def match(
     _, hits = _matched(codes[len(truth) :], confidence, corners, codes[: len(truth)], _checked(truth, "truth")[0], len(ids), iou_threshold, method)
     return ordered[["id", "confidence"]].assign(hit=hits)
 
-# %% ../nbs/07_metrics.ipynb #07-023
+# %% ../nbs/07_metrics.ipynb #07-025
 @njit(cache=True, nogil=True)
 def _areas(
     starts: np.ndarray,  # where each group of equal confidence that holds a hit starts, in rows by falling confidence
@@ -258,7 +258,7 @@ def _weighted_areas(
     with ThreadPoolExecutor(threads) as pool:  # the loop above lets go of Python's lock
         return np.concatenate(list(pool.map(work, [slice(*pair) for pair in zip(bounds[:-1], bounds[1:])])))
 
-# %% ../nbs/07_metrics.ipynb #07-024
+# %% ../nbs/07_metrics.ipynb #07-026
 def average_precision(
     truth: pd.DataFrame,  # id and corners, of one label
     prediction: pd.DataFrame,  # id, confidence and corners, of the same label
@@ -286,7 +286,7 @@ def precision_recall(
     curve = pd.DataFrame({"confidence": matched["confidence"], "recall": right / max(len(truth), 1), "precision": right / seen})
     return curve.drop_duplicates("confidence", keep="last", ignore_index=True)
 
-# %% ../nbs/07_metrics.ipynb #07-027
+# %% ../nbs/07_metrics.ipynb #07-032
 @dataclass(frozen=True)
 class Score:
     "A score: the mean, and each class's part in it"
@@ -351,7 +351,7 @@ def score(
     known = [value for value in per_class.values() if not np.isnan(value)]
     return Score(float(np.mean(known)) if known else float("nan"), per_class)
 
-# %% ../nbs/07_metrics.ipynb #07-030
+# %% ../nbs/07_metrics.ipynb #07-035
 def bootstrap_scores(
     truth: pd.DataFrame,  # id, label and corners
     predictions: dict[str, pd.DataFrame],  # a name to id, label, confidence and corners
@@ -388,7 +388,7 @@ def paired_difference(
     low, high = np.nanpercentile(gap, (2.5, 97.5))
     return {"mean": float(gap.mean()), "low": float(low), "high": float(high), "probability": float((gap.dropna() > 0).mean())}
 
-# %% ../nbs/07_metrics.ipynb #07-034
+# %% ../nbs/07_metrics.ipynb #07-039
 def _weighted_auc(
     target: np.ndarray,  # (n,) True or False
     rank: np.ndarray,  # (n,) place of each value among the distinct values, the lowest 0
@@ -419,7 +419,7 @@ def roc_auc(
     low, high = np.nanpercentile([_weighted_auc(target, rank, count) for count in counts], (2.5, 97.5))
     return {"auc": _weighted_auc(target, rank, np.ones(len(target))), "low": float(low), "high": float(high)}
 
-# %% ../nbs/07_metrics.ipynb #07-039
+# %% ../nbs/07_metrics.ipynb #07-044
 def _share(
     right: np.ndarray,  # (n,) True where the answer was right
     groups: np.ndarray,  # (n,) whole numbers: the patient of each row
@@ -461,7 +461,7 @@ def operating_point(
         rows[name] = (threshold, *_share((value[mine] >= threshold) == target[mine], own), int(mine.sum()))
     return pd.DataFrame(rows, index=["threshold", "share", "low", "high", "rows"]).T.astype({"rows": int})
 
-# %% ../nbs/07_metrics.ipynb #07-042
+# %% ../nbs/07_metrics.ipynb #07-047
 def confusion_table(
     truth: pd.Series | list,  # the true class of each row
     prediction: pd.Series | list,  # the class that was said

@@ -19,7 +19,7 @@ import pandas as pd
 from .core import BOX_COLUMNS, DataError, XrayError, opencv
 from .ensemble import fuse_boxes
 
-# %% ../nbs/10c_views.ipynb #10c-006
+# %% ../nbs/10c_views.ipynb #10c-009
 @dataclass(frozen=True)
 class View:
     "One way to look at a picture: cut, then scale, then mirror"
@@ -72,7 +72,7 @@ def apply_view(
         part = cv2.resize(part, size, interpolation=cv2.INTER_AREA if view.scale < 1 else cv2.INTER_LINEAR)
     return np.ascontiguousarray(part[:, ::-1] if view.flip else part)
 
-# %% ../nbs/10c_views.ipynb #10c-008
+# %% ../nbs/10c_views.ipynb #10c-011
 def boxes_back(
     boxes: pd.DataFrame,  # corners in pixels of the view; other columns are kept
     view: View,
@@ -93,7 +93,7 @@ def boxes_back(
     back = windows[:, None, :2] + shares * (windows[:, 2:] - windows[:, :2])[:, None]
     return boxes.assign(**dict(zip(BOX_COLUMNS, back.reshape(-1, 4).T)))[whole].reset_index(drop=True)
 
-# %% ../nbs/10c_views.ipynb #10c-011
+# %% ../nbs/10c_views.ipynb #10c-014
 def predict_views(
     predict: Callable[[pd.DataFrame], pd.DataFrame],  # takes image_id and file; gives image_id with corners and confidence, or with a probability a class
     images: pd.DataFrame,  # image_id, file: pictures that OpenCV reads
