@@ -389,7 +389,7 @@ def _halvings(
 ) -> int:  # how often a JPEG 2000 picture may be halved by leaving its finest wavelets out; 0 for any other coding
     "From a stream's own words (ITU-T T.800 A.5.1 and A.6.1), where it holds unsigned values of the stored bits and nothing else"
     usual = stream[:4] == b"\xff\x4f\xff\x51" and stream[16:24] == bytes(8)  # its first pixel is at 0, 0
-    if shortest is None or not usual or stream[40:45] != bytes((0, 1, stored - 1, 1, 1)):
+    if shortest is None or not usual or stored > 16 or tuple(stream[40:45]) != (0, 1, stored - 1, 1, 1):
         return 0
     place = 2
     while stream[place : place + 2] != b"\xff\x52":  # the marker that tells how it is coded

@@ -131,6 +131,10 @@ def _deeper_than_it_says(ds) -> None:
     )
 
 
+def _stores_nonsense(ds) -> None:
+    ds.BitsStored = 300
+
+
 def _padded(ds) -> None:
     ds.add_new("PixelPaddingValue", "US", 4095)
 
@@ -146,7 +150,9 @@ def _in_boxes(ds) -> None:
     )
 
 
-@pytest.mark.parametrize("change", [_signed, _signed_by_the_header_alone, _deeper_than_it_says, _padded, _in_boxes])
+@pytest.mark.parametrize(
+    "change", [_signed, _signed_by_the_header_alone, _deeper_than_it_says, _stores_nonsense, _padded, _in_boxes]
+)
 def test_where_an_average_could_mean_something_else_the_picture_is_read_whole(tmp_path, change):
     path = _changed(_written(tmp_path / "x.dcm"), change)
     whole = read_xray(path).pixels
