@@ -6,9 +6,9 @@ Docs: https://covidxr.github.io/covidxr/core.html.md"""
 
 # %% auto #0
 __all__ = ['APPEARANCES', 'CLASS_COLORS', 'BOX_COLUMNS', 'UNFINISHED', 'NOT_CLINICAL', 'LOCK', 'QUICK', 'FULL', 'PROFILES',
-           'class_color', 'CovidxrError', 'XrayError', 'DataError', 'SubmissionError', 'ModelError', 'atomic_path',
-           'write_text', 'write_json', 'read_json', 'write_table', 'alone_in', 'generator', 'progress', 'say', 'cores',
-           'parallel', 'pick_device', 'opencv', 'ModelPlan', 'Profile']
+           'class_color', 'draw_boxes', 'CovidxrError', 'XrayError', 'DataError', 'SubmissionError', 'ModelError',
+           'atomic_path', 'write_text', 'write_json', 'read_json', 'write_table', 'alone_in', 'generator', 'progress',
+           'say', 'cores', 'parallel', 'pick_device', 'opencv', 'ModelPlan', 'Profile']
 
 # %% ../nbs/00_core.ipynb #00-003
 import json
@@ -52,6 +52,24 @@ def class_color(
     "The colour of one class, the same in every lesson"
     spare = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7")
     return CLASS_COLORS.get(name, spare[position % len(spare)])
+
+# %% ../nbs/00_core.ipynb #00-009c
+def draw_boxes(
+    ax: Any,  # a matplotlib axis that shows the X-ray
+    boxes: Any,  # a table with corners in pixels of what is shown; its confidence, where it has one, is written above each box
+    kind: str = "true",  # "true" (dashed yellow) or "predicted" (solid blue)
+    color: str | None = None,  # another colour, where several models or readers are compared
+) -> None:
+    "Draw boxes as every lesson and report draws them"
+    from matplotlib.patches import Rectangle
+
+    usual, style = {"true": (CLASS_COLORS["truth"], "--"), "predicted": (CLASS_COLORS["opacity"], "-")}[kind]
+    plate = {"facecolor": "black", "alpha": 0.6, "pad": 1, "edgecolor": "none"}
+    for box in boxes.itertuples():
+        ax.add_patch(Rectangle((box.x_min, box.y_min), box.x_max - box.x_min, box.y_max - box.y_min, fill=False, ec=color or usual, ls=style, lw=1.8))
+        if hasattr(box, "confidence"):
+            ax.text(box.x_min, box.y_min - 3, f"{box.confidence:.2f}", color=color or usual, fontsize=8, va="bottom", bbox=plate)
+
 
 # %% ../nbs/00_core.ipynb #00-013
 class CovidxrError(Exception):

@@ -95,10 +95,11 @@ def plot_studies_per_patient(
 ) -> None:
     "How often does a patient come back?"
     counts = _train(dataset)[1].groupby("patient_id")["study_id"].nunique().value_counts().sort_index()
-    bars = ax.bar(counts.index, counts, color="#0072B2")
-    ax.bar_label(bars, [f"{count:,}" for count in counts])
+    ax.plot(counts.index, counts, "o", color="#0072B2")  # a bar's length would say nothing on a log scale
+    for studies, count in counts.items():
+        ax.annotate(f"{count:,}", (studies, count), (0, 6), textcoords="offset points", ha="center")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="studies of a patient", ylabel="patients (log scale)", title="Patients come back", yscale="log", ylim=(0.5, None))  # one patient is a bar, too
+    ax.set(xlabel="studies of a patient", ylabel="patients (log scale)", title="Patients come back", yscale="log", xlim=(0.5, counts.index.max() + 0.5), ylim=(0.6, counts.max() * 2.5))
     ax.yaxis.set_major_formatter("{x:,.0f}")
     ax.yaxis.set_minor_formatter("")
 
@@ -122,7 +123,7 @@ def plot_box_map(
 ) -> None:
     "Where do boxes lie?"
     picture = ax.imshow(box_map(dataset), cmap="cividis", extent=(0, 1, 1, 0))
-    ax.figure.colorbar(picture, ax=ax, label="boxes")
+    ax.figure.colorbar(picture, ax=ax, label="boxes that cover the place")
     ax.set(xlabel="share of width (patient's right on the left)", ylabel="share of height", title="Where boxes lie")
 
 
@@ -146,8 +147,8 @@ def figure(
     "Six questions about a dataset on one page"
     from matplotlib.figure import Figure
 
-    page = Figure(figsize=(13, 7), dpi=90, layout="constrained")
-    for plot, ax in zip(PLOTS, page.subplots(2, 3).flat):
+    page = Figure(figsize=(9.5, 10), dpi=90, layout="constrained")
+    for plot, ax in zip(PLOTS, page.subplots(3, 2).flat):
         plot(dataset, ax)
         ax.spines[["top", "right"]].set_visible(False)
     page.suptitle(f"{len(_train(dataset)[0])} labelled studies: {dataset.source}")

@@ -562,12 +562,18 @@ def build_chest(
     return Chest({name: layer.astype(np.float32) for name, layer in layers.items()}, lungs, heart)
 
 # %% ../nbs/02_phantom.ipynb #02-034
+_SPREAD = 0.02  # cm: so far the detector's screen spreads a photon's light
+
+
 def _noise(
     canvas: Canvas,
     seed: int,  # the exposure's number
 ) -> np.ndarray:  # float32 (2, height, width): the grain of the photons and that of the electronics
-    "Normal noise, so that a change in one place leaves all others as they were"
-    return generator(seed, "noise").standard_normal((2, *canvas.shape), dtype=np.float32)
+    "Normal noise, so that a change in one place leaves all others as they were; a photon's light is shared by the small pixels around it"
+    noise = generator(seed, "noise").standard_normal((2, *canvas.shape), dtype=np.float32)
+    if _SPREAD * canvas.cm > 0.3:  # pixels; less cannot be seen
+        noise[0] = opencv().GaussianBlur(noise[0], (0, 0), _SPREAD * canvas.cm)
+    return noise
 
 
 def expose(
@@ -583,7 +589,7 @@ def expose(
     small = np.ascontiguousarray(primary[::4, ::4])
     scatter = cv2.resize(cv2.GaussianBlur(small, (0, 0), 3.0 * canvas.cm / 4), canvas.shape[::-1])
     share = 0.25 if canvas.pose.view == "PA" else 0.45  # in bed there is rarely a grid that stops scatter
-    signal = cv2.GaussianBlur((1 - share) * primary + share * scatter, (0, 0), 0.02 * canvas.cm + 0.3)
+    signal = cv2.GaussianBlur((1 - share) * primary + share * scatter, (0, 0), _SPREAD * canvas.cm + 0.3)
     counts = photons * (10 / canvas.cm) ** 2  # a large pixel collects more photons
     grain, electronic = _noise(canvas, seed) if noise is None else noise
     return -np.log(np.clip(signal + np.sqrt(signal / counts) * grain + 0.0006 * electronic, 1e-4, None))

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .core import BOX_COLUMNS, CLASS_COLORS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, alone_in, atomic_path, class_color, generator, read_json, say, write_json, write_table, write_text
+from .core import BOX_COLUMNS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, alone_in, atomic_path, class_color, draw_boxes, generator, read_json, say, write_json, write_table, write_text
 from .dataset import Dataset, open_dataset, xray_files
 from .dicom import image_name
 from .folds import Round, patient_folds, rounds
@@ -341,39 +341,23 @@ def grid_figure(
     from matplotlib.figure import Figure
     from PIL import Image
 
-    columns = min(4, len(examples))
+    columns = next(columns for columns in (4, 3, 2, 1) if len(examples) % columns == 0 or len(examples) > 3 * columns)  # no hole in a small figure
     page = Figure(figsize=(3.1 * columns, 3.5 * -(-len(examples) // columns)), layout="constrained")
     axes = list(page.subplots(-(-len(examples) // columns), columns, squeeze=False).flat)
     for ax in axes:
         ax.set_axis_off()
     for ax, row in zip(axes, examples.itertuples()):
         ax.imshow(Image.open(row.file), cmap="gray", vmin=0, vmax=255)
-        for table, color, style in ((truth, CLASS_COLORS["truth"], "--"), (prediction, CLASS_COLORS["opacity"], "-")):
+        for table, kind in ((truth, "true"), (prediction, "predicted")):
             shown = table[(table["id"] == f"{row.image_id}_image") & (table["label"] == "opacity")]
-            if "confidence" in shown:
+            if kind == "predicted":
                 shown = shown[shown["confidence"] >= threshold]
-            for box in to_cache(shown.assign(image_id=row.image_id), index).itertuples():
-                _draw_box(ax, box, color, style)
+            draw_boxes(ax, to_cache(shown.assign(image_id=row.image_id), index), kind)
         said = prediction[prediction["id"] == f"{row.study_id}_study"].sort_values("confidence").iloc[-1]
         true = truth.loc[truth["id"] == f"{row.study_id}_study", "label"].iloc[0]
-        ax.set_title(f"true: {true.replace('-', ' ')}\n{said['label'].replace('-', ' ')} {said['confidence']:.0%}", fontsize=9)
-    page.suptitle(f"{source}: true boxes dashed yellow, predicted solid blue with confidence")
+        ax.set_title(f"true: {true.replace('-', ' ')}\npredicted: {said['label'].replace('-', ' ')} {said['confidence']:.0%}", fontsize=9)
+    page.suptitle(f"{source}: true boxes dashed yellow, predicted above {threshold:g} solid blue, with confidence")
     return page
-
-
-def _draw_box(
-    ax: Any,  # a matplotlib axis
-    box: Any,  # a row with corners, and confidence where predicted
-    color: str,
-    style: str,  # a matplotlib line style
-) -> None:
-    "One box, with its confidence on a dark plate above it where it has one"
-    from matplotlib.patches import Rectangle
-
-    ax.add_patch(Rectangle((box.x_min, box.y_min), box.x_max - box.x_min, box.y_max - box.y_min, fill=False, ec=color, ls=style, lw=1.8))
-    if hasattr(box, "confidence"):
-        plate = {"facecolor": "black", "alpha": 0.6, "pad": 1, "edgecolor": "none"}
-        ax.text(box.x_min, box.y_min - 3, f"{box.confidence:.2f}", color=color, fontsize=8, va="bottom", bbox=plate)
 
 # %% ../nbs/16_pipeline.ipynb #16-026
 _STYLE = """
