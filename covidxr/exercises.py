@@ -357,19 +357,19 @@ def _folds_of_studies(
 def _turn(
     fold: dict[str, int],  # the fold of each study
     turn: int,  # which
-) -> tuple:  # train, valid, test
+) -> list[list[str]]:  # train, valid, test
     "The library's parts of one turn"
     one = library("folds.rounds")(pd.Series(fold))[turn]
-    return one.train, one.valid, one.test
+    return [list(one.train), list(one.valid), list(one.test)]
 
 
 def _turn_with_test(
     fold: dict[str, int],  # the fold of each study
     turn: int,  # which
-) -> tuple:  # train, valid
+) -> list[list[str]]:  # train, valid
     "The library's parts where a test half is given"
     one = library("folds.rounds")(pd.Series(fold), test=("t0",))[turn]
-    return one.train, one.valid
+    return [list(one.train), list(one.valid)]
 
 
 def _fold_of_two_owners(
@@ -618,7 +618,7 @@ _PART_B = [
     ),
     Exercise(
         key="07.3", title="average precision", name="area",
-        question="Write `area(hits, count)`: the average precision of predictions without ties. `hits` says from the surest down whether each is a hit, `count` is the number of true boxes, 1 or more. For every hit, take the best precision that is reached there or later, and add it up; divide by `count`.",
+        question="Write `area(hits, count)`: the average precision of predictions without ties. `hits` says from the surest down whether each is a hit, `count` is the number of true boxes, 1 or more. It is the area under the envelope: at each recall, the best precision that is reached there or later.",
         stub="def area(hits, count):\n    \"From 0 to 1\"\n    ...",
         code="def area(hits, count):\n    \"From 0 to 1\"\n    precision = [sum(hits[: number + 1]) / (number + 1) for number in range(len(hits))]\n    return sum(max(precision[number:]) for number, hit in enumerate(hits) if hit) / count",
         hints=("Precision after some predictions: how many of them were hits?", "The envelope at a place is the maximum of the precision from there to the end.", "Each hit moves recall by `1 / count`, so it adds `max(precision[number:]) / count`."),
@@ -638,7 +638,7 @@ _PART_B = [
         stub="def confusion(truth, said, classes):\n    \"Counts: a row a true class\"\n    ...",
         code="def confusion(truth, said, classes):\n    \"Counts: a row a true class\"\n    pairs = list(zip(truth, said))\n    return [[pairs.count((right, other)) for other in classes] for right in classes]",
         hints=("Each study is a pair of a true and a said class.", "`zip` makes the pairs; then count each of them.", "Outer loop over the true class, inner over what was said: `pairs.count((right, other))`."),
-        expected=lambda truth, said, classes: library("metrics.confusion_table")(truth, said, classes).to_numpy(),
+        expected=lambda truth, said, classes: library("metrics.confusion_table")(truth, said, classes).to_numpy().tolist(),
         inputs=_said_and_true,
     ),
     Exercise(
@@ -804,6 +804,29 @@ def _from_view(
     return library("views.boxes_back")(pd.DataFrame(boxes, columns=BOX_COLUMNS, dtype=float), view, width, height)[BOX_COLUMNS].to_numpy().tolist()
 
 
+def _cut_inputs(
+    rng: np.random.Generator,  # decides what is drawn
+    size: int,  # from 0 to 9
+) -> tuple[list[list[float]], list[float], list[float]]:  # boxes in the view; crop; its sides
+    "Boxes in a cropped view, many of them at its edges"
+    crop = [(0.0, 0.0, 1.0, 1.0), (0.5, 0.0, 1.0, 1.0), (0.0, 0.25, 0.75, 1.0), (0.25, 0.5, 0.75, 1.0)][int(rng.integers(4))]
+    across, down = (crop[2] - crop[0]) * 40, (crop[3] - crop[1]) * 80
+    boxes = [[float(rng.choice([0, 4])), float(rng.choice([0, 6])), float(across - rng.choice([0, 3])), float(down - rng.choice([0, 5]))] for _ in range((size + 2) // 3)]
+    return boxes, list(crop), [across, down]
+
+
+def _untorn(
+    boxes: list[list[float]],  # corners in the view
+    crop: list[float],  # left, top, right, bottom in shares
+    sides: list[float],  # width and height of the view
+) -> list[list[float]]:
+    "The boxes that the library would bring back"
+    table = pd.DataFrame(boxes, columns=BOX_COLUMNS, dtype=float).assign(place=range(len(boxes)))
+    whole = [side / (high - low) for side, low, high in zip(sides, crop[:2], crop[2:])]
+    back = library("views.boxes_back")(table, library("views.View")(crop=tuple(crop)), *whole)
+    return [boxes[place] for place in back["place"]]
+
+
 def _flipped_half(
     boxes: list[list[float]],  # corners in the view
     width: int,  # of the whole picture
@@ -949,14 +972,13 @@ _PART_C = [
         expected=_mean_of_ranks, inputs=_values_of_models,
     ),
     Exercise(
-        key="10c.1", title="back from the mirror", name="unmirror",
-        question="A model looked at the mirror image. Write `unmirror(boxes, width)`: its boxes `[x_min, y_min, x_max, y_max]` in the picture itself, `width` pixels wide, as a list in the same order. Each box must keep its left edge on the left.",
-        stub="def unmirror(boxes, width):\n    \"Boxes in the picture itself\"\n    ...",
-        code="def unmirror(boxes, width):\n    \"Boxes in the picture itself\"\n    return [[width - right, top, width - left, bottom] for left, top, right, bottom in boxes]",
-        hints=("Mirroring twice changes nothing: the way back is the way there.", "`x` becomes `width - x`, and left and right change places.", "`[width - right, top, width - left, bottom]`"),
-        expected=lambda boxes, width: library("views.boxes_back")(pd.DataFrame(boxes, columns=BOX_COLUMNS, dtype=float), library("views.View")(flip=True), width, 50)[BOX_COLUMNS].to_numpy().tolist(),
-        inputs=lambda rng, size: ([[float(x), float(y), float(x + 2 + rng.integers(9)), float(y + 2 + rng.integers(9))] for x, y in rng.integers(1, 14, (size // 3, 2))], int(rng.integers(26, 32))),
-        draw=lambda ax, inputs, expected, given: _draw_boxes(ax, (inputs[1], 30), inputs[0], given),
+        key="10c.1", title="halves of opacities", name="whole",
+        question="A model looked at a part of a picture; `crop` is `[left, top, right, bottom]` in shares of the whole, `sides` the part's width and height in pixels. A box at an edge where the picture was cut may be half an opacity. Write `whole(boxes, crop, sides)`: the boxes in the same order, without those that come within 1 % of the part's side of such an edge. The picture's own edges (0 and 1 in `crop`) are no cuts.",
+        stub="def whole(boxes, crop, sides):\n    \"Boxes that no cut has touched\"\n    ...",
+        code="def whole(boxes, crop, sides):\n    \"Boxes that no cut has touched\"\n    kept = []\n    for box in boxes:\n        x_min, y_min, x_max, y_max = box\n        near = [x_min / sides[0], y_min / sides[1], 1 - x_max / sides[0], 1 - y_max / sides[1]]\n        cut = [crop[0] > 0, crop[1] > 0, crop[2] < 1, crop[3] < 1]\n        if not any(side < 0.01 and torn for side, torn in zip(near, cut)):\n            kept.append(box)\n    return kept",
+        hints=("A picture has four edges; which of them did the cut make?", "How far is a box from each edge, as a share of that side? At the right it is `1 - x_max / sides[0]`.", "Leave a box out where such a distance is below 0.01 and `crop` is not 0 (left, top) or 1 (right, bottom) there."),
+        expected=_untorn, inputs=_cut_inputs,
+        draw=lambda ax, inputs, expected, given: _draw_boxes(ax, (inputs[2][0], inputs[2][1]), inputs[0], given),
     ),
     Exercise(
         key="10c.2", title="back from a part", name="from_part",
@@ -1010,7 +1032,7 @@ _PART_C = [
     ),
     Exercise(
         key="16.2", title="tell the classes what the boxes say", name="revise",
-        question="The detector has looked, and the chance that nothing is boxed is now `none`; before it was `before`, the answer of 16.1. Write `revise(chances, shares, none)`: the classes' new chances by Jeffrey's rule. Each is multiplied by `share * none / before + (1 - share) * (1 - none) / (1 - before)`, and all are divided by their sum. (Both lie between 0 and 1 here, never at them.)",
+        question="The detector has looked, and the chance that nothing is boxed is now `none`; before it was `before`, the answer of 16.1. Write `revise(chances, shares, none)`: the classes' new chances by Jeffrey's rule. A class has a part of images without a box, its share, and a part with one: the first part grows as `none` has grown against `before`, the second as `1 - none` against `1 - before`. In the end the chances sum to 1. (`none` and `before` lie between 0 and 1 here, never at them.)",
         stub="def revise(chances, shares, none):\n    \"New chances by class\"\n    ...",
         code="def revise(chances, shares, none):\n    \"New chances by class\"\n    before = sum(chance * shares[name] for name, chance in chances.items())\n    new = {name: chance * (shares[name] * none / before + (1 - shares[name]) * (1 - none) / (1 - before)) for name, chance in chances.items()}\n    return {name: value / sum(new.values()) for name, value in new.items()}",
         hints=("A class of which no image has a box gains when `none` rises.", "First `before`, then the factor of each class, then the sum.", "`new[name] = chance * (shares[name] * none / before + (1 - shares[name]) * (1 - none) / (1 - before))`"),

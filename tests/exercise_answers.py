@@ -977,22 +977,25 @@ def places(rows):
     "10c.1": {
         "wrong": [
             """
-def unmirror(boxes, width):
-    return [[width - a, b, width - c, d] for a, b, c, d in boxes]
+def whole(boxes, crop, sides):
+    return [b for b in boxes if b[0] > 0 and b[1] > 0 and b[2] < sides[0] and b[3] < sides[1]]
 """,
             """
-def unmirror(boxes, width):
-    return [[width - c - 1, b, width - a - 1, d] for a, b, c, d in boxes]
-""",
-            """
-def unmirror(boxes, width):
+def whole(boxes, crop, sides):
     return boxes
+""",
+            """
+def whole(boxes, crop, sides):
+    return [b for b in boxes if not (crop[0] > 0 and b[0] / sides[0] < 0.01) and not (crop[1] > 0 and b[1] / sides[1] < 0.01)]
 """,
         ],
         "other": """
-def unmirror(boxes, width):
-    t = pd.DataFrame(boxes, columns=["a", "b", "c", "d"], dtype=float)
-    return np.array([width - t.c, t.b, width - t.a, t.d]).T
+def whole(boxes, crop, sides):
+    boxes = np.array(boxes, float).reshape(-1, 4)
+    shares = boxes.reshape(-1, 2, 2) / np.array(sides)
+    low = (shares[:, 0] < 0.01) & (np.array(crop[:2]) > 0)
+    high = (shares[:, 1] > 0.99) & (np.array(crop[2:]) < 1)
+    return boxes[~(low | high).any(axis=1)]
 """,
     },
     "10c.2": {

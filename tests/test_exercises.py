@@ -181,3 +181,43 @@ def test_every_lesson_has_a_title():
     titles = lesson_titles()
     assert list(titles) == sorted(titles) and all(titles.values())
     assert write_course.__doc__
+
+
+def _forever(*_: object) -> None:
+    while True:
+        pass
+
+
+def _leave(*_: object) -> None:
+    sys.exit()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (_forever, "is there a loop that never ends?"),
+        (_leave, "raised SystemExit"),
+        (print, "write `return`"),
+        (lambda *_: (one for one in "ab"), "wrap it in `list"),
+        (lambda *_: [[1.0], [1.0, 2.0]], "expected:"),
+        (lambda *_: np.float64(1).reshape(()), "expected:"),
+        (lambda *_: list, "expected:"),
+    ],
+)
+def test_the_checker_says_what_is_odd_about_an_answer_and_comes_back(answer, said, monkeypatch, capsys):
+    monkeypatch.setattr("covidxr.exercise.PATIENCE", 0.2)
+    for key in ("01.1", "05.3", "07.1"):
+        verdict = EXERCISES[key].check(answer)
+        assert not verdict.right and said in verdict.text and "Traceback" not in verdict.text
+    assert capsys.readouterr().out == "", "what an answer prints sixty times would flood the notebook"
+
+
+def test_a_learner_who_stops_a_slow_check_sees_no_traceback():
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    assert "was stopped" in EXERCISES["01.1"].check(stopped).text
+
+
+def test_a_number_that_cannot_be_a_share_is_told_so():
+    assert "from 0 to 1" in EXERCISES["02.3"].check(30).text
