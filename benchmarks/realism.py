@@ -1,9 +1,10 @@
 """How alike are simulated and real X-rays? Grey levels, power spectrum, local contrast, edges, in the same preparation.
 
-    python benchmarks/realism.py [--real ../shared/real/cxr_boxes] [--images 60] [--out runs/realism]
+    python benchmarks/realism.py [--real ../shared/real/cxr_boxes] [--images 60] [--size 512] [--out runs/realism]
 
 Real X-rays are 8-bit squares in FOLDER/images_512 (271 of NIH ChestX-ray14 in our checks); simulated ones are drawn square with the
-course's class shares, at 512 pixels, without the word SIMULATED. For each statistic the table gives the real images' 5th, 50th and
+course's class shares, at 512 pixels, without the word SIMULATED; with `--size 2400` at a detector's size and then shrunk to 512, as
+the real ones were. For each statistic the table gives the real images' 5th, 50th and
 95th percentile and the simulated median, over its whole range; a figure shows the same.
 """
 
@@ -48,11 +49,13 @@ def _real(path: Path) -> dict[str, np.ndarray]:
     return statistics(opencv().resize(pixels, (SIZE, SIZE)).astype(np.float32) / 255)
 
 
-def _simulated(seed: int) -> dict[str, np.ndarray]:
+def _simulated(task: tuple[int, int]) -> dict[str, np.ndarray]:
+    seed, size = task
     shares = np.array(Shares().classes)
     appearance = str(generator(seed, "realism").choice(APPEARANCES, p=shares / shares.sum()))
-    xray = simulate(seed, appearance, SIZE, pose=replace(draw_pose(seed), aspect=1.0), marked=False)
-    return statistics(np.round(xray.pixels * 255).astype(np.float32) / 255)
+    pixels = simulate(seed, appearance, size, pose=replace(draw_pose(seed), aspect=1.0), marked=False).pixels
+    small = pixels if size == SIZE else opencv().resize(pixels, (SIZE, SIZE), interpolation=opencv().INTER_AREA)
+    return statistics(np.round(small * 255).astype(np.float32) / 255)
 
 
 def compare(real: list[dict], simulated: list[dict]) -> pd.DataFrame:
@@ -93,13 +96,16 @@ def main() -> None:
         "--real", type=Path, default=Path(os.environ.get("COVIDXR_REAL", "../shared/real")) / "cxr_boxes"
     )
     options.add_argument("--images", type=int, default=60)
+    options.add_argument("--size", type=int, default=SIZE, help="of the simulated X-rays before they are shrunk")
     options.add_argument("--out", type=Path, default=Path("runs/realism"))
     options = options.parse_args()
     files = sorted((options.real / "images_512").glob("*.png"))
     if not files:
         raise SystemExit(f"{options.real}: no images_512/*.png here; name the folder with --real")
     real = [_real(path) for path in progress(files, "real X-rays")]
-    simulated = list(parallel(_simulated, list(range(5000, 5000 + options.images)), "simulated X-rays"))
+    simulated = list(
+        parallel(_simulated, [(seed, options.size) for seed in range(5000, 5000 + options.images)], "simulated X-rays")
+    )
     table = compare(real, simulated)
     write_table(table.round(5), options.out / "realism.csv")
     draw(table, options.out / "realism.png")

@@ -46,7 +46,7 @@ def lessons() -> list[Path]:
 def spoken(seconds: float) -> str:
     "A measured time as a learner needs it: never less than it was"
     for limit in (5, 10, 15, 20, 30, 45, 60, 90, 120, 180):
-        if seconds <= limit:
+        if round(seconds) < limit:  # as the table rounds, too
             return f"under {limit} s" if limit < 90 else f"under {limit / 60:g} minutes"
     return f"{seconds / 60:.0f} minutes"
 

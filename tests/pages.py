@@ -1,11 +1,15 @@
 "Checks of what the site would show: links, pictures' words, outputs that are those of the code, no debris."
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import yaml
+from PIL import Image
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w])")
 DEBRIS = {
@@ -133,8 +137,28 @@ def _alike(stored: str, fresh: str, tolerance: float) -> bool:
     return all(abs(float(one) - float(other)) <= tolerance * max(1.0, abs(float(one))) for one, other in pairs)
 
 
+def _pictures(cell: dict) -> list[np.ndarray]:
+    "The pictures that a cell has drawn, as grey levels"
+    coded = [output.get("data", {}).get("image/png") for output in cell.get("outputs", [])]
+    return [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode("".join(one)))).convert("L"), float) for one in coded if one
+    ]
+
+
+def _look_alike(stored: list[np.ndarray], fresh: list[np.ndarray], tolerance: float = 25.0) -> bool:
+    "Pictures of one size in which no square of 8 pixels differs by more grey levels in the mean: a letter's edge may differ, a curve may not move"
+    if [one.shape for one in stored] != [one.shape for one in fresh]:
+        return False
+    for one, other in zip(stored, fresh, strict=True):
+        height, width = (side // 8 * 8 for side in one.shape)
+        squares = np.abs(one - other)[:height, :width].reshape(height // 8, 8, width // 8, 8).mean((1, 3))
+        if squares.max() > tolerance:
+            return False
+    return True
+
+
 def stale(stored: list[dict], fresh: list[dict], tolerance: float = 1e-6) -> list[str]:
-    "Cells whose stored outputs are not those of their code: kinds of output and text are compared, pictures by being there"
+    "Cells whose stored outputs are not those of their code: kinds of output, text and pictures are compared"
     wrong = []
     for before, after in zip(stored, fresh, strict=True):
         source = "".join(before["source"])
@@ -149,6 +173,8 @@ def stale(stored: list[dict], fresh: list[dict], tolerance: float = 1e-6) -> lis
             wrong.append(f"{source[:80]!r} gives other kinds of output: {kinds[0]}, now {kinds[1]}")
         elif not all(_alike(one, other, tolerance) for (_, one), (_, other) in zip(*shown, strict=True)):
             wrong.append(f"{source[:80]!r} says now: {' '.join(text for _, text in shown[1])[-900:]}")
+        elif not _look_alike(_pictures(before), _pictures(after)):
+            wrong.append(f"{source[:80]!r} draws another picture now; run the notebook again")
     return wrong
 
 

@@ -139,3 +139,10 @@ def test_large_pictures_show_the_same_chest_as_small_ones():
     shrunk = opencv().resize(large.pixels, small.pixels.shape[::-1], interpolation=opencv().INTER_AREA)
     assert np.corrcoef(shrunk.ravel(), small.pixels.ravel())[0, 1] > 0.98
     assert large.severity()["extent"] == small.severity()["extent"] and large.lungs[0].shape == large.pixels.shape
+
+
+def test_the_grain_of_a_picture_of_full_size_is_that_of_a_detector_whose_light_spreads():
+    pixels = simulate(5, "typical", size=1800).pixels.astype(float)
+    around = pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:]
+    grain = np.median(np.abs(4 * pixels[1:-1, 1:-1] - around)) / 0.6745 / np.sqrt(20)  # of white noise the deviation
+    assert 0.0005 < grain < 0.006  # real radiographs of 1,024 to 1,760 pixels: 0.0007 to 0.003 of their range

@@ -210,6 +210,26 @@ def test_a_figure_without_words_is_found(tmp_path):
     assert pages.without_words(page)
 
 
+def _drawing(shift: int) -> list[dict]:
+    "A notebook's cell with a picture of a curve"
+    import base64
+    import io
+
+    from matplotlib.figure import Figure
+
+    page = Figure(figsize=(6, 3), dpi=80)
+    page.subplots().plot([0, 1, 2, 3], [1, 3, 2 + shift, 4])
+    buffer = io.BytesIO()
+    page.savefig(buffer, format="png")
+    picture = {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": "<Figure>"}
+    return [{"cell_type": "code", "source": "draw()", "outputs": [{"output_type": "display_data", "data": picture}]}]
+
+
+def test_a_stale_picture_is_found():
+    assert pages.stale(_drawing(0), _drawing(0)) == []
+    assert "another picture" in pages.stale(_drawing(0), _drawing(1))[0]
+
+
 def test_a_stale_output_is_found(tmp_path):
     page = Path(shutil.copy(ROOT / "nbs" / "10d_ensemble_boxes.ipynb", tmp_path))
     fresh = _run(page, tmp_path)[0]
