@@ -51,7 +51,7 @@ def _code_cell(
 
 
 SUMMARY = re.compile(r'^#\| code-summary: "(.*)"\n', re.M)  # of a cell that the site shows folded
-DIRECTIVE = re.compile(r"^#\| code-.*\n", re.M)
+DIRECTIVE = re.compile(r"^#\| .*(\n|\Z)", re.M)  # words to nbdev and Quarto, which say nothing to a learner
 
 
 def _collapsed(
@@ -60,8 +60,10 @@ def _collapsed(
     "JupyterLab shows a collapsed cell's first line, and opens it with a click"
     text = "".join(cell["source"])
     summary = SUMMARY.search(text)
-    if cell["cell_type"] != "code" or not (summary or text.startswith("#| hide\n")):
+    if cell["cell_type"] != "code":
         return cell
+    if not (summary or text.startswith("#| hide\n")):
+        return {**cell, "source": DIRECTIVE.sub("", text).splitlines(keepends=True)}
     first = f"# {summary[1]}" if summary else "# What this lesson needs behind the scenes"
     metadata = cell["metadata"] | {"jupyter": {"source_hidden": True}}
     return {**cell, "metadata": metadata, "source": f"{first}\n{DIRECTIVE.sub('', text)}".splitlines(keepends=True)}
@@ -77,7 +79,9 @@ def edition(
     for cell in made["cells"]:
         asked = ASKED.match("".join(cell["source"]).strip()) if cell["cell_type"] == "code" else None
         if not asked:
-            cells.append(_collapsed(cell))
+            shown = _collapsed(cell)
+            if shown["source"]:  # where the library's module is named, nothing is left
+                cells.append(shown)
             continue
         one = exercise(asked[1])
         cells.append({**cell, "source": [f'ask = exercise("{one.key}")\n', "ask"]})

@@ -111,10 +111,13 @@ def folded(source: str) -> str:
     if not lines or lines[0] != "#| export":
         return source
     code = [line for line in lines[1:] if not line.startswith(("#| code-fold", "#| code-summary"))]
-    names = [node.name for node in ast.parse("\n".join(code)).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    if len(code) <= LONG or not names:
+    body = ast.parse("\n".join(code)).body
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    imports = bool(body) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
+    if not imports and (len(code) <= LONG or not names):
         return "\n".join([lines[0], *code])
-    fold = ["#| code-fold: true", f'#| code-summary: "Code of {", ".join(names)}"']
+    summary = "What the library imports" if imports else f"Code of {', '.join(names)}"
+    fold = ["#| code-fold: true", f'#| code-summary: "{summary}"']
     return "\n".join([lines[0], *fold, *code])
 
 

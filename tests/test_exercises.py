@@ -142,6 +142,13 @@ def test_the_solved_edition_is_solved_and_the_other_is_not(tmp_path, monkeypatch
         assert len({cell["id"] for cell in cells}) == len(cells)
 
 
+def test_a_learner_sees_no_words_that_are_for_the_site():
+    for path in (ROOT / "nbs").glob("[0-9]*.ipynb"):
+        for cell in edition(json.loads(path.read_text(encoding="utf-8")), False)["cells"]:
+            source = "".join(cell["source"])
+            assert source and (cell["cell_type"] != "code" or not re.search(r"^#\| ", source, re.M)), source[:80]
+
+
 def test_the_course_comes_with_the_command_and_overwrites_nothing(covidxr, tmp_path):
     answer = covidxr("course", tmp_path / "mine")
     assert answer.returncode == 0 and "jupyter lab" in answer.stdout
