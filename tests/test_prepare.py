@@ -382,7 +382,7 @@ def test_no_original_is_ever_written_over(tmp_path, hashes):
 def test_a_disc_without_endings_and_folders_behind_links_are_found(tmp_path, many):
     files = sorted(many.glob("train/*/*/*.dcm"))[:3]
     source = tmp_path / "disc"
-    for path, name in zip(files, ("IM0001", "1.2.840.7", "deep/IM0002")):
+    for path, name in zip(files, ("IM0001", "1.2.840.7", "deep/IM0002"), strict=True):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, source / name)
     (source / "README").write_text("no X-ray")
