@@ -63,7 +63,7 @@ def _prepare(options: argparse.Namespace) -> int:
     else:
         print(f"{options.out}: {len(index)} images of {options.size} x {options.size} pixels")
         if found:
-            print("The cache holds pixels and the files' names, and none of the headers; what was found in the files, by the number of images:")
+            print("The cache holds pixels and the names of files and their folders, and none of the headers; what was found in the files, by the number of images:")
         for what, count in found.items():
             print(f"{count:8}  {what}")
     for row in failed.itertuples():
@@ -347,7 +347,7 @@ def _add_tables(commands) -> None:
     "The subcommands that take files and give files"
     command = _add(commands, "prepare", _prepare, "Make a cache of small 8-bit copies of X-rays")
     command.add_argument("source", metavar="SRC", help="a dataset, or any folder of DICOM, PNG or JPEG files")
-    command.add_argument("out", metavar="OUT", help="the cache folder: pixels under the names of the files, so give files that are named after patients other names first; a second call does only what is missing")
+    command.add_argument("out", metavar="OUT", help="the cache folder: pixels, and the names of files and their folders, so rename what is called after patients first; a second call does only what is missing")
     command.add_argument("--size", type=_count, default=512, help="side of the square in pixels (default: %(default)s)")
     command.add_argument("--square", choices=("pad", "stretch", "crop"), default="pad", help="pad with black, stretch, or crop the longer side (default: %(default)s)")
     command.add_argument("--format", choices=("png", "jpg", "npy"), default="png", help="of the small pictures (default: %(default)s)")

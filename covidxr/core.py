@@ -70,7 +70,6 @@ def draw_boxes(
         if hasattr(box, "confidence"):
             ax.text(box.x_min, box.y_min - 3, f"{box.confidence:.2f}", color=color or usual, fontsize=8, va="bottom", bbox=plate)
 
-
 # %% ../nbs/00_core.ipynb #00-013
 class CovidxrError(Exception):
     "Bad input or a missing need: one sentence with the file, the place and the cure"

@@ -134,18 +134,18 @@ def _write_picture(
 
 # %% ../nbs/04_prepare.ipynb #04-016c
 _PLAIN = set(
-    "im img image i x xr xray ray cr dx dr cxr chest thorax pa ap lat lateral frontal view scan file study series patient person case sample "
+    "im img image images xr xray ray cr dx dr cxr chest thorax pa ap lat lateral frontal view scan file study series patient person case sample dataset data dicom dcm png jpg raw "
     "train test valid normal covid pneumonia bacteria virus".split()
 )
 _HASH = re.compile(r"(?=[0-9a-f-]*\d)[0-9a-f]{8}(-?[0-9a-f]{4})+[0-9a-f]*")
 
 
 def _may_tell(
-    name: str,  # an image's id: its file's name
+    name: str,  # a file's, with the folders on the way there
 ) -> bool:
-    "Could this name be a person's? Not if it is a UID, a hash, or made of numbers and of words that say nothing"
+    "Could a part of this name be a person's? Not if it is a UID, a hash, a letter, a number or a word that says nothing"
     words = re.split(r"[\d\W_]+", _HASH.sub("", name.lower()))
-    return any(word and word not in _PLAIN for word in words)
+    return any(len(word) > 1 and word not in _PLAIN for word in words)
 
 # %% ../nbs/04_prepare.ipynb #04-017
 def _prepare_one(
@@ -159,7 +159,7 @@ def _prepare_one(
         xray, found, turned = read_checked(task.path, as_stored=True, shortest=task.size if task.draft else None)
         height, width = (xray.facts.height, xray.facts.width) if task.draft else xray.pixels.shape
         square, place = fit_square(xray.pixels, task.size, task.square, (height, width))
-        named = ["the file's name may tell who it is, and it is the small picture's name"] * _may_tell(task.image_id)
+        named = ["the name of the file or its folder may tell who it is, and the cache keeps it"] * _may_tell(f"{task.image_id}/{task.source}")
         checks = "; ".join([*found, *named, *([turned] if turned else [])])
         row = {"image_id": task.image_id, "file": name, "height": height, "width": width, **place, "source": task.source, "stamp": stamp, "checks": checks}
         _write_picture(square, Path(task.out) / name)
@@ -167,7 +167,7 @@ def _prepare_one(
         write_json(row | {"size": task.size, "square": task.square, "format": task.form, "draft": task.draft}, note, durable=False)
         return row
     except CovidxrError as error:
-        return {"image_id": task.image_id, "error": str(error)}
+        return {"image_id": task.image_id, "error": str(error) if task.path in str(error) else f"{task.path}: {error}"}
     except OSError as error:
         if error.errno in _FULL:
             return {"image_id": task.image_id, "full": f"{task.out}: {error.strerror}"}
