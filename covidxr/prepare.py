@@ -262,16 +262,14 @@ def _one_by_one(
     tasks: list[_Task],
 ) -> Iterator[dict]:  # rows as `_prepare_one` gives them
     "Each file in a process that may end, so that one that ends it ends nothing else"
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+    from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError  # these do not run the caller's script again, as Python's own do
 
     pool = None
     for task in progress(tasks, "prepare one by one"):
-        pool = pool or ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        pool = pool or ProcessPoolExecutor(1)
         try:
             yield pool.submit(_prepare_one, task).result()
-        except BrokenProcessPool:
+        except TerminatedWorkerError:
             pool = None
             yield {"image_id": task.image_id, "error": f"{task.path}: reading it ended the process (a damaged file, or too little memory)"}
     if pool:

@@ -141,7 +141,7 @@ def test_what_a_few_files_ended_is_set_apart_by_the_next_call(tmp_path, workers)
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "import test_prepare\nfrom covidxr import prepare as room\nroom._prepare_one = test_prepare._poisoned\n"
-        f"if __name__ == '__main__': print(len(room.prepare({str(tmp_path / 'src')!r}, {str(tmp_path / 'out')!r}, size=32, workers={workers})))"
+        f"print(len(room.prepare({str(tmp_path / 'src')!r}, {str(tmp_path / 'out')!r}, size=32, workers={workers})))"
     )
     (tmp_path / "call.py").write_text(code)
     first, second = (
