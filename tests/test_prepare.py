@@ -537,3 +537,14 @@ def test_threads_do_not_lose_what_was_noticed(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         rows = list(pool.map(room._prepare_one, tasks))
     assert [row["checks"].count("orientation") for row in rows] == [number % 2 for number in range(40)]
+
+
+def test_the_disk_has_a_file_before_it_gets_its_name(tmp_path, monkeypatch):
+    from covidxr.core import write_text
+
+    done, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (done.append("on disk"), sync(number)))
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("named"), replace(*names)))
+    write_text("whole", tmp_path / "a.txt")
+    write_text("whole", tmp_path / "b.txt", durable=False)
+    assert done == ["on disk", "named", "named"]
