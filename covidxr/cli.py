@@ -11,7 +11,10 @@ __all__ = ['examine', 'parser', 'main']
 import argparse
 import json
 import math
+import os
+import signal
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -60,7 +63,7 @@ def _prepare(options: argparse.Namespace) -> int:
     else:
         print(f"{options.out}: {len(index)} images of {options.size} x {options.size} pixels")
         if found:
-            print("None of the headers is in the cache, only pixels and the files' names; what was found in the files, by the number of images:")
+            print("The cache holds pixels and the names of files and their folders, and none of the headers; what was found in the files, by the number of images:")
         for what, count in found.items():
             print(f"{count:8}  {what}")
     for row in failed.itertuples():
@@ -68,7 +71,15 @@ def _prepare(options: argparse.Namespace) -> int:
     return 1 if len(failed) else 0
 
 # %% ../nbs/16b_cli.ipynb #16b-008
-_CODINGS = {"JPEG, 8 and 12 bits, lossy and lossless": "JPEG8", "JPEG-LS": "JPEGLS", "JPEG 2000": "JPEG2K"}
+_CODINGS = {  # how a tiny picture is coded to try the decoder, and the package that brings it
+    "uncompressed": ("1.2.840.10008.1.2.1", None, "pydicom"),
+    "RLE": ("1.2.840.10008.1.2.5", None, "pylibjpeg-rle"),
+    "JPEG": ("1.2.840.10008.1.2.4.50", "jpeg8", "imagecodecs"),
+    "JPEG Lossless": ("1.2.840.10008.1.2.4.70", None, "imagecodecs"),
+    "JPEG-LS": ("1.2.840.10008.1.2.4.80", None, "imagecodecs"),
+    "JPEG 2000": ("1.2.840.10008.1.2.4.90", None, "imagecodecs"),
+    "High-Throughput JPEG 2000": ("1.2.840.10008.1.2.4.201", "htj2k", "pylibjpeg-openjpeg"),
+}
 
 
 def _library(
@@ -83,22 +94,58 @@ def _library(
         return False, f"`pip install {name}`"
 
 
+def _decodes(
+    syntax: str,  # a transfer syntax
+    codec: str | None,  # of imagecodecs, where `write_dicom` cannot write the syntax itself
+) -> None:
+    "Write and read a tiny picture; raises whatever goes wrong"
+    import numpy as np
+    import pydicom
+    from pydicom.encaps import encapsulate
+
+    from covidxr.dicom import XrayFacts, read_xray, write_dicom
+
+    ramp = np.add.outer(np.arange(0, 128, 2), np.arange(0, 128, 2))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tiny.dcm"
+        write_dicom(path, ramp, XrayFacts("tiny", bits_stored=8, transfer_syntax="" if codec else syntax))
+        if codec:
+            import imagecodecs
+
+            ds = pydicom.dcmread(path)
+            ds.PixelData = encapsulate([getattr(imagecodecs, f"{codec}_encode")(ramp.astype(np.uint8))])
+            ds["PixelData"].is_undefined_length, ds.file_meta.TransferSyntaxUID = True, syntax
+            ds.save_as(path)
+        if np.abs(read_xray(path).pixels * 255 - ramp).max() > 5:
+            raise CovidxrError("it decodes to other pixels")
+
+
 def _decoders() -> list[tuple[str, bool, str]]:  # coding, is it there, by what or the cure
-    "Which codings of DICOM pixels can be read here"
+    "Which codings of DICOM pixels can be read here, by reading a tiny picture in each"
+    rows = []
+    for name, (syntax, codec, package) in _CODINGS.items():
+        there, version = _library(package)
+        try:
+            _decodes(syntax, codec)
+            rows.append((name, True, f"{package} {version}" if there else "another package"))
+        except Exception as error:  # a broken installation fails in many ways
+            rows.append((name, False, f"`pip install --force-reinstall {package}` ({str(error)[-150:] or type(error).__name__})"))
+    return rows
+
+
+def _memory() -> dict:  # part, ok, text
+    "How much memory there is"
     try:
-        import imagecodecs
-    except ImportError as error:
-        rows = [(name, False, f"`pip install imagecodecs` ({error})") for name in _CODINGS]
-    else:
-        rows = [(name, bool(getattr(imagecodecs, codec).available), f"imagecodecs {imagecodecs.__version__}") for name, codec in _CODINGS.items()]
-    return [("uncompressed and deflated", *_library("pydicom")), ("RLE", *_library("pylibjpeg-rle")), *rows]
+        import psutil
+    except ImportError:
+        return {"part": "memory", "ok": None, "text": f"`pip install psutil` to know; {cores()} processor cores"}
+    return {"part": "memory", "ok": psutil.virtual_memory().total > 4e9, "text": f"{psutil.virtual_memory().total / 1e9:.0f} GB, {cores()} processor cores"}
 
 
 def examine() -> list[dict]:  # part, ok (True, False; None where it is not needed), text
     "Look at what is installed here and what is missing"
     import platform
     import shutil
-    import psutil
 
     rows = [{"part": "Python", "ok": sys.version_info >= (3, 11), "text": f"{platform.python_version()} on {platform.system()} {platform.machine()}"}]
     needed = ["numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "matplotlib", "pydicom", "imagecodecs", "torch", "torchvision", "fastai", "timm", "ultralytics", "nbdev", "jupyterlab"]
@@ -110,7 +157,7 @@ def examine() -> list[dict]:  # part, ok (True, False; None where it is not need
     rows += [{"part": f"decoder of {name}", "ok": there, "text": text} for name, there, text in _decoders()]
     rows += [{"part": name, "ok": True if there else None, "text": text} for name, (there, text) in ((name, _library(name)) for name in ("distributed", "kagglehub"))]
     rows.append({"part": "Quarto, to build the site", "ok": True if shutil.which("quarto") else None, "text": shutil.which("quarto") or "https://quarto.org/docs/get-started"})
-    rows.append({"part": "memory", "ok": psutil.virtual_memory().total > 4e9, "text": f"{psutil.virtual_memory().total / 1e9:.0f} GB, {cores()} processor cores"})
+    rows.append(_memory())
     rows.append({"part": "free disk here", "ok": shutil.disk_usage(".").free > 1e9, "text": f"{shutil.disk_usage('.').free / 1e9:.0f} GB"})
     return [*rows, _accelerator()]
 
@@ -300,7 +347,7 @@ def _add_tables(commands) -> None:
     "The subcommands that take files and give files"
     command = _add(commands, "prepare", _prepare, "Make a cache of small 8-bit copies of X-rays")
     command.add_argument("source", metavar="SRC", help="a dataset, or any folder of DICOM, PNG or JPEG files")
-    command.add_argument("out", metavar="OUT", help="the cache folder; a second call does only what is missing")
+    command.add_argument("out", metavar="OUT", help="the cache folder: pixels, and the names of files and their folders, so rename what is called after patients first; a second call does only what is missing")
     command.add_argument("--size", type=_count, default=512, help="side of the square in pixels (default: %(default)s)")
     command.add_argument("--square", choices=("pad", "stretch", "crop"), default="pad", help="pad with black, stretch, or crop the longer side (default: %(default)s)")
     command.add_argument("--format", choices=("png", "jpg", "npy"), default="png", help="of the small pictures (default: %(default)s)")
@@ -330,11 +377,25 @@ def _add_tables(commands) -> None:
     command.add_argument("--boxes", choices=["wbf", "nmw", "soft-nms", "nms"], default="wbf", help="how boxes are fused (default: wbf, weighted boxes fusion)")
 
 # %% ../nbs/16b_cli.ipynb #16b-017
+def _stop_as_ctrl_c_does() -> None:
+    "Where the system ends the command (SIGTERM), let it end its own processes first, as Ctrl-C does"
+    mine = os.getpid()
+
+    def stop(number, frame):
+        if os.getpid() != mine:  # a copy of this process, which has nothing to put away
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 def main(
     words: list[str] | None = None,  # the command line; that of the process where None
 ) -> int:  # the exit code
     "The `covidxr` command"
     options = parser().parse_args(words)
+    if words is None:
+        _stop_as_ctrl_c_does()
     warnings.simplefilter("ignore", FutureWarning)  # notices from one library to another say nothing to a user
     try:
         return options.work(options)

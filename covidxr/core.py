@@ -70,7 +70,6 @@ def draw_boxes(
         if hasattr(box, "confidence"):
             ax.text(box.x_min, box.y_min - 3, f"{box.confidence:.2f}", color=color or usual, fontsize=8, va="bottom", bbox=plate)
 
-
 # %% ../nbs/00_core.ipynb #00-013
 class CovidxrError(Exception):
     "Bad input or a missing need: one sentence with the file, the place and the cure"
@@ -95,6 +94,7 @@ class ModelError(CovidxrError):
 @contextmanager
 def atomic_path(
     path: str | Path,  # where the file shall be
+    durable: bool = True,  # wait until the disk has it, so that a power cut spares it, too; some milliseconds a file
 ) -> Iterator[Path]:  # a temporary name in a hidden folder beside it, renamed when the block ends well
     "Write a file so that it is whole or absent, whenever the program is stopped"
     path = Path(path)
@@ -103,6 +103,9 @@ def atomic_path(
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
+        if durable:  # else the new name may reach the disk before what stands under it
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         shutil.rmtree(partial.parent, ignore_errors=True)
@@ -111,19 +114,21 @@ def atomic_path(
 def write_text(
     text: str,  # what to write
     path: str | Path,  # where
+    durable: bool = True,  # as in `atomic_path`
 ) -> None:
     "Write a UTF-8 text file atomically"
-    with atomic_path(path) as partial:
+    with atomic_path(path, durable) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(
     data: Any,  # anything that JSON can hold; numpy numbers are turned into plain ones
     path: str | Path,  # where
+    durable: bool = True,  # as in `atomic_path`
 ) -> None:
     "Write a JSON file atomically"
     plain = json.dumps(data, indent=2, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
-    write_text(plain + "\n", path)
+    write_text(plain + "\n", path, durable)
 
 
 def read_json(
@@ -166,7 +171,9 @@ def alone_in(
         raise DataError(f"{folder}: another call is writing here; wait until it ends, or choose another folder") from error
     try:
         for rest in list(folder.rglob(".*.partial")):
-            shutil.rmtree(rest, ignore_errors=True)
+            between = rest.parents[: len(rest.relative_to(folder).parts) - 1]
+            if not any((place / LOCK).exists() for place in between):  # such a folder is swept by the call that fills it
+                shutil.rmtree(rest, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -261,10 +268,11 @@ def parallel(
     items: list,  # what to work on
     label: str,  # what is being done, for the progress line
     workers: int | None = None,  # processes; all cores where None
+    few: int = 8,  # so many are not worth starting any; 0 where an item could end the process it is worked on in
 ) -> Iterator:  # the answers, in the items' order
     "Work on many items in several processes, with progress; a few items are not worth starting any"
     workers = workers or cores()
-    if workers == 1 or len(items) <= 8:
+    if workers == 1 or len(items) <= few:
         yield from map(work, progress(items, label))
         return
     from joblib import Parallel, delayed

@@ -10,10 +10,12 @@ __all__ = ['COMPETITION', 'parse_boxes', 'xray_files', 'scan_headers', 'Dataset'
 
 # %% ../nbs/03_dataset.ipynb #03-003
 import ast
+import io
 import os
 import re
 import shutil
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,11 +123,47 @@ def _hidden(
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
+def _is_named_like_one(
+    entry: os.DirEntry,  # a file
+) -> bool:
+    "Does a file's name say that it is an X-ray, or, where it has no ending as on a hospital's discs, its 129th byte and the next three?"
+    ending = Path(entry.name).suffix.lower()
+    if ending in XRAY_SUFFIXES:
+        return True
+    if ending.strip(".0123456789"):  # a UID's last number is no ending
+        return False
+    try:
+        with open(entry.path, "rb") if entry.is_file() else io.BytesIO() as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def xray_files(
     root: str | Path,  # a folder
-) -> list[Path]:  # every file under it that is named like an X-ray, sorted; hidden ones are left out
-    "The X-ray files of a folder and its subfolders"
-    return sorted(path for path in Path(root).rglob("*") if path.suffix.lower() in XRAY_SUFFIXES and not _hidden(path, Path(root)))
+    closed: list[str] | None = None,  # gets the folders that cannot be looked into, with the reason; a warning says so where None
+) -> list[Path]:  # every file under it that is named like an X-ray, or has no ending and is DICOM, sorted; hidden ones are left out
+    "The X-ray files of a folder and its subfolders; links to folders are followed, to each folder once"
+    found, seen, folders, links = [], set(), [str(root)], []
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)  # a folder's own name goes before a link's
+        place = os.path.realpath(folder)
+        if place in seen:
+            continue
+        seen.add(place)
+        try:
+            with os.scandir(folder) as entries:
+                inside = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        except OSError as error:
+            said = f"{folder}: this folder cannot be looked into ({error.strerror or error})"
+            closed.append(said) if closed is not None else warnings.warn(said, stacklevel=2)
+            continue
+        for entry in inside:
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                (links if entry.is_symlink() else folders).append(entry.path)
+            elif _is_named_like_one(entry):
+                found.append(Path(entry.path))
+    return sorted(found)
 
 
 _HEADER_COLUMNS = ["image_id", "patient_id", "rows", "columns", "view", "sex", "age"]

@@ -13,9 +13,11 @@ __all__ = ['TRANSFER_SYNTAXES', 'SOP_CLASSES', 'LARGEST_IMAGE', 'PICTURE_SUFFIXE
 import hashlib
 import io
 import re
+import stat
 import struct
 import warnings
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ class XrayFacts:
     image_id: str = ""  # the file's name without its ending
     study_id: str = ""  # one visit
     series_id: str = ""  # one exposure session within the study
-    patient_id: str = ""  # a pseudonym
+    patient_id: str = ""  # as the file has it: a pseudonym only where names were taken out of the file
     height: int = 0  # rows, pixels
     width: int = 0  # columns, pixels
     pixel_spacing: float | None = None  # millimetres from one row to the next
@@ -44,7 +46,7 @@ class XrayFacts:
     photometric: str = "MONOCHROME2"  # MONOCHROME1: low stored values are bright
     bits_stored: int = 12  # significant bits of a stored value
     transfer_syntax: str = ""  # UID that tells how the pixels are coded
-    orientation: str = "L\\F"  # where rows and columns run: L\F is a chest as a radiologist looks at it, the patient's left at the picture's right
+    orientation: str = "L\\F"  # where rows and columns of the pixels run: L\F is a chest as a radiologist looks at it, the patient's left at the picture's right
     aspect: float = 1.0  # height of a pixel over its width
 
 
@@ -87,6 +89,7 @@ def _chest() -> Any:  # a pydicom Dataset
 
 def _header(
     facts: XrayFacts,  # what the file shall say
+    pseudonymous: bool = False,  # as in `write_dicom`
 ) -> Any:  # a pydicom Dataset without pixels
     "The patient, study, series and image modules of a CR or DX file (PS3.3 A.2 and A.26)"
     from pydicom.dataset import Dataset, FileMetaDataset
@@ -103,7 +106,8 @@ def _header(
     ds.file_meta.ImplementationVersionName = "COVIDXR"
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.PatientID = ds.PatientName = facts.patient_id
-    ds.PatientIdentityRemoved, ds.DeidentificationMethod = "YES", "written by covidxr with pseudonyms only"
+    if pseudonymous:
+        ds.PatientIdentityRemoved, ds.DeidentificationMethod = "YES", "written by covidxr with pseudonyms only"
     ds.PatientSex, ds.PatientBirthDate = facts.sex, ""
     if facts.age is not None:
         ds.PatientAge = f"{facts.age:03d}Y"
@@ -113,7 +117,7 @@ def _header(
     ds.Modality, ds.Manufacturer = modality, facts.manufacturer
     ds.SeriesNumber, ds.InstanceNumber = 1, 1
     ds.BodyPartExamined, ds.ViewPosition = "CHEST", facts.view
-    ds.PatientOrientation = ["L", "F"]
+    ds.PatientOrientation = facts.orientation.split("\\")
     ds.ImageType = ["DERIVED", "PRIMARY"]
     if modality == "DX":  # the DX image module asks for more (PS3.3 C.8.11)
         ds.PresentationIntentType, ds.ImageLaterality = "FOR PRESENTATION", "U"
@@ -144,6 +148,7 @@ def write_dicom(
     path: str | Path,  # where; written atomically
     pixels: np.ndarray,  # integers from 0 to 2**bits_stored - 1, bright is dense, (height, width)
     facts: XrayFacts,  # what the header says; sizes are taken from the pixels
+    pseudonymous: bool = False,  # are its ids made up, or replaced? Then the header says that the patient's identity was removed
 ) -> None:
     "Write a CR or DX file, the same bytes for the same input; raises XrayError where the pixels do not fit the facts"
     top = 2**facts.bits_stored - 1
@@ -152,10 +157,10 @@ def write_dicom(
     syntax = facts.transfer_syntax or TRANSFER_SYNTAXES["explicit"]
     if syntax not in TRANSFER_SYNTAXES.values():
         raise XrayError(f"{path}: cannot write transfer syntax {syntax}; choose one of {', '.join(TRANSFER_SYNTAXES)} (covidxr.dicom.TRANSFER_SYNTAXES)")
-    ds = _header(facts)
+    ds = _header(facts, pseudonymous)
     ds.Rows, ds.Columns = pixels.shape
     if facts.pixel_spacing:
-        ds.ImagerPixelSpacing = [round(facts.pixel_spacing, 5)] * 2
+        ds.ImagerPixelSpacing = [round(facts.pixel_spacing, 5), round(facts.pixel_spacing / facts.aspect, 5)]
     stored = (top - pixels if facts.photometric == "MONOCHROME1" else pixels).astype(np.uint8 if facts.bits_stored <= 8 else np.uint16)
     ds.WindowCenter, ds.WindowWidth = (top + 1) / 2, top + 1  # the whole range, as a detector for presentation writes it
     ds.set_pixel_data(stored, facts.photometric, facts.bits_stored, generate_instance_uid=False)
@@ -176,21 +181,43 @@ def _why(
     return " ".join((str(error).strip() or type(error).__name__).split())[:200]
 
 
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+def _refuse_a_flood(
+    path: Path,  # a DICOM file
+) -> None:
+    "Count what a deflated file holds before pydicom takes memory for it; raises ValueError where that is more than any X-ray"
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+
+    with open(path, "rb") as file:
+        read_preamble(file, force=True)
+        if _read_file_meta_info(file).get("TransferSyntaxUID") != _DEFLATED:
+            return
+        inflater, size, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, b"\0"
+        while rest and size <= 4 * LARGEST_IMAGE + 2**24:  # bytes: 32 bits a pixel, and room for a header
+            rest = inflater.unconsumed_tail or file.read(2**20)
+            size += len(inflater.decompress(rest, 2**20))
+        if rest:
+            raise ValueError("it inflates to more than any X-ray detector has")
+
+
 def _read_dataset(
     path: Path,  # a DICOM file, with or without the preamble and file meta
     header_only: bool = False,  # stop before the pixels
 ) -> Any:  # a pydicom Dataset
     "Read a DICOM file as the standard has it or without its file meta; XrayError says why where it cannot be read"
     import pydicom
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the competition's hashed UIDs and dates are invalid for their VR, and harmless
+            _refuse_a_flood(path)
             ds = pydicom.dcmread(path, force=True, stop_before_pixels=header_only)
             if "TransferSyntaxUID" not in ds.file_meta:
-                implicit = ds.original_encoding[0]
-                ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+                implicit, little_endian = ds.original_encoding
+                ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
     except FileNotFoundError as error:
         raise XrayError(f"{path}: no such file") from error
     except Exception as error:  # pydicom meets broken bytes with whatever error they lead to
@@ -224,6 +251,17 @@ def _years(
     return int(int(match.group(1)) / {"D": 365.25, "W": 52.2, "M": 12, "Y": 1, "": 1}[match.group(2)])
 
 # %% ../nbs/01_dicom.ipynb #01-028
+_TURNS = ("L\\F", "R\\F", "R\\H", "L\\H", "F\\L", "F\\R", "H\\R", "H\\L")  # how a frontal view can lie; the order is that of EXIF's orientations 1 to 8
+
+
+def _orientation(
+    value: Any,  # of PatientOrientation: where rows and columns run, L, R, F, H, A or P, or several letters, the chief one first
+) -> str:  # as XrayFacts has it; "L\F" where the header says nothing that can be understood
+    "Where a header says that left, right, feet and head are (PS3.3 C.7.6.1.1.1)"
+    chief = [str(one).strip().upper()[:1] for one in ([value] if isinstance(value, str) else value or [])]
+    return "\\".join(chief) if len(chief) == 2 and all(one and one in "LRFHAP" for one in chief) else "L\\F"
+
+
 def _facts(
     ds: Any,  # a pydicom Dataset
     path: Path,  # its file
@@ -241,7 +279,6 @@ def _facts(
 
     spacing = _numbers(ds.get("PixelSpacing")) or _numbers(ds.get("ImagerPixelSpacing"))
     ratio = _numbers(ds.get("PixelAspectRatio")) or spacing
-    orientation = [str(one) for one in ds.get("PatientOrientation") or []]
     return XrayFacts(
         image_id=image_name(path),
         study_id=text("StudyInstanceUID"),
@@ -259,7 +296,7 @@ def _facts(
         photometric=text("PhotometricInterpretation"),
         bits_stored=number("BitsStored") or 8,
         transfer_syntax=str(ds.file_meta.get("TransferSyntaxUID", "")),
-        orientation="\\".join(orientation) if orientation in (["L", "F"], ["R", "F"], ["L", "H"], ["R", "H"]) else "L\\F",
+        orientation=_orientation(ds.get("PatientOrientation")),
         aspect=ratio[0] / ratio[1] if len(ratio) == 2 else 1.0,
     )
 
@@ -281,11 +318,27 @@ def is_picture(
 ) -> bool:  # True for PNG and JPEG
     "Is this a PNG or JPEG file, by its first bytes rather than its name?"
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):  # who opens a pipe may wait for ever
+            raise XrayError(f"{path}: not a regular file")
         with open(path, "rb") as file:
             start = file.read(4)
     except OSError as error:
         raise XrayError(f"{path}: {error.strerror or error}") from error
     return start == b"\x89PNG" or start[:3] == b"\xff\xd8\xff"
+
+
+def _exif(
+    data: bytes,  # as a PNG or JPEG file keeps it
+) -> Any:  # tags to values; empty where it cannot be read
+    "What a camera or a program wrote beside the picture"
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(data)
+    except Exception:  # such data come from many programs, and the picture is whole without them
+        exif.clear()
+    return exif
 
 
 def read_facts(
@@ -309,12 +362,11 @@ def read_facts(
             warnings.simplefilter("ignore")  # Pillow's about large pictures; we have a limit of our own
             width, height = picture.size
             bits = 16 if picture.mode.startswith("I") else 8
-            if picture.getexif().get(0x0112, 1) >= 5:  # a camera held upright: OpenCV turns the picture, so its sides change places
-                width, height = height, width
+            turn = _exif(picture.info.get("exif", b"")).get(0x0112, 1)  # a camera that was not held upright
     except Exception as error:
         raise XrayError(f"{path}: not a readable picture ({_why(error)})") from error
-    name = image_name(path)
-    return XrayFacts(name, name, patient_id=name, height=height, width=width, bits_stored=bits)
+    name, turn = image_name(path), turn if turn in range(1, 9) else 1
+    return XrayFacts(name, name, patient_id=name, height=height, width=width, bits_stored=bits, orientation=_TURNS[turn - 1])
 
 # %% ../nbs/01_dicom.ipynb #01-031
 def apply_window(
@@ -367,13 +419,33 @@ def _coded_size(
     return None
 
 
+_MARK = re.compile(rb"\xff+([\x80-\xcf\xd8-\xfe])")  # within coded data, FF is followed by less than 80 or by D0 to D7
+
+
+def _jpeg_segments(
+    stream: bytes,  # JPEG or JPEG-LS
+) -> Iterator[tuple[int, int, int]]:  # mark, where its content starts, where it ends; the last is the end mark D9, if it is there
+    "The segments of a stream, without the coded data between them (ITU-T T.81 B.1.1, T.87 A.1)"
+    place = 2
+    while found := _MARK.search(stream, place):
+        mark, start = found[1][0], found.end()
+        if mark == 0xD9:
+            yield mark, start, start
+            return
+        place = start if mark == 0xD8 else start + max(2, int.from_bytes(stream[start : start + 2], "big"))
+        yield mark, min(start + 2, place), place
+
+
 def _ended(
-    last: bytes,  # the last bytes of a JPEG, JPEG-LS or JPEG 2000 stream
+    stream: bytes,  # JPEG, JPEG-LS or JPEG 2000
 ) -> bool:
     "Is the mark there with which each must end? A decoder fills what is missing with grey, and says nothing"
-    return b"\xff\xd9" in last
+    if b"\xff\xd9" in stream.rstrip(b"\0")[-256:]:  # some files fill their last fragment with zeros
+        return True
+    return stream[:2] == b"\xff\xd8" and any(mark == 0xD9 for mark, _, _ in _jpeg_segments(stream))  # cameras and viewers may write more behind it
 
 
+_HIGH_THROUGHPUT = {f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203)}  # JPEG 2000's younger form, which pydicom's plug-in decodes
 _CODECS = {  # transfer syntax to decoder in imagecodecs, by measurement (benchmarks/prepare_speed.py)
     **{f"1.2.840.10008.1.2.4.{number}": "jpeg8" for number in (50, 51, 53, 55, 57, 70)},
     **{f"1.2.840.10008.1.2.4.{number}": "jpegls" for number in (80, 81)},
@@ -434,7 +506,7 @@ def _decoded(
     claimed = _coded_size(stream)
     if claimed != (*shape, 1):
         raise ValueError(f"the header says {shape[0]} x {shape[1]} grey pixels, the coded picture {claimed or 'no size at all'}")
-    if not _ended(stream.rstrip(b"\0")[-256:]):  # some files fill their last fragment with zeros
+    if not _ended(stream):
         raise ValueError("the coded picture is cut off; copy the file again")
     if halvings:
         try:
@@ -458,7 +530,7 @@ def _without_spare_bits(
     return (values << spare) >> spare
 
 # %% ../nbs/01_dicom.ipynb #01-038
-_NATIVE = {"1.2.840.10008.1.2": "<", "1.2.840.10008.1.2.1": "<", "1.2.840.10008.1.2.2": ">"}  # uncompressed, and its byte order
+_NATIVE = {"1.2.840.10008.1.2": "<", "1.2.840.10008.1.2.1": "<", "1.2.840.10008.1.2.2": ">", _DEFLATED: "<"}  # uncompressed, and its byte order
 
 
 def _checked(
@@ -489,6 +561,8 @@ def _decode(
     syntax = ds.file_meta.TransferSyntaxUID
     try:
         shape, bits, signed = _checked(ds, path)
+        if syntax in _NATIVE and ds["PixelData"].is_undefined_length:
+            raise XrayError(f"{path}: the pixels are coded, but the file does not say how (its transfer syntax is missing or wrong); export it again")
         if syntax in _NATIVE and bits[0] in (8, 16):
             kind = np.dtype(f"{_NATIVE[syntax]}{'i' if signed else 'u'}{bits[0] // 8}")
             if len(ds.PixelData) < shape[0] * shape[1] * kind.itemsize:
@@ -523,29 +597,33 @@ def _voi(
     values: np.ndarray,  # after the modality transform, one for each stored value
     ds: Any,  # the header
     count: Callable[[], np.ndarray],  # how many pixels have that value, 0 where padding; asked only where it matters
-    window: int | str,  # which of the file's windows, from 0, or "percentile"
+    window: int | str | None,  # as in `read_xray`
 ) -> np.ndarray:  # float32 from 0 to 1
     "The VOI LUT or the window; a window from percentiles where the file has neither"
-    center, width = _listed(ds.get("WindowCenter")), _listed(ds.get("WindowWidth"))
-    if window != "percentile" and ds.get("VOILUTSequence"):
-        return _looked_up(values, ds.VOILUTSequence[0], int(ds.get("PixelRepresentation", 0) or 0) == 1)
-    if window == "percentile" or not center or not width or width[min(window, len(width) - 1)] <= 0:
+    windows = list(zip(_listed(ds.get("WindowCenter")), _listed(ds.get("WindowWidth"))))
+    if window is None and ds.get("VOILUTSequence"):
+        return _looked_up(values, ds)
+    if isinstance(window, int) and not (window < len(windows) and windows[window][1] > 0):
+        also = " and a VOI LUT, which is taken where no window is asked for" if ds.get("VOILUTSequence") else ""
+        raise ValueError(f"there is no window {window}; the file has {', '.join(f'{center:g} / {width:g}' for center, width in windows) or 'none'}{also}")
+    if window == "percentile" or not windows or windows[window or 0][1] <= 0:
         low, high = _percentiles(values, count(), (0.5, 99.5))
         return np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
-    if window >= min(len(center), len(width)):
-        raise ValueError(f"there is no window {window}; the file has {min(len(center), len(width))}")
-    return apply_window(values, center[window], width[window], function=str(ds.get("VOILUTFunction", "LINEAR") or "LINEAR"))
+    return apply_window(values, *windows[window or 0], function=str(ds.get("VOILUTFunction", "LINEAR") or "LINEAR"))
 
 
 def _looked_up(
     values: np.ndarray,  # after the modality transform
-    item: Any,  # of the VOI LUT Sequence
-    signed: bool,  # may the first value mapped be below 0?
+    ds: Any,  # the header, with a VOI LUT Sequence
 ) -> np.ndarray:  # float32 from 0 to 1
     "A VOI LUT (PS3.3 C.11.2.1.1): entries of 8 or 16 bits, one a word or two"
+    item = ds.VOILUTSequence[0]
     count, first, bits = (int(one) for one in item.LUTDescriptor)
+    signed = int(ds.get("PixelRepresentation", 0) or 0) == 1 or float(ds.get("RescaleIntercept", 0)) < 0  # then what comes in may be below 0
     count, first = count or 65536, first - 65536 if signed and first > 32767 else first
     data = item.LUTData
+    if isinstance(data, bytes) and ds.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.2":
+        data = np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes()
     if isinstance(data, bytes):
         entries = np.frombuffer(data, np.uint8 if len(data) < 2 * count else "<u2")
     else:
@@ -589,7 +667,7 @@ def _percentiles(
 def _brightness(
     stored: np.ndarray,  # values as stored
     ds: Any,  # the header
-    window: int | str = 0,  # which of the file's windows, from 0, or "percentile"
+    window: int | str | None = None,  # as in `read_xray`
 ) -> np.ndarray:  # float32 from 0 to 1, bright is dense
     "Modality transform, window or VOI LUT, MONOCHROME1 inversion, padding black"
     from pydicom.pixels import apply_modality_lut
@@ -607,7 +685,7 @@ def _brightness(
     padding = _padding(ds, occurring)
 
     def count() -> np.ndarray:
-        counts = np.bincount((stored.astype(np.int32) - lowest).ravel(), minlength=len(occurring))
+        counts = sum(np.bincount(part.astype(np.int64) - lowest, minlength=len(occurring)) for part in _parts(stored))
         inside = np.where(padding, 0, counts)
         return inside if inside.any() else counts
 
@@ -620,6 +698,13 @@ def _brightness(
     return _each(stored, lowest, table)
 
 
+def _parts(
+    values: np.ndarray,  # of any shape
+) -> list[np.ndarray]:  # views of its values, one after the other
+    "A large picture in parts, so that wider copies of them take little memory"
+    return np.array_split(values.reshape(-1), values.size // 2**20 + 1)
+
+
 def _each(
     stored: np.ndarray,  # values as stored
     lowest: int,  # the least of them
@@ -627,7 +712,7 @@ def _each(
 ) -> np.ndarray:  # float32, of the shape of `stored`
     "Look every pixel up"
     if stored.dtype.itemsize > 2:
-        return table[stored.astype(np.int64) - lowest]
+        return np.concatenate([table[part.astype(np.int64) - lowest] for part in _parts(stored)]).reshape(stored.shape)
     words = np.dtype(f"u{stored.dtype.itemsize}")
     whole = np.zeros(2 ** (8 * words.itemsize), np.float32)
     whole[np.arange(lowest, lowest + len(table)).astype(words)] = table  # values below 0 stand in the upper half, as their bits do
@@ -658,7 +743,9 @@ _IDENTIFYING = (  # looked for when `covidxr prepare` says what it found (PS3.15
     "PatientName PatientID PatientBirthDate OtherPatientIDs OtherPatientNames PatientAddress PatientTelephoneNumbers PatientMotherBirthName "
     "AccessionNumber InstitutionName InstitutionAddress ReferringPhysicianName PerformingPhysicianName OperatorsName PhysiciansOfRecord "
     "PatientBirthName OtherPatientIDsSequence IssuerOfPatientID AdditionalPatientHistory NameOfPhysiciansReadingStudy InstitutionalDepartmentName "
-    "RequestingPhysician StationName DeviceSerialNumber PatientComments ImageComments StudyDescription"
+    "RequestingPhysician StationName DeviceSerialNumber PatientComments ImageComments StudyDescription SeriesDescription StudyID AdmissionID "
+    "PatientBirthTime MilitaryRank Occupation CountryOfResidence RegionOfResidence MedicalRecordLocator ResponsibleOrganization ProtocolName "
+    "RequestedProcedureDescription RequestedProcedureID ScheduledProcedureStepDescription ScheduledProcedureStepID"
 ).split()
 
 
@@ -669,7 +756,84 @@ def pseudonym(
     "The same name for the same patient, and no way back (HMAC with SHA-256, RFC 2104)"
     import hmac
 
+    if not key:
+        raise XrayError("a pseudonym needs a secret key; without one, anybody could find a patient by trying names")
     return hmac.new(key.encode(), identifier.encode(), "sha256").hexdigest()[:12] if identifier else ""
+
+
+def _stored_only(
+    ds: Any,  # a pydicom Dataset with uncompressed pixels
+    order: str,  # of the bytes, "<" or ">"
+) -> bytes:
+    "The pixels without what can hide beside them: bytes behind the last, bits above and below the stored ones"
+    allocated, signed = int(ds.get("BitsAllocated", 16) or 16), int(ds.get("PixelRepresentation", 0) or 0) == 1
+    stored = int(ds.get("BitsStored", allocated) or allocated)
+    top = int(ds.get("HighBit", stored - 1))
+    top = top if stored - 1 <= top < allocated else stored - 1
+    values = int(ds.Rows) * int(ds.Columns) * int(ds.get("SamplesPerPixel", 1) or 1) * int(ds.get("NumberOfFrames", 1) or 1)
+    length = -(-values * allocated // 16) * 2  # the standard has an even number of bytes
+    content = ds.PixelData[:length].ljust(min(length, len(ds.PixelData) + 1), b"\0")
+    if allocated not in (8, 16, 32) or stored >= allocated or len(content) != length:
+        return content
+    kind = np.dtype(f"{order}{'i' if signed else 'u'}{allocated // 8}")
+    numbers = np.frombuffer(content, kind)
+    return (numbers << (allocated - 1 - top) >> (allocated - stored) << (top + 1 - stored)).astype(kind).tobytes()  # a sign fills the bits above
+
+
+def _jpeg_2000_comments(
+    stream: bytes,  # JPEG 2000
+) -> Iterator[tuple[int, int]]:  # where each starts and ends; the last is the end mark's place, twice
+    "Comments in the headers of a picture and of its tiles (ITU-T T.800 A.9.2, A.4.2)"
+    place, tile_end = 2, 0
+    while place + 4 <= len(stream) and stream[place] == 0xFF and stream[place + 1] != 0xD9:
+        mark, length = stream[place + 1], int.from_bytes(stream[place + 2 : place + 4], "big")
+        if mark == 0x90:  # a tile, and how long it is; 0 for up to the end
+            tile_end = place + int.from_bytes(stream[place + 6 : place + 10], "big")
+            tile_end = tile_end if tile_end > place else stream.rfind(b"\xff\xd9")
+        if mark == 0x64:
+            yield place + 4, place + 2 + length
+        if mark == 0x93 and tile_end <= place:
+            return
+        place = tile_end if mark == 0x93 else place + 2 + length
+    yield place + 2, place + 2
+
+
+def _without_texts(
+    stream: bytes,  # one frame, coded as JPEG, JPEG-LS or JPEG 2000
+) -> bytes:  # the same picture
+    "Comments and what programs leave in a coded picture are emptied, and what stands behind its end is left out; all else keeps its place"
+    start = max(0, stream.find(b"\xff\x4f\xff\x51", 0, 400))  # JPEG 2000; some files wrap the stream in boxes, which can hold texts, too
+    clean = bytearray(stream[start:])
+    if clean[:2] == b"\xff\x4f":
+        segments = list(_jpeg_2000_comments(stream[start:]))
+    else:
+        segments = []
+        for mark, first, last in _jpeg_segments(stream) if stream[:2] == b"\xff\xd8" else ():
+            known = stream[first : first + 5] in (b"JFIF\0", b"Adobe") and last - first in (12, 14)  # these say how colours are coded
+            if mark in (0xD9, 0xFE) or (0xE0 <= mark <= 0xEF and not known):
+                segments.append((first, last))
+    for first, last in segments:
+        last = min(last, len(clean))
+        clean[first:last] = bytes(max(0, last - first))
+    ends = segments and segments[-1][0] == segments[-1][1] and clean[segments[-1][0] - 2 : segments[-1][0]] == b"\xff\xd9"
+    return bytes(clean[: segments[-1][0]] if ends else clean)
+
+
+def _pixels_only(
+    ds: Any,  # a pydicom Dataset with pixels
+    syntax: str,  # its transfer syntax
+) -> bytes:
+    "Pixel data with nothing but the picture in it"
+    from pydicom.encaps import encapsulate, generate_frames
+
+    try:
+        if syntax in _NATIVE:
+            return _stored_only(ds, _NATIVE[syntax])
+        if syntax in _CODECS or syntax in _HIGH_THROUGHPUT:
+            return encapsulate([_without_texts(frame) for frame in generate_frames(ds.PixelData, number_of_frames=int(ds.get("NumberOfFrames", 1) or 1))])
+    except Exception as error:  # broken pixel data fail in many ways
+        raise XrayError(f"the pixel data cannot be looked through for texts ({_why(error)}); is the file whole?") from error
+    return ds.PixelData
 
 
 def deidentified(
@@ -690,12 +854,8 @@ def deidentified(
             for element in [one for one in item if one.keyword not in ("LUTDescriptor", "LUTData", "ModalityLUTType")]:
                 del item[element.tag]  # LUTExplanation is free text
     syntax = ds.file_meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2"  # the standard's default, where a file says none
-    spare = int(clean.get("BitsAllocated", 16)) - int(clean.get("BitsStored", 16))
-    if syntax in _NATIVE and spare > 0 and clean.get("BitsAllocated") == 16 and "PixelData" in clean and not clean.get("PixelRepresentation"):
-        kind = f"{_NATIVE[syntax]}u2"
-        words = np.frombuffer(clean.PixelData[: len(clean.PixelData) // 2 * 2], kind)
-        if int(clean.get("HighBit", 0)) == int(clean.BitsStored) - 1:
-            clean.PixelData = (words & (2 ** int(clean.BitsStored) - 1)).astype(kind).tobytes()  # an overlay may hide in the bits above
+    if "PixelData" in clean:
+        clean.PixelData = _pixels_only(clean, syntax)
     clean.remove_private_tags()  # also inside sequences
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         setattr(clean, name, valid_uid(pseudonym(str(ds.get(name, "")), key) or name))
@@ -709,50 +869,122 @@ def deidentified(
     return clean
 
 # %% ../nbs/01_dicom.ipynb #01-045
+def _kind(
+    ds: Any,  # a pydicom Dataset
+    tag: Any,  # of one of its elements
+) -> str:  # its value representation, such as SQ or PN
+    "What kind of value an element holds, without reading it"
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+    return ds.get_item(tag).VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
+
+
+def _within(
+    ds: Any,  # a pydicom Dataset
+) -> Iterator[Any]:  # itself, and every item of its sequences, however deep
+    "All the headers in a header"
+    yield ds
+    for tag in [tag for tag in ds.keys() if _kind(ds, tag) == "SQ"]:
+        for item in ds[tag].value or []:
+            yield from _within(item)
+
+
 def findings(
     ds: Any,  # a pydicom Dataset, with or without pixels
-) -> list[str]:  # such as "PatientName in the header", "text may be burnt into the picture"
-    "What in this file could tell who the patient is, apart from the patient's pseudonym"
-    said = str(ds.get("PatientIdentityRemoved", "")).upper() == "YES"
-    found = [f"{name} in the header" for name in _IDENTIFYING if str(ds.get(name, "") or "").strip() and not (name in ("PatientID", "PatientName") and said)]
-    if str(ds.get("BurnedInAnnotation", "")).upper() == "YES":
-        found.append("text is burnt into the picture, by the header's word")
-    if any(0x6000 <= tag.group <= 0x60FF for tag in ds.keys()):
-        found.append("an overlay in the header")
-    if any(tag.is_private for tag in ds.keys()):
-        found.append("private elements in the header")
-    return found
+) -> list[str]:  # such as "PatientName in the header"
+    "What in this file's header could tell who the patient is, apart from the patient's pseudonym; the picture itself needs eyes"
+    from pydicom.datadict import keyword_for_tag
+
+    name, number = (str(ds.get(one, "") or "").strip() for one in ("PatientName", "PatientID"))
+    replaced = str(ds.get("PatientIdentityRemoved", "")).upper() == "YES" and name in ("", number) and "^" not in name
+    found, private, overlay = [], False, False
+    for part in _within(ds):
+        people = [keyword_for_tag(tag) for tag in part.keys() if _kind(part, tag) == "PN"]
+        names = [one for one in [*_IDENTIFYING, *people] if one and str(part.get(one, "") or "").strip()]
+        found += [f"{one} in the header" for one in names if not (part is ds and replaced and one in ("PatientID", "PatientName"))]
+        found += ["a small copy of the picture in the header"] * ("IconImageSequence" in part)
+        private |= any(tag.is_private for tag in part.keys())
+        overlay |= any(0x6000 <= tag.group <= 0x60FF for tag in part.keys())
+    found += ["text is burnt into the picture, by the header's word"] * (str(ds.get("BurnedInAnnotation", "")).upper() == "YES")
+    found += ["an overlay in the header"] * overlay + ["private elements in the header"] * private
+    return list(dict.fromkeys(found))
 
 # %% ../nbs/01_dicom.ipynb #01-049
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_EXIF_TEXTS = {  # tags that can hold words or a place
+    0x010D: "DocumentName", 0x010E: "ImageDescription", 0x013B: "Artist", 0x013C: "HostComputer", 0x8298: "Copyright", 0x8825: "GPS place",
+    0x9286: "UserComment", 0x9C9B: "XPTitle", 0x9C9C: "XPComment", 0x9C9D: "XPAuthor", 0x9C9E: "XPKeywords", 0x9C9F: "XPSubject", 0xA430: "CameraOwnerName",
+}  # fmt: skip
+
+
+def _chunks(
+    coded: bytes,  # a PNG file
+) -> Iterator[tuple[bytes, memoryview]]:  # kind and content
+    "The parts of a PNG file (ISO/IEC 15948, 5.3); raises ValueError where it is damaged or cut off"
+    place, kind, whole = 8, b"", memoryview(coded)
+    while kind != b"IEND":
+        length, kind = int.from_bytes(coded[place : place + 4], "big"), coded[place + 4 : place + 8]
+        content, check = whole[place + 4 : place + 8 + length], coded[place + 8 + length : place + 12 + length]
+        if len(check) < 4 or zlib.crc32(content) != int.from_bytes(check, "big"):
+            raise ValueError("damaged or cut off")
+        yield kind, content[4:]
+        place += 12 + length
+
+
+def _beside(
+    coded: bytes,  # a PNG or JPEG file
+) -> list[str]:  # as `findings` has them
+    "What a PNG or JPEG file holds beside its picture that could tell who the patient is"
+    found, exif = [], b""
+    if coded[0] == 0xFF:
+        for mark, first, last in _jpeg_segments(coded):
+            content = coded[first:last]
+            exif = content if mark == 0xE1 and content[:4] == b"Exif" else exif
+            found += ["a comment in the picture's file"] * (mark == 0xFE and bool(content.strip(b"\0 ")))
+            found += ["XMP or IPTC texts in the picture's file"] * (mark == 0xED or (mark == 0xE1 and content[:4] == b"http"))
+    else:
+        for kind, content in _chunks(coded):
+            exif = bytes(content) if kind == b"eXIf" else exif
+            found += ["a text in the picture's file"] * (kind in _PNG_TEXTS and bytes(content[:9]) != b"Software\0")
+    values = _exif(exif)
+    told = [tag for tag, value in [*values.items(), *values.get_ifd(0x8769).items()] if value and tag in _EXIF_TEXTS]
+    found += [f"{_EXIF_TEXTS[tag]} in the picture's EXIF" for tag in told]
+    return list(dict.fromkeys(found))
+
+
 def _read_picture(
     path: Path,  # a PNG or JPEG file
     facts: XrayFacts,  # what its header says
-) -> np.ndarray:  # float32 from 0 to 1
+) -> tuple[np.ndarray, list[str]]:  # float32 from 0 to 1, as stored; what stands beside it, see `_beside`
     "Read a grey or grey-in-colour PNG or JPEG of 8 or 16 bits"
     cv2 = opencv()
     if facts.height * facts.width > LARGEST_IMAGE:
         raise XrayError(f"{path}: claims {facts.height} x {facts.width} pixels, more than any X-ray detector has")
-    coded = np.fromfile(path, np.uint8)
-    if coded[0] == 0xFF and not _ended(coded.tobytes().rstrip(b"\0")[-256:]):
+    coded = path.read_bytes()
+    if coded[0] == 0xFF and not _ended(coded):
         raise XrayError(f"{path}: the picture is cut off (a JPEG must end with FF D9); copy it again")
     try:
-        pixels = cv2.imdecode(coded, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-    except cv2.error as error:
-        raise XrayError(f"{path}: the picture cannot be decoded ({_why(error)})") from error
-    if pixels is None:
+        found = _beside(coded)
+        pixels = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    except (cv2.error, ValueError) as error:
+        raise XrayError(f"{path}: the picture cannot be decoded ({_why(error)}); copy it again") from error
+    if pixels is None or pixels.shape != (facts.height, facts.width):
         raise XrayError(f"{path}: the picture is broken or truncated; copy it again")
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / 255
-    bits = max(8, int(pixels.max()).bit_length())  # X-rays of 10 to 14 bits are often saved in 16 as they are
-    return pixels.astype(np.float32) / (2**bits - 1)
+    bits = 8 if pixels.dtype == np.uint8 else max(8, int(pixels.max()).bit_length())  # X-rays of 10 to 14 bits are often saved in 16 as they are
+    shown = pixels.astype(np.float32)
+    shown /= 2**bits - 1
+    return shown, found
 
 
 def _upright(
     pixels: np.ndarray,  # (height, width)
-    facts: XrayFacts,  # orientation and aspect
+    facts: XrayFacts,  # orientation and aspect; follow the pixels
 ) -> np.ndarray:  # as a radiologist looks at it
     "Mirror, turn and stretch as the header asks (PS3.3 C.7.6.1.1.1 and 10.7.1.3)"
-    across, down = facts.orientation.split("\\")
+    across, down = facts.orientation.split("\\") if facts.orientation in _TURNS else ("L", "F")
+    if across in "FH":  # rows run along the body
+        pixels, across, down = pixels.T, down, across
+        facts.aspect, facts.pixel_spacing = 1 / facts.aspect, facts.pixel_spacing and facts.pixel_spacing / facts.aspect
     pixels = pixels[:, ::-1] if across == "R" else pixels
     pixels = pixels[::-1] if down == "H" else pixels
     if abs(facts.aspect - 1) > 0.01:
@@ -761,40 +993,70 @@ def _upright(
         if height * width > LARGEST_IMAGE:
             raise ValueError(f"pixels {facts.aspect:.3g} times as high as wide are no X-ray's")
         pixels = opencv().resize(np.ascontiguousarray(pixels), (width, height), interpolation=opencv().INTER_LINEAR)
+        facts.pixel_spacing = facts.pixel_spacing and facts.pixel_spacing / max(facts.aspect, 1)
+        facts.aspect = 1.0
+    facts.orientation = "L\\F" if facts.orientation in _TURNS else facts.orientation
+    facts.height, facts.width = pixels.shape
     return np.ascontiguousarray(pixels)
 
 # %% ../nbs/01_dicom.ipynb #01-050
+def _turn(
+    facts: XrayFacts,  # as the file has them
+    as_stored: bool,  # as in `read_xray`
+) -> str:  # nothing where it lies as usual
+    "How a picture was turned, or should be, in words"
+    asked = [f"orientation {facts.orientation}"] * (facts.orientation != "L\\F") + [f"pixels {facts.aspect:.3g} times as high as wide"] * (abs(facts.aspect - 1) > 0.01)
+    left = as_stored or facts.orientation not in _TURNS  # a lateral view has no usual way to lie
+    return f"{'left as stored, though its header says' if left else 'turned to the usual view, as its header says'} {' and '.join(asked)}" if asked else ""
+
+
+def _check_window(
+    window: Any,  # what a caller asked for
+    path: Path,  # for the message
+    windows: bool,  # can such a file have any?
+) -> None:
+    "XrayError where it is none that can be asked for"
+    number = isinstance(window, int) and not isinstance(window, bool) and window >= 0
+    if window not in (None, "percentile") and not number:
+        raise XrayError(f"{path}: window {window!r} is unknown; give a number from 0, or 'percentile', or nothing")
+    if number and not windows:
+        raise XrayError(f"{path}: there is no window {window}; a PNG or JPEG has none")
+
+
 def read_checked(
     path: str | Path,  # a DICOM, PNG or JPEG file
-    window: int | str = 0,  # as in `read_xray`
+    window: int | str | None = None,  # as in `read_xray`
     as_stored: bool = False,  # as in `read_xray`
     shortest: int | None = None,  # pixels that the shorter side must keep: JPEG 2000 is then decoded no finer than it takes, up to 16 times as fast, and the pixels may be fewer than the facts say
 ) -> tuple[Xray, list[str], str]:  # the X-ray; what in its file could tell who the patient is, see `findings`; how it was turned or should be
     "Read one X-ray and look through its header; raises XrayError with the file and the reason"
     path = Path(path)
-    if is_picture(path):
+    picture = is_picture(path)
+    _check_window(window, path, windows=not picture)
+    if picture:
         facts = read_facts(path)
-        return Xray(_read_picture(path, facts), facts), [], ""
-    ds = _read_dataset(path)
-    stored = _decode(ds, path, shortest)
+        pixels, found = _read_picture(path, facts)
+        pixels = percentile_window(pixels) if window == "percentile" else pixels
+    else:
+        ds = _read_dataset(path)
+        stored = _decode(ds, path, shortest)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of hashed ids and dates once more: pydicom looks at a value when it is asked for
-            pixels, facts, found = _brightness(stored, ds, window), _facts(ds, path), findings(ds)
+            if not picture:
+                pixels, facts, found = _brightness(stored, ds, window), _facts(ds, path), findings(ds)
+        turned = _turn(facts, as_stored)
         if not as_stored:
             pixels = _upright(pixels, facts)
-            facts.height, facts.width = pixels.shape
     except Exception as error:  # a header can be wrong in more ways than can be listed
         raise XrayError(f"{path}: the header does not fit the pixels ({_why(error)})") from error
-    asked = [f"orientation {facts.orientation}"] * (facts.orientation != "L\\F") + [f"pixels {facts.aspect:.3g} times as high as wide"] * (abs(facts.aspect - 1) > 0.01)
-    turned = f"{'left as stored, though its header says' if as_stored else 'turned to the usual view, as its header says'} {' and '.join(asked)}" if asked else ""
     return Xray(pixels, facts), found, turned
 
 
 def read_xray(
     path: str | Path,  # a DICOM, PNG or JPEG file
-    window: int | str = 0,  # which of the file's windows, from 0; or "percentile", the range of the middle 99 % of its pixels
-    as_stored: bool = False,  # leave rows and columns as the file has them, so that boxes drawn on the file fit; else mirrored and stretched as its header asks
+    window: int | str | None = None,  # the file's VOI LUT, else its first window, else the middle 99 % of its pixels; or the number of one of its windows, from 0; or "percentile", that middle
+    as_stored: bool = False,  # leave rows and columns as the file has them, so that boxes drawn on the file fit; else mirrored, turned and stretched as its header asks
 ) -> Xray:  # pixels from 0 to 1, bright is dense, and the facts
     "Read one X-ray as a radiologist would see it; raises XrayError with the file and the reason"
     xray, _, turned = read_checked(path, window, as_stored)

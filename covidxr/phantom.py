@@ -1057,7 +1057,7 @@ def _make(
     facts = xray.facts
     facts.image_id, facts.study_id, facts.series_id, facts.patient_id = plan.image_id, plan.study_id, plan.series_id, plan.patient_id
     facts.modality, facts.photometric, facts.bits_stored, facts.transfer_syntax = plan.modality, plan.photometric, plan.bits, TRANSFER_SYNTAXES[plan.syntax]
-    write_dicom(file, np.round(xray.pixels * (2**plan.bits - 1)).astype(np.uint16), facts)
+    write_dicom(file, np.round(xray.pixels * (2**plan.bits - 1)).astype(np.uint16), facts, pseudonymous=True)
     row = {"boxes": xray.boxes.to_numpy().tolist() if plan.boxed else [], "finding": xray.finding, **xray.severity()}
     write_json(row, note)
     return row

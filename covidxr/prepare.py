@@ -9,16 +9,19 @@ __all__ = ['SQUARES', 'FORMATS', 'fit_square', 'to_cache', 'from_cache', 'prepar
 
 # %% ../nbs/04_prepare.ipynb #04-003
 import errno
+import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .core import UNFINISHED, CovidxrError, DataError, alone_in, atomic_path, opencv, parallel, progress, read_json, say, write_json, write_table
+from .core import UNFINISHED, CovidxrError, DataError, alone_in, atomic_path, cores, opencv, parallel, progress, read_json, say, write_json, write_table
 from .dataset import Dataset, open_dataset, xray_files
 from .dicom import image_name, read_checked
 
@@ -38,6 +41,8 @@ def fit_square(
     scale = size / (min(height, width) if square == "crop" else max(height, width))
     scales = (size / width, size / height) if square == "stretch" else (scale, scale)
     new_width, new_height = max(1, round(width * scales[0])), max(1, round(height * scales[1]))
+    if max(new_width, new_height) > 100 * size:
+        raise DataError(f"a picture of {height} x {width} pixels cannot be cropped to a square; is it an X-ray?")
     method = cv2.INTER_AREA if min(scales) < 1 else cv2.INTER_LINEAR  # area averaging avoids moire when shrinking
     small = cv2.resize(pixels.astype(np.float32, copy=False), (new_width, new_height), interpolation=method)
     left, top = (size - new_width) // 2, (size - new_height) // 2
@@ -111,7 +116,7 @@ def _stamp(
 ) -> str:  # changes when the file does, or another takes its place
     "Which file this is, without its name: a path can hold a patient's"
     facts = Path(path).stat()
-    return f"{zlib.crc32(str(Path(path).resolve()).encode()):08x}-{facts.st_size}-{facts.st_mtime_ns}"
+    return f"{zlib.crc32(os.fsencode(os.path.realpath(path))):08x}-{facts.st_size}-{facts.st_mtime_ns}"
 
 
 def _write_picture(
@@ -119,13 +124,28 @@ def _write_picture(
     path: Path,  # where; its ending says how
 ) -> None:
     "Write a small picture atomically; raises OSError where the disk will not take it"
-    with atomic_path(path) as partial:
+    with atomic_path(path, durable=False) as partial:  # to wait for the disk would cost a third of the time: see `_known`
         if path.suffix == ".npy":
             np.save(partial, square)
         else:
             cv2 = opencv()
             options = [cv2.IMWRITE_PNG_COMPRESSION, 2] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
             partial.write_bytes(cv2.imencode(path.suffix, square, options)[1].tobytes())
+
+# %% ../nbs/04_prepare.ipynb #04-016c
+_PLAIN = set(
+    "im img image images xr xray ray cr dx dr cxr chest thorax pa ap lat lateral frontal view scan file study series patient person case sample dataset data dicom dcm png jpg raw "
+    "train test valid normal covid pneumonia bacteria virus".split()
+)
+_HASH = re.compile(r"(?=[0-9a-f-]*\d)[0-9a-f]{8}(-?[0-9a-f]{4})+[0-9a-f]*")
+
+
+def _may_tell(
+    name: str,  # a file's, with the folders on the way there
+) -> bool:
+    "Could a part of this name be a person's? Not if it is a UID, a hash, a letter, a number or a word that says nothing"
+    words = re.split(r"[\d\W_]+", _HASH.sub("", name.lower()))
+    return any(len(word) > 1 and word not in _PLAIN for word in words)
 
 # %% ../nbs/04_prepare.ipynb #04-017
 def _prepare_one(
@@ -139,101 +159,172 @@ def _prepare_one(
         xray, found, turned = read_checked(task.path, as_stored=True, shortest=task.size if task.draft else None)
         height, width = (xray.facts.height, xray.facts.width) if task.draft else xray.pixels.shape
         square, place = fit_square(xray.pixels, task.size, task.square, (height, width))
-        checks = "; ".join([*found, *([turned] if turned else [])])
+        named = ["the name of the file or its folder may tell who it is, and the cache keeps it"] * _may_tell(f"{task.image_id}/{task.source}")
+        checks = "; ".join([*found, *named, *([turned] if turned else [])])
         row = {"image_id": task.image_id, "file": name, "height": height, "width": width, **place, "source": task.source, "stamp": stamp, "checks": checks}
         _write_picture(square, Path(task.out) / name)
-        write_json(row | {"size": task.size, "square": task.square, "format": task.form, "draft": task.draft}, note)
+        row["bytes"] = (Path(task.out) / name).stat().st_size
+        write_json(row | {"size": task.size, "square": task.square, "format": task.form, "draft": task.draft}, note, durable=False)
         return row
     except CovidxrError as error:
-        return {"image_id": task.image_id, "error": str(error)}
+        return {"image_id": task.image_id, "error": str(error) if task.path in str(error) else f"{task.path}: {error}"}
     except OSError as error:
         if error.errno in _FULL:
             return {"image_id": task.image_id, "full": f"{task.out}: {error.strerror}"}
         return {"image_id": task.image_id, "error": f"{error.filename or task.path}: {error.strerror or error}"}
+    except Exception as error:  # whatever it is, it is this file's, and the others go on
+        return {"image_id": task.image_id, "error": f"{task.path}: {type(error).__name__}: {error}"}
 
 # %% ../nbs/04_prepare.ipynb #04-018
+def _spelled(
+    name: str,  # a file's, as the system has it
+) -> str:
+    "A name as tables can hold it: bytes that are no UTF-8 become %FC and the like"
+    return "".join(f"%{ord(one) - 0xDC00:02X}" if "\udc80" <= one <= "\udcff" else one for one in name)
+
+
 def _named(
     files: list[Path],  # X-ray files
     root: Path | None,  # the folder that they are in, if it is one
 ) -> list[tuple[str, Path, str]]:  # image id, file, and the file from the folder on
-    "Files with the ids that their names give; raises DataError where two names are alike"
-    names = [image_name(path) for path in files]
-    doubled = pd.Series(names, dtype=str).duplicated()
-    if doubled.any():
-        second = files[int(np.flatnonzero(doubled)[0])]
-        raise DataError(f"{second if root is None else root}: two files are called {image_name(second)}; names must differ, as they become image ids")
-    return [(name, path, path.name if root is None else path.relative_to(root).as_posix()) for name, path in zip(names, files)]
+    "Files with the ids that their names give; where names are alike, their folders go before them, then their ending behind"
+    ids = pd.Series([_spelled(image_name(path)) for path in files], dtype=str)
+    for ending in (False, True):
+        alike = ids.duplicated(keep=False)
+        if alike.any():
+            here = Path(root or os.path.commonpath([os.path.abspath(path.parent) for path in files]))
+            ways = [(path if root else Path(os.path.abspath(path))).relative_to(here) for path in files]
+            ids = ids.where(~alike, [_spelled("-".join([*way.parent.parts, way.name if ending else image_name(way)])) for way in ways])
+    if ids.duplicated().any():
+        raise DataError(f"{files[int(np.flatnonzero(ids.duplicated())[0])]}: two files would be called {ids[ids.duplicated()].iloc[0]}; rename one, as names become image ids")
+    return [(name, path, _spelled(path.name if root is None else path.relative_to(root).as_posix())) for name, path in zip(ids, files)]
+
+
+def _in_folder(
+    root: Path,  # any folder of X-rays
+    out: Path,  # the cache, whose own pictures are no X-rays
+) -> tuple[list[tuple[str, Path, str]], list[dict]]:  # as `_listed` has them
+    "The X-rays under a folder, and the folders that cannot be looked into"
+    closed: list[str] = []
+    cache = os.path.join(os.path.realpath(out), "")
+    files = [path for path in xray_files(root, closed) if not os.path.realpath(path).startswith(cache)]
+    if not files:
+        raise DataError(closed[0] if closed else f"{root}: no X-rays here; files must end in .dcm, .dicom, .png, .jpg or .jpeg, or be DICOM without an ending")
+    return _named(files, root), [{"image_id": f"folder-{number}", "error": said} for number, said in enumerate(closed, start=1)]
 
 
 def _listed(
     source: Dataset | str | Path | list[Path],  # a dataset, a dataset's folder, any folder of X-rays, one file, or several
-    out: Path,  # the cache, whose own pictures are no X-rays
-) -> list[tuple[str, Path, str]]:  # image id, file, and the file from the source's folder on
+    out: Path,  # the cache
+) -> tuple[list[tuple[str, Path, str]], list[dict]]:  # image id, file, and the file from the source's folder on; image_id and error of what cannot be read
     "The images to prepare"
-    if isinstance(source, list):
-        return _named([Path(path) for path in source], None)
+    if isinstance(source, list) or (not isinstance(source, Dataset) and Path(source).is_file()):
+        return _named([Path(path) for path in (source if isinstance(source, list) else [source])], None), []
+    root = source.root if isinstance(source, Dataset) else Path(source)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such file or folder")
+    if os.path.join(os.path.realpath(root), "").startswith(os.path.join(os.path.realpath(out), "")):
+        raise DataError(f"{out}: this is the folder of the X-rays, or holds it ({root}), and the small copies would lie among them; choose another folder")
     if not isinstance(source, Dataset):
-        root = Path(source)
-        if root.is_file():
-            return _named([root], None)
-        if not root.is_dir():
-            raise DataError(f"{root}: no such file or folder")
         if not (root / "train_study_level.csv").exists() and not (root / "images.csv").exists():
-            files = [path for path in xray_files(root) if out.resolve() not in path.resolve().parents]
-            if not files:
-                raise DataError(f"{root}: no X-rays here; files must end in .dcm, .dicom, .png, .jpg or .jpeg")
-            return _named(files, root)
+            return _in_folder(root, out)
         source = open_dataset(root)
     if (source.images["path"] == "").all():
-        raise DataError(f"{source.root}: the tables are here but no image files; models need the images")
-    return [(row.image_id, source.root / row.path, str(row.path)) for row in source.images.itertuples() if row.path]
+        raise DataError(f"{root}: the tables are here but no image files; models need the images")
+    rows = list(source.images.itertuples())
+    absent = [{"image_id": row.image_id, "error": f"{root}: the tables name image {row.image_id}, but its file is not there"} for row in rows if not row.path]
+    return [(row.image_id, root / row.path, str(row.path)) for row in rows if row.path], absent
+
+
+def _spare_originals(
+    tasks: list[_Task],
+) -> None:
+    "DataError where a small picture would take an X-ray's place"
+    originals = {os.path.realpath(task.path) for task in tasks}
+    for task, folder in zip(tasks, [os.path.realpath(task.out) for task in tasks[:1]] * len(tasks)):
+        if os.path.join(folder, f"{task.image_id}.{task.form}") in originals:
+            raise DataError(f"{task.out}: the small copy {task.image_id}.{task.form} would take the place of an X-ray; choose another folder")
 
 # %% ../nbs/04_prepare.ipynb #04-020
+def _noted(
+    out: Path,  # the cache
+) -> dict[str, dict]:  # image id to row
+    "What stopped calls and ended processes had finished; a note that a power cut left unreadable is none"
+    rows = {}
+    for note in sorted((out / UNFINISHED).glob("*.json")):
+        with suppress(DataError, TypeError, KeyError):
+            row = read_json(note)
+            rows[row["image_id"]] = row
+    return rows
+
+
 def _one_by_one(
     tasks: list[_Task],
 ) -> Iterator[dict]:  # rows as `_prepare_one` gives them
-    "Each file in a process of its own, so that one that ends its process ends nothing else"
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+    "Each file in a process that may end, so that one that ends it ends nothing else"
+    from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError  # these do not run the caller's script again, as Python's own do
 
     pool = None
     for task in progress(tasks, "prepare one by one"):
-        pool = pool or ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        pool = pool or ProcessPoolExecutor(1)
         try:
             yield pool.submit(_prepare_one, task).result()
-        except BrokenProcessPool:
+        except TerminatedWorkerError:
             pool = None
             yield {"image_id": task.image_id, "error": f"{task.path}: reading it ended the process (a damaged file, or too little memory)"}
     if pool:
         pool.shutdown()
 
 
+def _here(
+    tasks: list[_Task],
+) -> Iterator[dict]:  # rows as `_prepare_one` gives them
+    "The tasks in this process, but for those on which an earlier call ended"
+    for task in progress(tasks, "prepare"):
+        mark = Path(task.out) / UNFINISHED / f"{task.image_id}.begun"
+        if mark.exists():
+            yield from _one_by_one([task])
+            continue
+        with suppress(OSError):  # a full disk will be told of in a moment
+            mark.touch()
+        try:
+            row = _prepare_one(task)
+        finally:  # a decoder's fault is the only end that leaves the mark
+            mark.unlink(missing_ok=True)
+        yield row
+
+
 def _in_processes(
     tasks: list[_Task],
     workers: int | None,
 ) -> Iterator[dict]:  # rows as `_prepare_one` gives them
-    "The tasks in several processes, whatever befalls these"
+    "The tasks in several processes, whatever befalls these; a few tasks in this one"
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+    if len(tasks) <= 8 or (workers or cores()) == 1:
+        yield from _here(tasks)
+        return
     done: set[str] = set()
     for _ in range(3):
         left = [task for task in tasks if task.image_id not in done]
         try:
-            for row in parallel(_prepare_one, left, "prepare", workers):
+            for row in parallel(_prepare_one, left, "prepare", workers, few=0):
                 done.add(row["image_id"])
                 yield row
             return
         except TerminatedWorkerError:
+            noted = _noted(Path(tasks[0].out))
             for task in left:  # some were finished, but their answers are lost
-                note = Path(task.out) / UNFINISHED / f"{task.image_id}.json"
-                if task.image_id not in done and note.exists():
+                if task.image_id not in done and task.image_id in noted:
                     done.add(task.image_id)
-                    yield read_json(note)
+                    yield noted[task.image_id]
             say(f"a process was ended from outside; {len(tasks) - len(done)} images are left")
     yield from _one_by_one([task for task in tasks if task.image_id not in done])
 
 # %% ../nbs/04_prepare.ipynb #04-021
+_PATIENCE = 30  # seconds for the first worker of a cluster to come
+
+
 def _on_cluster(
     tasks: list[_Task],
     address: str,  # of a Dask scheduler, such as tcp://10.0.0.5:8786
@@ -248,6 +339,10 @@ def _on_cluster(
     except (OSError, ValueError, TimeoutError) as error:
         raise DataError(f"{address}: no Dask scheduler answers here ({type(error).__name__}); start one with `dask scheduler`, and workers with `dask worker {address}`") from error
     with client:
+        try:
+            client.wait_for_workers(1, timeout=_PATIENCE)
+        except TimeoutError as error:
+            raise DataError(f"{address}: the scheduler has no workers; start some with `dask worker {address}`, on machines that see the same folders") from error
         futures = dict(zip(client.map(_prepare_one, tasks, pure=False, retries=2), tasks))
         for future in progress(as_completed(list(futures)), f"prepare on {len(client.scheduler_info()['workers'])} workers", total=len(tasks)):
             error = future.exception()
@@ -260,26 +355,48 @@ def _known(
     settings: dict,  # size, square, format and draft of this call
 ) -> pd.DataFrame:  # rows of the index whose pictures are there and up to date
     "What earlier calls made, finished or not"
-    index, notes = out / "images.parquet", sorted((out / UNFINISHED).glob("*.json"))
-    known = pd.read_parquet(index) if index.exists() else pd.DataFrame()
+    known = pd.DataFrame()
+    with suppress(OSError, ValueError):  # absent, or left unreadable by a power cut: its pictures are made again
+        known = pd.read_parquet(out / "images.parquet")
     for name, value in settings.items():
         if len(known) and name in known and set(known[name]) != {value}:
             if name == "draft":
                 raise DataError(f"{out}: holds images made {'without' if value else 'with'} --draft; choose another folder, or call it as before")
             raise DataError(f"{out}: holds images of {name} {known[name].iloc[0]}; choose another folder for {name} {value}")
     rows = [] if "stamp" not in known else known.to_dict("records")
-    rows += [read_json(note) for note in notes]
+    rows += _noted(out).values()
     rows = [row for row in rows if all(row.get(name) == value for name, value in settings.items())]  # a stopped call may have asked for another size
     wanted = {task.image_id: task for task in tasks}
     current = {}
     for row in rows:
-        task = wanted.get(row["image_id"])
+        task, picture = wanted.get(row["image_id"]), out / row["file"]
         fits = task is None or (row["source"] == task.source and Path(task.path).exists() and row["stamp"] == _stamp(task.path))
-        if fits and row["file"].endswith(settings["format"]) and (out / row["file"]).exists():
+        # a power cut can leave a picture's name without its content
+        if fits and row["file"].endswith(settings["format"]) and picture.exists() and picture.stat().st_size == row.setdefault("bytes", picture.stat().st_size):
             current[row["image_id"]] = row
     return pd.DataFrame(list(current.values()))
 
 # %% ../nbs/04_prepare.ipynb #04-023
+def _write_index(
+    out: Path,  # the cache
+    rows: list[dict],  # as `_prepare_one` gives them
+    failed: list[dict],  # image_id and error
+    settings: dict,  # size, square, format and draft of this call
+) -> pd.DataFrame:  # the index
+    "Write images.parquet and failed.csv"
+    columns = ["image_id", "file", "height", "width", "scale", "scale_y", "left", "top", "source", "stamp", "bytes", "checks"]
+    index = pd.DataFrame(rows, columns=columns).assign(**settings).sort_values("image_id", ignore_index=True)
+    whole = dict.fromkeys(["height", "width", "left", "top", "bytes", "size"], "int64")
+    index = index.astype(whole | dict.fromkeys(["scale", "scale_y"], "float64"))
+    if hasattr(os, "sync"):
+        os.sync()  # the pictures reach the disk before the index that names them
+    with atomic_path(out / "images.parquet") as partial:
+        index.to_parquet(partial)
+    told = [row | {"error": _spelled(row["error"])} for row in failed]
+    write_table(pd.DataFrame(told, columns=["image_id", "error"]).sort_values("image_id"), out / "failed.csv")
+    return index
+
+
 def prepare(
     source: Dataset | str | Path | list[Path],  # a dataset, its folder, any folder of X-rays, one file, or several
     out: str | Path,  # the cache: small pictures, images.parquet, failed.csv
@@ -295,23 +412,21 @@ def prepare(
     if square not in SQUARES or form not in FORMATS or size < 8:
         raise DataError(f"cannot prepare size {size}, square {square}, format {form}; size is 8 or more, square one of {', '.join(SQUARES)}, format one of {', '.join(FORMATS)}")
     settings = {"size": size, "square": square, "format": form, "draft": draft}
-    tasks = [_Task(image_id, str(path), name, str(out), size, square, form, draft) for image_id, path, name in _listed(source, out)]
+    listed, failed = _listed(source, out)
+    whole = os.path.abspath if scheduler else str  # the machines of a cluster work in other folders
+    tasks = [_Task(image_id, whole(path), name, whole(out), size, square, form, draft) for image_id, path, name in listed]
+    _spare_originals(tasks)
     with alone_in(out):
         known = _known(out, tasks, settings)
         have = set(known["image_id"]) if len(known) else set()
         todo = [task for task in tasks if task.image_id not in have]
         (out / UNFINISHED).mkdir(parents=True, exist_ok=True)
-        rows, failed = known.to_dict("records"), []
+        rows = known.to_dict("records")
         for row in _on_cluster(todo, scheduler) if scheduler else _in_processes(todo, workers):
             if "full" in row:
                 raise DataError(f"{row['full']}; {len(rows)} of {len(tasks)} images are done and kept: make room and run the same again")
             (failed if "error" in row else rows).append(row)
-        columns = ["image_id", "file", "height", "width", "scale", "scale_y", "left", "top", "source", "stamp", "checks"]
-        index = pd.DataFrame(rows, columns=columns).assign(**settings).sort_values("image_id", ignore_index=True)
-        index = index.astype({"height": "int64", "width": "int64", "scale": "float64", "scale_y": "float64", "left": "int64", "top": "int64", "size": "int64"})
-        with atomic_path(out / "images.parquet") as partial:
-            index.to_parquet(partial)
-        write_table(pd.DataFrame(failed, columns=["image_id", "error"]).sort_values("image_id"), out / "failed.csv")
+        index = _write_index(out, rows, failed, settings)
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
     wanted = {task.image_id for task in tasks}
     return index[index["image_id"].isin(wanted)].reset_index(drop=True)
@@ -344,6 +459,6 @@ def read_failed(
 def privacy(
     index: pd.DataFrame,  # what `prepare` returned
 ) -> dict[str, int]:  # finding to number of images, the commonest first
-    "What was found in headers and pixels that could tell who the patients are; none of the headers is in the cache"
+    "What was found in headers and names that could tell who the patients are; of these, only the names are in the cache"
     found = index["checks"][index["checks"] != ""].str.split("; ").explode()
     return {str(name): int(count) for name, count in found.value_counts().items()}

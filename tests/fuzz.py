@@ -2,7 +2,7 @@
 
     python tests/fuzz.py [--count 20000] [--seed 0]
 
-A dozen small files (DICOM in seven codings, CR and DX, 8 to 16 bits, with and without window, LUT and file meta; PNG, JPEG) are
+A dozen small files (DICOM in eight codings, CR and DX, 8 to 16 bits, with and without window, LUT and file meta; PNG, JPEG) are
 mutated: bytes flipped, the file cut, a part repeated, an element dropped, a size blown up, a value replaced by nonsense. Prints what
 came of it, with the slowest file and the memory; exit code 1 and a traceback where anything else was raised.
 """
@@ -74,7 +74,10 @@ def seeds(folder: Path) -> list[bytes]:
         ds.PatientAge = "006M"
         ds.add_new("PixelPaddingValue", "US", 0)
 
-    files += [variant(change) for change in (baseline, lut, no_window)]
+    def deflated(ds) -> None:
+        ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+
+    files += [variant(change) for change in (baseline, lut, no_window, deflated)]
     files.append(files[0][132:])  # without preamble
     cv2 = opencv()
     for name, picture in (

@@ -20,6 +20,7 @@ from covidxr.dicom import (
     findings,
     image_name,
     percentile_window,
+    read_checked,
     read_facts,
     read_xray,
     valid_uid,
@@ -157,20 +158,73 @@ def test_a_coded_picture_that_claims_another_size_or_is_cut_off_is_refused(tmp_p
     assert "cut off" in _said(tmp_path / "a.dcm")
 
 
-def test_an_over_large_claim_takes_no_memory(tmp_path):
-    import resource
+def _peak(path: Path) -> tuple[int, str]:
+    "Memory that a fresh process needs to read a file, in megabytes, and what it said"
+    code = (
+        "import resource, sys\nfrom covidxr.core import XrayError\nfrom covidxr.dicom import read_xray\n"
+        "try: print(read_xray(sys.argv[1]).pixels.shape)\nexcept XrayError as error: print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    said, peak = answer.stdout.strip().splitlines()
+    return int(peak), said
+
+
+def _as_png(*parts: tuple[bytes, bytes]) -> bytes:
+    "A PNG file of such chunks"
     import struct
     import zlib
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
 
-    header = chunk(b"IHDR", struct.pack(">2I5B", 60000, 60000, 8, 0, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
-    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + body)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _said(tmp_path / "bomb.png")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+def test_an_over_large_claim_takes_no_memory(tmp_path, scene):
+    import struct
+    import zlib
+
+    size = struct.pack(">2I5B", 13000, 13000, 8, 0, 0, 0, 0)
+    parts = ((b"IHDR", size), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    (tmp_path / "bomb.png").write_bytes(_as_png(*parts))
+    write_dicom(tmp_path / "usual.dcm", scene, FACTS)
+    usual, _ = _peak(tmp_path / "usual.dcm")
+    peak, said = _peak(tmp_path / "bomb.png")
+    assert peak - usual < 100 and "more than any X-ray detector has" in said
+
+
+def test_a_deflated_file_is_read_and_a_flood_is_refused_before_it_takes_memory(tmp_path, scene):
+    import zlib
+
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    ds.save_as(tmp_path / "a.dcm")
+    assert np.allclose(read_xray(tmp_path / "a.dcm").pixels, scene / 4095, atol=6e-4)
+    usual, _ = _peak(tmp_path / "a.dcm")
+    raw = (tmp_path / "a.dcm").read_bytes()
+    start = 144 + pydicom.dcmread(tmp_path / "a.dcm").file_meta.FileMetaInformationGroupLength
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    flood = packer.compress(
+        zlib.decompress(raw[start:], -15) + b"\x00\x7f\x10\x00OB\0\0" + (10**9).to_bytes(4, "little")
+    )
+    flood += b"".join(packer.compress(bytes(50_000_000)) for _ in range(20)) + packer.flush()
+    (tmp_path / "flood.dcm").write_bytes(raw[:start] + flood)
+    peak, said = _peak(tmp_path / "flood.dcm")
+    assert peak - usual < 100 and "inflates to more than any X-ray detector has" in said
+
+
+def test_the_largest_picture_that_is_read_takes_under_two_gigabytes(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    large = np.zeros((10_000, 10_000), np.int16)
+    large[::7], large[::11] = -2000, 1500
+    ds.Rows = ds.Columns = 10_000
+    ds.PixelRepresentation, ds.BitsStored, ds.HighBit, ds.PixelData = 1, 16, 15, large.tobytes()
+    del ds.WindowCenter, ds.WindowWidth
+    ds.save_as(tmp_path / "a.dcm")
+    peak, said = _peak(tmp_path / "a.dcm")
+    assert peak < 2000 and said == "(10000, 10000)"
 
 
 def test_pictures_of_8_and_16_bits_grey_and_colour(tmp_path, scene):
@@ -191,7 +245,9 @@ def test_pictures_of_8_and_16_bits_grey_and_colour(tmp_path, scene):
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
     facts = read_facts(tmp_path / "turned.jpg")
-    assert read_xray(tmp_path / "turned.jpg").pixels.shape == (60, 80) == (facts.height, facts.width)
+    assert (facts.height, facts.width) == (80, 60) == read_xray(tmp_path / "turned.jpg", as_stored=True).pixels.shape
+    shown = read_xray(tmp_path / "turned.jpg")
+    assert shown.pixels.shape == (60, 80) == (shown.facts.height, shown.facts.width)
 
 
 def test_hashed_ids_and_dates_of_the_competition_raise_nothing_and_warn_of_nothing(tmp_path, scene):
@@ -236,7 +292,6 @@ def test_no_name_leaves(tmp_path, scene):
             PatientBirthDate=secret[3],
             ReferringPhysicianName=secret[4],
             StudyInstanceUID=secret[5],
-            PatientIdentityRemoved=None,
             PatientAge="093Y",
         )
     ds = pydicom.dcmread(tmp_path / "a.dcm")
@@ -371,3 +426,248 @@ def test_the_last_number_of_a_uid_is_no_ending():
         "IM0001",
         "c.d",
     ]
+
+
+def test_what_is_written_says_that_names_are_gone_only_where_they_are(tmp_path, scene):
+    facts = replace(FACTS, patient_id="MRN123456", orientation="R\\F")
+    write_dicom(tmp_path / "a.dcm", scene, facts)
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    assert "PatientIdentityRemoved" not in ds and "PatientID in the header" in findings(ds)
+    assert read_facts(tmp_path / "a.dcm").orientation == "R\\F"
+    write_dicom(tmp_path / "a.dcm", scene, facts, pseudonymous=True)
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    assert findings(ds) == ["text is burnt into the picture, by the header's word"]
+    for name in ("Doe^Jane", "Jane"):  # whatever the header says about itself
+        ds.PatientName = name
+        assert "PatientName in the header" in findings(ds)
+
+
+def test_names_are_found_however_deep_they_are(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS, pseudonymous=True)
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    photo, request, icon = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+    photo.PatientName, request.RequestedProcedureDescription, icon.Rows = "Doe^Jane", "for Jane Doe", 4
+    request.RequestAttributesSequence = [photo]
+    ds.RequestAttributesSequence, ds.IconImageSequence = [request], [icon]
+    ds.ResponsiblePerson, ds.AdmissionID, ds.ReviewerName = "Doe^Mary", "77", "Who^Dr"
+    for implicit in (False, True):
+        ds.file_meta.TransferSyntaxUID = TRANSFER_SYNTAXES["implicit" if implicit else "explicit"]
+        ds.save_as(tmp_path / "b.dcm", implicit_vr=implicit, little_endian=True)
+        wanted = {"PatientName", "RequestedProcedureDescription", "ResponsiblePerson", "AdmissionID", "ReviewerName"}
+        found = findings(pydicom.dcmread(tmp_path / "b.dcm"))
+        assert {f"{name} in the header" for name in wanted} | {"a small copy of the picture in the header"} <= set(
+            found
+        )
+
+
+def test_texts_beside_a_picture_are_told(tmp_path, scene):
+    from PIL import Image, PngImagePlugin
+
+    picture = Image.fromarray((scene >> 4).astype(np.uint8))
+    exif = picture.getexif()
+    exif[0x010E] = "Jane Doe"
+    exif.get_ifd(0x8769)[0x9286] = "MRN 1234"
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Software", "a viewer")
+    picture.save(tmp_path / "clean.png", pnginfo=text)
+    text.add_text("Patient", "Jane Doe")
+    picture.save(tmp_path / "text.png", pnginfo=text)
+    picture.save(tmp_path / "exif.jpg", exif=exif)
+    picture.save(tmp_path / "exif.png", exif=exif)
+    picture.save(tmp_path / "comment.jpg", comment=b"Jane Doe")
+    in_exif = ["ImageDescription in the picture's EXIF", "UserComment in the picture's EXIF"]
+    for name, wanted in (
+        ("clean.png", []),
+        ("text.png", ["a text in the picture's file"]),
+        ("exif.jpg", in_exif),
+        ("exif.png", in_exif),
+        ("comment.jpg", ["a comment in the picture's file"]),
+    ):
+        assert read_checked(tmp_path / name)[1] == wanted, name
+
+
+def test_nothing_hides_behind_the_pixels_or_above_signed_ones(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    ds.PixelData += b"DOE^JANE 1961   "
+    assert deidentified(ds, "key").PixelData == scene.astype("<u2").tobytes()
+    ds.PixelRepresentation, ds.PixelData = 1, ((scene - 2048) & 0xFFF | 0x5000).astype("<u2").tobytes()
+    assert np.array_equal(np.frombuffer(deidentified(ds, "key").PixelData, "<i2").reshape(scene.shape), scene - 2048)
+    ds.PixelRepresentation, ds.HighBit, ds.PixelData = 0, 15, (scene << 4 | 5).astype("<u2").tobytes()
+    assert deidentified(ds, "key").PixelData == (scene << 4).astype("<u2").tobytes()
+    with pytest.raises(XrayError, match="secret key"):
+        deidentified(ds, "")
+
+
+@pytest.mark.parametrize("name", ["jpeg-lossless", "jpeg-ls", "jpeg-2000"])
+def test_nothing_hides_in_a_coded_picture(tmp_path, scene, name):
+    from pydicom.encaps import encapsulate, generate_frames
+
+    write_dicom(tmp_path / "a.dcm", scene, replace(FACTS, transfer_syntax=TRANSFER_SYNTAXES[name]))
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    stream = next(generate_frames(ds.PixelData, number_of_frames=1))
+    secret = b"DOE^JANE"
+    if name == "jpeg-2000":
+        place = stream.index(b"\xff\x90")  # where the first tile begins
+        comment = b"\xff\x64" + (4 + len(secret)).to_bytes(2, "big") + b"\0\1" + secret
+        length = int.from_bytes(stream[place + 6 : place + 10], "big") + len(comment)
+        tile = stream[place : place + 6] + length.to_bytes(4, "big") + stream[place + 10 : place + 12]
+        stream = stream[:place] + comment + tile + comment + stream[place + 12 :]
+    else:
+        parts = [mark + (2 + len(secret)).to_bytes(2, "big") + secret for mark in (b"\xff\xfe", b"\xff\xe5")]
+        stream = stream[:2] + b"".join(parts) + stream[2:]
+    ds.PixelData = encapsulate([stream.rstrip(b"\0") + secret + b"\xff\xd9"])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(tmp_path / "told.dcm")
+    assert np.allclose(read_xray(tmp_path / "told.dcm").pixels, scene / 4095, atol=6e-4)
+    clean = deidentified(pydicom.dcmread(tmp_path / "told.dcm"), "key")
+    clean.save_as(tmp_path / "clean.dcm", enforce_file_format=True)
+    assert (tmp_path / "told.dcm").read_bytes().count(secret) == 3
+    assert secret not in (tmp_path / "clean.dcm").read_bytes()
+    assert np.array_equal(read_xray(tmp_path / "clean.dcm").pixels, read_xray(tmp_path / "told.dcm").pixels)
+
+
+def _big_endian(path: Path, scene: np.ndarray, **values) -> Path:
+    "The scene in big endian, with other values in its header"
+    write_dicom(path, scene, FACTS)
+    ds = pydicom.dcmread(path)
+    for name, value in values.items():
+        setattr(ds, name, value)
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
+    ds.PixelData = scene.astype(">u2").tobytes()
+    ds["PixelData"].VR = "OW"
+    pydicom.dcmwrite(path, ds, implicit_vr=False, little_endian=False, force_encoding=True)
+    return path
+
+
+def test_big_endian_files_with_a_table_or_without_file_meta(tmp_path, scene):
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [4096, 0, 12]
+    table.add_new("LUTData", "OW", np.arange(4096).astype(">u2").tobytes())
+    path = _big_endian(tmp_path / "a.dcm", scene, VOILUTSequence=[table])
+    assert np.allclose(read_xray(path).pixels, scene / 4095, atol=6e-4)
+    raw = _big_endian(path, scene).read_bytes()
+    start = 144 + pydicom.dcmread(path).file_meta.FileMetaInformationGroupLength
+    path.write_bytes(raw[start:])
+    assert np.allclose(read_xray(path).pixels, scene / 4095, atol=6e-4)
+
+
+def test_coded_pixels_without_a_word_on_how_are_refused(tmp_path, scene):
+    noise = np.random.default_rng(0).integers(0, 65536, scene.shape)  # coded, it is larger than as it is
+    write_dicom(tmp_path / "a.dcm", noise, replace(FACTS, bits_stored=16, transfer_syntax=TRANSFER_SYNTAXES["rle"]))
+    raw = (tmp_path / "a.dcm").read_bytes()
+    (tmp_path / "a.dcm").write_bytes(raw[144 + pydicom.dcmread(tmp_path / "a.dcm").file_meta[0x00020000].value :])
+    assert "transfer syntax" in _said(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("name", ["implicit", "explicit"])
+def test_a_voi_lut_may_begin_below_zero_where_the_rescale_leads_there(tmp_path, scene, name):
+    write_dicom(tmp_path / "a.dcm", scene, replace(FACTS, transfer_syntax=TRANSFER_SYNTAXES[name]))
+    table = pydicom.Dataset()
+    table.add_new("LUTDescriptor", "SS", [4096, -1024, 12])
+    table.add_new("LUTData", "OW", np.arange(4096).astype("<u2").tobytes())
+    _edited(tmp_path / "a.dcm", RescaleIntercept=-1024, RescaleSlope=1, VOILUTSequence=[table])
+    assert np.allclose(read_xray(tmp_path / "a.dcm").pixels, scene / 4095, atol=6e-4)
+
+
+def test_the_window_that_is_asked_for_is_the_one_that_is_taken(tmp_path, scene):
+    path = _with_table(tmp_path / "a.dcm", scene, 12, np.arange(4095, -1, -1).tolist())
+    assert np.allclose(read_xray(path).pixels, 1 - scene / 4095, atol=6e-4)  # the curve, where nothing is asked for
+    assert np.allclose(read_xray(path, window=0).pixels, scene / 4095, atol=6e-4)
+    assert np.allclose(read_xray(path, window="percentile").pixels, percentile_window(scene), atol=1e-5)
+    with pytest.raises(XrayError, match="no window 1; the file has 2048 / 4096 and a VOI LUT"):
+        read_xray(path, window=1)
+    for window in ("lung", -1, 1.5, True):
+        with pytest.raises(XrayError, match="is unknown"):
+            read_xray(path, window=window)
+    _edited(path, WindowCenter=None, WindowWidth=None)
+    with pytest.raises(XrayError, match="the file has none"):
+        read_xray(path, window=0)
+
+
+_LIES = ("L\\F", "R\\F", "R\\H", "L\\H", "F\\L", "F\\R", "H\\R", "H\\L")
+
+
+@pytest.mark.parametrize("lies", _LIES)
+def test_every_way_that_a_frontal_view_can_lie_is_turned_upright(tmp_path, scene, lies):
+    from PIL import Image, ImageOps
+
+    stored = (scene >> 4).astype(np.uint8)
+    picture = Image.fromarray(stored)
+    exif = picture.getexif()
+    exif[0x0112] = _LIES.index(lies) + 1
+    picture.save(tmp_path / "a.png", exif=exif)
+    picture.save(tmp_path / "a.jpg", exif=exif, quality=100)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png"))) / 255  # Pillow is the judge
+    write_dicom(tmp_path / "a.dcm", scene, replace(FACTS, orientation=lies))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, close in (("a.png", 1e-6), ("a.jpg", 0.02), ("a.dcm", 0.005)):
+            shown, kept = read_xray(tmp_path / name), read_xray(tmp_path / name, as_stored=True)
+            assert shown.pixels.shape == upright.shape and np.abs(shown.pixels - upright).max() < close, name
+            assert (shown.facts.orientation, kept.facts.orientation) == ("L\\F", lies)
+            assert (shown.facts.height, shown.facts.width) == upright.shape and kept.pixels.shape == stored.shape
+            assert ("orientation" in read_checked(tmp_path / name, as_stored=True)[2]) == (lies != "L\\F")
+
+
+def test_a_lateral_view_is_left_as_it_is_and_said(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    _edited(tmp_path / "a.dcm", PatientOrientation=["A", "F"])
+    with pytest.warns(UserWarning, match="left as stored, though its header says orientation A"):
+        assert np.allclose(read_xray(tmp_path / "a.dcm").pixels, scene / 4095, atol=6e-4)
+    _edited(tmp_path / "a.dcm", PatientOrientation=["RA", "F"])  # chiefly right, a little to the front
+    assert read_facts(tmp_path / "a.dcm").orientation == "R\\F"
+
+
+def test_the_facts_are_those_of_the_pixels_after_turning_and_stretching(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, replace(FACTS, orientation="F\\L"))
+    _edited(tmp_path / "a.dcm", ImagerPixelSpacing=[0.4, 0.2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shown = read_xray(tmp_path / "a.dcm")
+    assert shown.pixels.shape == (60, 160)
+    assert (shown.facts.aspect, shown.facts.orientation, shown.facts.pixel_spacing) == (1, "L\\F", 0.2)
+
+
+def test_an_orientation_in_xmp_turns_neither_the_picture_nor_its_facts(tmp_path, scene):
+    from PIL import Image
+
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></x:xmpmeta>'
+    Image.fromarray((scene >> 4).astype(np.uint8)).save(tmp_path / "a.jpg", xmp=xmp)
+    xray = read_xray(tmp_path / "a.jpg")
+    assert xray.pixels.shape == (80, 60) == (xray.facts.height, xray.facts.width)
+
+
+def test_what_a_camera_writes_behind_a_picture_is_no_damage(tmp_path, scene):
+    from PIL import Image
+
+    picture = Image.fromarray((scene >> 4).astype(np.uint8))
+    picture.save(tmp_path / "small.jpg", quality=50)
+    exif = b"Exif\0\0MM\0*" + (tmp_path / "small.jpg").read_bytes()  # a thumbnail has an end mark of its own
+    picture.save(tmp_path / "a.jpg", progressive=True, quality=95, exif=exif)
+    raw = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(raw + bytes(range(255)) * 12)
+    assert np.abs(read_xray(tmp_path / "a.jpg").pixels - scene / 4095).mean() < 0.01
+    for part in (0.5, 0.9):
+        (tmp_path / "a.jpg").write_bytes(raw[: int(len(raw) * part)])
+        assert "cut off" in _said(tmp_path / "a.jpg")
+
+
+def test_the_facts_of_a_picture_cost_no_decoding(tmp_path):
+    import struct
+
+    parts = ((b"IHDR", struct.pack(">2I5B", 300, 200, 16, 0, 0, 0, 0)), (b"IDAT", b"not to be decoded"), (b"IEND", b""))
+    (tmp_path / "a.png").write_bytes(_as_png(*parts))
+    facts = read_facts(tmp_path / "a.png")
+    assert (facts.height, facts.width, facts.bits_stored) == (200, 300, 16)
+    _said(tmp_path / "a.png")
+
+
+def test_a_pipe_a_loop_and_a_folder_are_no_xrays(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop.dcm").symlink_to("loop.dcm")
+    (tmp_path / "folder.dcm").mkdir()
+    for name in ("pipe.png", "loop.dcm", "folder.dcm"):
+        _said(tmp_path / name)

@@ -1,6 +1,7 @@
 "Many X-rays to a cache: nothing lost, nothing half-written, nothing done twice, whatever stops the work."
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import psutil
@@ -17,7 +19,8 @@ import pytest
 from covidxr.core import BOX_COLUMNS, DataError
 from covidxr.dicom import read_xray
 from covidxr.phantom import simulate_dataset
-from covidxr.prepare import from_cache, prepare, privacy, read_failed, to_cache
+from covidxr.prepare import _prepare_one as _usual
+from covidxr.prepare import fit_square, from_cache, prepare, privacy, read_failed, to_cache
 
 KILLS = int(os.environ.get("COVIDXR_KILLS", "4"))  # the point that 20 are asked for is measured with 20
 
@@ -68,12 +71,18 @@ def test_killed_at_any_moment_the_next_call_ends_with_the_very_same_bytes(many, 
     assert kept > 0
 
 
-def test_ctrl_c_says_that_the_next_call_goes_on(many, tmp_path):
-    process = _started(many, tmp_path / "cache")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_call_says_that_the_next_one_goes_on_and_leaves_no_process(many, tmp_path, number):
+    words = [str(Path(sys.executable).with_name("covidxr")), "prepare", str(many), str(tmp_path / "cache")]
+    process = subprocess.Popen([*words, "--size", "256", "--workers", "2"], stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "cache").glob("*.png")) and process.poll() is None:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait() in (0, 130)
+    helpers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "covidxr: stopped; the same command goes on where it stopped" in said and "Traceback" not in said
+    assert not psutil.wait_procs(helpers, timeout=20)[1]
     assert len(prepare(many, tmp_path / "cache", size=256)) == len(list(many.glob("*/*/*/*.dcm")))
 
 
@@ -110,7 +119,37 @@ def _poisoned(task):
     "What a decoder that crashes would do"
     if task.image_id == "poison":
         os.kill(os.getpid(), signal.SIGKILL)
-    return {"image_id": task.image_id}
+    return _usual(task)
+
+
+@pytest.mark.parametrize("good", [11, 25])
+def test_a_file_that_ends_every_process_does_not_end_the_call(tmp_path, monkeypatch, good):
+    from covidxr import prepare as room
+
+    _pictures(tmp_path / "src", {name: 99 for name in [*(f"i{number}.png" for number in range(good)), "poison.png"]})
+    monkeypatch.setattr(room, "_prepare_one", _poisoned)
+    index = prepare(tmp_path / "src", tmp_path / "out", size=32, workers=2)
+    failed = read_failed(tmp_path / "out")
+    assert (
+        len(index) == good and failed["image_id"].tolist() == ["poison"] and "ended the process" in failed["error"][0]
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_few_files_ended_is_set_apart_by_the_next_call(tmp_path, workers):
+    _pictures(tmp_path / "src", {name: 99 for name in ("i1.png", "i2.png", "i3.png", "i4.png", "poison.png")})
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import test_prepare\nfrom covidxr import prepare as room\nroom._prepare_one = test_prepare._poisoned\n"
+        f"print(len(room.prepare({str(tmp_path / 'src')!r}, {str(tmp_path / 'out')!r}, size=32, workers={workers})))"
+    )
+    (tmp_path / "call.py").write_text(code)
+    first, second = (
+        subprocess.run([sys.executable, tmp_path / "call.py"], capture_output=True, text=True) for _ in range(2)
+    )
+    assert first.returncode == -signal.SIGKILL
+    assert second.returncode == 0 and second.stdout.strip() == "4", second.stderr
+    assert read_failed(tmp_path / "out")["image_id"].tolist() == ["poison"]
 
 
 def test_a_full_disk_stops_the_work_in_words_and_keeps_what_was_done(many, tmp_path, monkeypatch):
@@ -251,8 +290,6 @@ def test_it_says_what_was_found_and_keeps_none_of_it(many, tmp_path, covidxr):
 
 
 def test_the_doctor_knows_what_is_here(covidxr):
-    import json
-
     answer = covidxr("doctor", "--json")
     rows = {row["part"]: row for row in json.loads(answer.stdout)}
     assert answer.returncode == 0, answer.stdout
@@ -275,8 +312,6 @@ def test_the_doctor_names_the_cure(monkeypatch):
 
 def _pictures(folder: Path, values: dict[str, int]) -> list[Path]:
     "Grey pictures of one value each"
-    import cv2
-
     for name, value in values.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), np.full((300, 200), value, np.uint8))
@@ -305,13 +340,180 @@ def test_what_a_stopped_call_made_in_another_size_is_made_anew(tmp_path, monkeyp
         assert (row.size, row.square, row.scale) == (128, "crop", 0.64)
 
 
-def test_files_of_one_name_are_refused_and_uids_are_told_apart(tmp_path):
-    files = _pictures(tmp_path, {"a/x.png": 200, "b/x.png": 50})
-    with pytest.raises(DataError, match="two files are called x"):
-        prepare(files, tmp_path / "out", size=32, workers=1)
-    uids = [shutil.copy(file, tmp_path / f"1.2.3.{number}") for number, file in enumerate(files)]
-    index = prepare([Path(file) for file in uids], tmp_path / "out", size=32, workers=1)
+def test_files_of_one_name_are_told_apart_by_their_folders_and_uids_by_their_last_number(tmp_path):
+    files = _pictures(
+        tmp_path / "src", {"a/x.png": 200, "b/x.png": 50, "b/y.png": 90, "y.png": 10, "z.png": 1, "z.jpg": 2}
+    )
+    for source in (tmp_path / "src", files):
+        index = prepare(source, tmp_path / "out", size=32, workers=1)
+        assert index["image_id"].tolist() == ["a-x", "b-x", "b-y", "y", "z.jpg", "z.png"]
+        shown = [cv2.imread(str(tmp_path / "out" / file), 0).max() for file in index["file"]]
+        assert shown == [200, 50, 90, 10, 2, 1]
+    with pytest.raises(DataError, match="two files would be called"):
+        prepare([files[0], files[0]], tmp_path / "twice", size=32)
+    uids = [shutil.copy(file, tmp_path / f"1.2.3.{number}") for number, file in enumerate(files[:2])]
+    index = prepare([Path(file) for file in uids], tmp_path / "uids", size=32, workers=1)
     assert index["image_id"].tolist() == ["1.2.3.0", "1.2.3.1"] and index["file"].nunique() == 2
+
+
+def test_no_original_is_ever_written_over(tmp_path, hashes):
+    (file,) = _pictures(tmp_path / "one", {"a.png": 90})
+    many = _pictures(tmp_path / "data", {f"i{number}.png": 50 + number for number in range(4)})
+    (tmp_path / "data" / "images.csv").write_text(
+        "file,label\n" + "".join(f"i{number}.png,{'ab'[number % 2]}\n" for number in range(4))
+    )
+    (tmp_path / "deep").mkdir()
+    shutil.copytree(tmp_path / "one", tmp_path / "deep" / "raw")
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    before = hashes(tmp_path)
+    for source, out in (
+        (file, tmp_path / "one"),
+        (file, tmp_path / "link"),
+        (many, tmp_path / "data"),
+        (tmp_path / "data", tmp_path / "data"),
+        (tmp_path / "one", tmp_path / "one"),
+        (tmp_path / "deep" / "raw", tmp_path / "deep"),
+    ):
+        with pytest.raises(DataError, match="choose another folder"):
+            prepare(source, out, size=32)
+    assert hashes(tmp_path) == before
+
+
+def test_a_disc_without_endings_and_folders_behind_links_are_found(tmp_path, many):
+    files = sorted(many.glob("train/*/*/*.dcm"))[:3]
+    source = tmp_path / "disc"
+    for path, name in zip(files, ("IM0001", "1.2.840.7", "deep/IM0002"), strict=True):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, source / name)
+    (source / "README").write_text("no X-ray")
+    (source / "notes.txt").write_bytes(files[0].read_bytes())
+    _pictures(tmp_path / "elsewhere", {"b.png": 50})
+    (source / "link").symlink_to(tmp_path / "elsewhere")
+    (source / "deep" / "up").symlink_to(source)
+    names = prepare(source, tmp_path / "out", size=32)["source"].tolist()
+    assert sorted(names) == ["1.2.840.7", "IM0001", "deep/IM0002", "link/b.png"]
+
+
+def test_what_cannot_be_looked_at_is_listed(tmp_path, phantom, monkeypatch):
+    _pictures(tmp_path / "src", {"a.png": 90, "closed/b.png": 50})
+    scan = os.scandir
+
+    def refused(folder):
+        if str(folder).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    prepare(tmp_path / "src", tmp_path / "out", size=32)
+    assert "closed: this folder cannot be looked into (Permission denied)" in read_failed(tmp_path / "out")["error"][0]
+    monkeypatch.undo()
+    shutil.copytree(phantom, tmp_path / "data")
+    next((tmp_path / "data" / "train").glob("*/*/*.dcm")).unlink()
+    prepare(tmp_path / "data", tmp_path / "out2", size=32)
+    assert "its file is not there" in read_failed(tmp_path / "out2")["error"][0]
+
+
+def test_odd_files_are_listed_and_hold_nothing_up(tmp_path, covidxr):
+    source = tmp_path / "src"
+    _pictures(source, {"a.png": 90, "thin.png": 20})
+    cv2.imwrite(str(source / "thin.png"), np.zeros((1, 40_000), np.uint8))
+    (source / "loop.dcm").symlink_to("loop.dcm")
+    os.mkfifo(source / "pipe.png")
+    shutil.copy(source / "a.png", os.fsencode(source) + b"/M\xfcller.png")
+    (source / os.fsdecode(b"broken\xfc.png")).write_bytes(b"nothing")
+    answer = covidxr("prepare", source, tmp_path / "out", "--square", "crop", "--size", 64, "--json", timeout=60)
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr
+    assert sorted(row["image_id"] for row in json.loads(answer.stdout)["failed"]) == [
+        "broken%FC",
+        "loop",
+        "pipe",
+        "thin",
+    ]
+    assert pd.read_parquet(tmp_path / "out" / "images.parquet")["image_id"].tolist() == ["M%FCller", "a"]
+
+
+def test_an_error_that_nobody_thought_of_is_that_files(tmp_path, monkeypatch):
+    from covidxr import prepare as room
+
+    _pictures(tmp_path / "src", {"a.png": 90, "b.png": 50})
+
+    def fails(path, **options):
+        if Path(path).stem == "b":
+            raise RuntimeError("nobody thought of this")
+        return read(path, **options)
+
+    read = room.read_checked
+    monkeypatch.setattr(room, "read_checked", fails)
+    assert prepare(tmp_path / "src", tmp_path / "out", size=32)["image_id"].tolist() == ["a"]
+    assert "RuntimeError: nobody thought of this" in read_failed(tmp_path / "out")["error"][0]
+
+
+def test_what_a_power_cut_leaves_is_made_again(tmp_path):
+    _pictures(tmp_path / "src", {f"i{number}.png": 50 + number for number in range(4)})
+    out = tmp_path / "out"
+    first = prepare(tmp_path / "src", out, size=32)
+    whole = {file: (out / file).read_bytes() for file in first["file"]}
+    (out / "i0.png").write_bytes(b"")
+    (out / "i1.png").write_bytes(whole["i1.png"][:20])
+    made = (out / "i2.png").stat().st_mtime_ns
+    assert prepare(tmp_path / "src", out, size=32).equals(first)
+    assert {file: (out / file).read_bytes() for file in whole} == whole
+    assert (out / "i2.png").stat().st_mtime_ns == made
+    (out / ".unfinished").mkdir()
+    (out / ".unfinished" / "i2.json").write_bytes(b"")
+    for broken in (b"", (out / "images.parquet").read_bytes()[:300]):
+        (out / "images.parquet").write_bytes(broken)
+        assert prepare(tmp_path / "src", out, size=32).equals(first)
+
+
+def test_a_picture_that_cannot_be_cropped_takes_no_memory():
+    with pytest.raises(DataError, match="cannot be cropped"):
+        fit_square(np.zeros((1, 40_000), np.float32), 512, "crop")
+
+
+def test_a_name_that_may_be_a_patients_is_told(tmp_path):
+    _pictures(tmp_path / "src", {"DOE_JANE.png": 50, "IM0001.png": 60, "0a1b2c3d4e5f.png": 70, "Doe/IM0002.png": 80})
+    index = prepare(tmp_path / "src", tmp_path / "out", size=32)
+    assert index["image_id"][index["checks"].str.contains("may tell who")].tolist() == ["DOE_JANE", "IM0002"]
+
+
+def test_a_cluster_in_another_folder_finds_relative_names_and_one_without_workers_is_said(tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="the extra 'scale' is not installed")
+    from covidxr import prepare as room
+
+    _pictures(tmp_path / "src", {"i1.png": 50, "i2.png": 60})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(room, "_PATIENCE", 0.5)
+    options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"}
+    with distributed.LocalCluster(n_workers=0, **options) as cluster:
+        with pytest.raises(DataError, match="no workers"):
+            prepare("src", "out", size=32, scheduler=cluster.scheduler_address)
+        monkeypatch.chdir("/")
+        cluster.scale(1)
+        cluster.wait_for_workers(1, timeout=60)
+        monkeypatch.chdir(tmp_path)
+        assert len(prepare("src", "out", size=32, scheduler=cluster.scheduler_address)) == 2
+    assert (tmp_path / "out" / "i1.png").exists()
+
+
+def test_the_doctor_does_without_psutil(monkeypatch):
+    from covidxr import cli
+
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    rows = {row["part"]: row for row in cli.examine()}
+    assert rows["memory"]["ok"] is None and "pip install psutil" in rows["memory"]["text"]
+
+
+def test_the_doctor_sees_a_decoder_that_gives_other_pixels(monkeypatch):
+    import imagecodecs
+
+    from covidxr import cli
+
+    decode = imagecodecs.jpegls_decode
+    monkeypatch.setattr(imagecodecs, "jpegls_decode", lambda stream: decode(stream)[::-1])
+    rows = {row["part"]: row for row in cli.examine()}
+    assert rows["decoder of JPEG-LS"]["ok"] is False and rows["decoder of JPEG 2000"]["ok"]
+    assert rows["decoder of High-Throughput JPEG 2000"]["ok"]
 
 
 def test_threads_do_not_lose_what_was_noticed(tmp_path):
@@ -335,3 +537,14 @@ def test_threads_do_not_lose_what_was_noticed(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         rows = list(pool.map(room._prepare_one, tasks))
     assert [row["checks"].count("orientation") for row in rows] == [number % 2 for number in range(40)]
+
+
+def test_the_disk_has_a_file_before_it_gets_its_name(tmp_path, monkeypatch):
+    from covidxr.core import write_text
+
+    done, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (done.append("on disk"), sync(number)))
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("named"), replace(*names)))
+    write_text("whole", tmp_path / "a.txt")
+    write_text("whole", tmp_path / "b.txt", durable=False)
+    assert done == ["on disk", "named", "named"]
