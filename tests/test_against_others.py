@@ -15,7 +15,7 @@ from covidxr import ensemble, ensemble_boxes
 from covidxr.core import BOX_COLUMNS, DataError
 from covidxr.metrics import average_precision, bootstrap_scores, score
 
-CASES = int(os.environ.get("COVIDXR_CASES", 150))  # of each kind; 2,000 before a release
+CASES = int(os.environ.get("COVIDXR_CASES", 2000))  # of each kind; fewer for a quick look
 MANY = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 LABELS = ["a", "b", "c", "d", "e", "f"]
 
@@ -186,7 +186,7 @@ def test_each_draw_of_the_bootstrap_is_the_score_of_the_patients_drawn(tables, m
     owner = pd.Series({"i0": "p", "i1": "p", "i2": "q", "i3": "r", "i4": "s"})
     draws = bootstrap_scores(truth, {"one": prediction}, owner, draws=5, seed=1, method=method)["one"]
     ids = pd.unique(pd.concat([truth["id"], prediction["id"]]))
-    patients = list(dict.fromkeys(owner[ids]))
+    patients = sorted(set(owner[ids]))
     counts = generator(1, "bootstrap").multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=5)
     for value, count in zip(draws, counts, strict=True):
         copies = [(name, turn) for name in ids for turn in range(count[patients.index(owner[name])])]
