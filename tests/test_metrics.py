@@ -204,11 +204,11 @@ def test_the_order_of_rows_changes_no_draw_and_no_interval():
     rng = np.random.default_rng(0)
     truth, readers = _study_world(rng, 60, [1.3, 0.5])
     owners = pd.Series([f"p{number // 2}" for number in range(58)], index=truth["id"][:58])
-    ask = (
-        lambda *tables: bootstrap_scores(  # noqa: E731
-            tables[0], dict(zip("ab", tables[1:], strict=True)), owners.sample(frac=1, random_state=4), draws=100
-        )
-    )
+    shuffled = owners.sample(frac=1, random_state=4)
+
+    def ask(right: pd.DataFrame, one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+        return bootstrap_scores(right, {"a": one, "b": other}, shuffled, draws=100)
+
     mixed = [table.sample(frac=1, random_state=seed) for seed, table in enumerate([truth, *readers])]
     pd.testing.assert_frame_equal(ask(truth, *readers), ask(*mixed), check_exact=True)
     target, patient = rng.random(60) < 0.5, np.r_[np.repeat(np.arange(28), 2).astype(float), [np.nan] * 4]
