@@ -479,7 +479,7 @@ def paired_difference(
     first: str,  # a name; (name, class) where the draws are by class
     second: str,  # another; over a constant the interval is that of a single score, too narrow and too high by a little
 ) -> dict[str, float]:  # mean, low, high (95 %), probability that the first is better, draws: how many hold every class, and so were used
-    "How much better one submission is than another, on the same patients; its interval holds what it promises for two models; raises DataError"
+    "How much better one submission is than another, on the same patients; its interval holds nearly what it promises for two models; raises DataError"
     gap = (draws[first] - draws[second]).dropna()
     if not len(gap):
         held = draws.attrs.get("patients", {})
