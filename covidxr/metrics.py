@@ -228,7 +228,6 @@ def match(
     _, hits = _matched(image, confidence[place], corners[place], codes[: len(truth)], true_corners, len(ids), iou_threshold, method)
     return pd.DataFrame({"id": ids[image], "confidence": confidence[place], "hit": hits})
 
-
 # %% ../nbs/07_metrics.ipynb #07-025
 @njit(cache=True, nogil=True)
 def _areas(
@@ -489,7 +488,6 @@ def paired_difference(
     low, high = np.percentile(gap, (2.5, 97.5))
     return {"mean": float(gap.mean()), "low": float(low), "high": float(high), "probability": float((gap > 0).mean()), "draws": len(gap)}
 
-
 # %% ../nbs/07_metrics.ipynb #07-039
 def _rows(
     target: np.ndarray,  # True or False, or 1 and 0
@@ -572,7 +570,6 @@ def auc_difference(
     gap = again[:, 0] - again[:, 1]
     low, high = np.percentile(gap, (2.5, 97.5))
     return {"lead": float(area[0] - area[1]), "low": float(low), "high": float(high), "probability": float((gap > 0).mean())}
-
 
 # %% ../nbs/07_metrics.ipynb #07-044
 def _share(

@@ -60,8 +60,6 @@ def _string(
 OF_IMAGES = frozenset({"opacity", "none"})  # labels of image rows; all others are study classes
 
 
-#| code-fold: true
-#| code-summary: "Code of _check_table, write_submission"
 def _check_ids(
     ids: Sequence[str],  # every id that must have a row
     path: str | Path,  # where they shall be written, for the message

@@ -135,4 +135,3 @@ def fuse_views(
         names = [view.name for view in views] if views else predictions.attrs.get("views", predictions["model"].unique())
         return fuse_boxes(predictions, method, dict.fromkeys(names, 1.0), iou_threshold)
     return predictions.drop(columns="model").groupby("image_id", sort=False).mean().reset_index()
-
