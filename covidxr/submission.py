@@ -368,7 +368,7 @@ def _known_patients(
 def _patients(
     files: Sequence[Path],  # the files of a truth
     ids: Sequence[str],  # its ids
-) -> tuple[pd.Series, str]:  # whom each id belongs to; "patients", "studies", "patients and studies" or "rows": what is drawn again
+) -> tuple[pd.Series, str]:  # whom each id belongs to; what is drawn again: "patients", "studies" or "rows", or several of them ("patients and studies")
     "Which rows go together, as well as the files beside the truth can tell"
     studies = {}  # by image; an image and a study may share a name, so owners are kept by the whole id
     for path in files:
@@ -382,8 +382,9 @@ def _patients(
     owner = {f"{study}_study": of_study.get(study, f"study {study}") for study in studies.values()}
     owner |= {f"{name}_image": of_image.get(name, owner[f"{study}_study"]) for name, study in studies.items()}
     owners = pd.Series({name: owner.get(name) for name in ids}, dtype=object)
-    kinds = sorted({f"{one.split()[0]}s".replace("ys", "ies") for one in owners.dropna()})
-    return owners, " and ".join(kinds)
+    kinds = {"patient": "patients", "study": "studies", "row": "rows"}
+    there = set(owners.fillna("row").str.split(" ").str[0])
+    return owners, " and ".join(name for kind, name in kinds.items() if kind in there)
 
 
 def compare_submissions(
