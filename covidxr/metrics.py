@@ -459,7 +459,8 @@ def bootstrap_scores(
         raise DataError("there is no submission to score; give at least one")
     if not len(truth):
         raise DataError("the truth holds no box at all; there is nothing to score against")
-    owners = _owners(_codes("id", {"truth": truth, **predictions})[1], groups)
+    tables = {f"prediction {name}": prediction for name, prediction in predictions.items()}
+    owners = _owners(_codes("id", {"truth": truth, **tables})[1], groups)
     counts = _drawn_again(owners.max() + 1, draws, seed, "bootstrap")
     labels = _ordered(_codes("label", {"truth": truth})[1]) if labels is None else labels
     areas, held = _class_draws(truth, predictions, owners, counts, labels, iou_threshold, method)
