@@ -213,7 +213,7 @@ def _score(options: argparse.Namespace) -> int:
         return _versus(options, compare_submissions(options.truth, {"first": options.submission, "second": options.versus}, options.draws))
     result = score_submission(options.truth, options.submission)
     if options.json:
-        print(json.dumps(_classes(result.map, result.per_class), indent=2))
+        print(json.dumps(_classes(result.map, result.per_class), indent=2, allow_nan=False))
         return 0
     for name, value in result.per_class.items():
         print(f"{name:<24} {'-  (not in the truth)' if math.isnan(value) else f'{value:.4f}'}")
@@ -230,17 +230,32 @@ def _versus(
 
     first, second = compared["scores"]["first"], compared["scores"]["second"]
     lead = {"lead": first.map - second.map, **paired_difference(compared["draws"], "first", "second")}
+    apart = {}
+    for name in dict.fromkeys(name for _, name in compared["by_class"].columns):
+        gap = paired_difference(compared["by_class"], ("first", name), ("second", name))
+        apart[name] = {"lead": first.per_class[name] - second.per_class[name], **gap}
     if options.json:
-        print(json.dumps({"first": _classes(first.map, first.per_class), "second": _classes(second.map, second.per_class), **lead, "draws": options.draws, "drawn": compared["drawn"]}, indent=2))
+        answer = {"first": _classes(first.map, first.per_class), "second": _classes(second.map, second.per_class), **lead, "asked": options.draws, "drawn": compared["drawn"], "leads": apart}
+        print(json.dumps(answer, indent=2, allow_nan=False))
         return 0
-    print(f"{'':<24} {'first':>8} {'second':>8} {'lead':>8}")
+    print(f"{'':<24} {'first':>8} {'second':>8} {'lead':>8}   95 % interval of the lead")
     for name in [*first.per_class, *(name for name in second.per_class if name not in first.per_class)]:
         pair = [one.per_class.get(name, math.nan) for one in (first, second)]
-        print(f"{name:<24} " + ("-  (not in the truth)" if any(map(math.isnan, pair)) else f"{pair[0]:8.4f} {pair[1]:8.4f} {pair[0] - pair[1]:+8.4f}"))
-    print(f"{'mean AP at IoU > 0.5':<24} {first.map:8.4f} {second.map:8.4f} {lead['lead']:+8.4f}")
+        print(f"{name:<24} " + (_beside(*pair, apart[name]) if name in apart else "-  (not in the truth)"))
+    print(f"{'mean AP at IoU > 0.5':<24} {_beside(first.map, second.map, lead)}")
     print(f"first {options.submission}, second {options.versus}")
-    print(f"lead {lead['lead']:+.4f}, 95 % interval {lead['low']:+.4f} to {lead['high']:+.4f}; the first is better in {lead['probability']:.1%} of {options.draws} draws of {compared['drawn']}")
+    lacking = f"; {options.draws - lead['draws']} more lack a class and do not count" if lead["draws"] < options.draws else ""
+    print(f"the first is better in {lead['probability']:.1%} of {lead['draws']} draws of {compared['drawn']}{lacking}")
     return 0
+
+
+def _beside(
+    first: float,
+    second: float,
+    lead: dict[str, float],  # low and high
+) -> str:
+    "Two scores, the lead of the first, and its interval"
+    return f"{first:8.4f} {second:8.4f} {first - second:+8.4f}   {lead['low']:+.4f} to {lead['high']:+.4f}"
 
 
 def _predict(options: argparse.Namespace) -> int:

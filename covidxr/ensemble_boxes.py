@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .core import DataError
-from .ensemble import CONFIDENCE_TYPES, _agreed, _cluster, _suppress
+from .ensemble import CONFIDENCE_TYPES, _agreed, _checked_threshold, _cluster, _suppress
 from .metrics import surest_first
 
 # %% ../nbs/10d_ensemble_boxes.ipynb #10d-006
@@ -25,15 +25,17 @@ def _image(
     scores: Sequence,  # for each model a score a box, from 0 to 1
     labels: Sequence,  # for each model a label a box
     weights: Sequence[float] | None,  # a weight a model
+    iou_threshold: float,
     least: float = 0.0,  # boxes with a lower score are left out
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # labels, the label of each box as a number, corners, scores, models, weights
     "The lists of one image as arrays; DataError says what cannot be fused"
+    _checked_threshold(iou_threshold)
     sizes = [[len(one) for one in several] for several in (boxes, scores, labels)]
     if not sizes[0] == sizes[1] == sizes[2]:
         raise DataError(f"boxes, scores and labels must be as many for each model; they are {sizes[0]}, {sizes[1]} and {sizes[2]}")
     share = np.ones(len(boxes)) if weights is None else np.asarray(weights, float)
-    if len(share) != len(boxes) or not np.isfinite(share).all() or (share < 0).any() or (len(share) and not share.sum()):
-        raise DataError(f"weights {share.tolist()} must be one for each of {len(boxes)} models, 0 or more, and not all 0")
+    if len(share) != len(boxes) or not np.isfinite(sum(share.tolist())) or (share < 0).any() or (len(share) and not share.sum()):
+        raise DataError(f"weights {share.tolist()} must be one for each of {len(boxes)} models, 0 or more, not all 0, and their sum finite")
     corners = np.concatenate([np.zeros((0, 4)), *(np.asarray(one, float).reshape(-1, 4) for one in boxes)])
     sure = np.concatenate([np.zeros(0), *(np.asarray(one, float) for one in scores)])
     label = np.concatenate([np.asarray(one) for one in labels if len(one)]) if sum(sizes[0]) else np.zeros(0, int)
@@ -65,7 +67,7 @@ def weighted_boxes_fusion(
     "Weighted boxes fusion of one image (Solovyev, Wang and Gabruseva 2021), called as in ensemble-boxes; raises DataError"
     if conf_type not in CONFIDENCE_TYPES:
         raise DataError(f"unknown conf_type {conf_type!r}; it can be {', '.join(CONFIDENCE_TYPES)}")
-    names, group, corners, sure, model, share = _image(boxes_list, scores_list, labels_list, weights, skip_box_thr)
+    names, group, corners, sure, model, share = _image(boxes_list, scores_list, labels_list, weights, iou_thr, skip_box_thr)
     pull = sure * share[model]
     _, rows, starts = surest_first(group, len(names), pull, np.column_stack([model, corners]))
     cluster, fused, label = _cluster(rows, starts, corners, pull, iou_thr, True)
@@ -83,7 +85,7 @@ def non_maximum_weighted(
     skip_box_thr: float = 0.0,  # boxes with a lower score are left out
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # boxes (n, 4), scores, labels, the surest first
     "Non-maximum weighted of one image (Zhou et al. 2017), called as in ensemble-boxes; raises DataError"
-    names, group, corners, sure, model, share = _image(boxes_list, scores_list, labels_list, weights, skip_box_thr)
+    names, group, corners, sure, model, share = _image(boxes_list, scores_list, labels_list, weights, iou_thr, skip_box_thr)
     pull = sure * (share / max(share, default=1))[model]
     _, rows, starts = surest_first(group, len(names), pull, np.column_stack([model, corners]))
     cluster, fused, label = _cluster(rows, starts, corners, pull, iou_thr, False)
@@ -106,7 +108,7 @@ def nms_method(
     "Non-maximum suppression of one image, called as in ensemble-boxes; raises DataError"
     if method not in (1, 2, 3):
         raise DataError(f"unknown method {method}; it can be 1 (linear), 2 (Gaussian) or 3 (NMS)")
-    names, group, corners, sure, model, share = _image(boxes, scores, labels, weights)
+    names, group, corners, sure, model, share = _image(boxes, scores, labels, weights, iou_thr)
     pull = sure if weights is None else sure * (share / share.sum())[model]
     keys = np.column_stack([model, corners])
     _, rows, starts = surest_first(group, len(names), pull, keys)

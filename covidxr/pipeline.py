@@ -388,7 +388,8 @@ A pair is one classifier with one detector. <em>Always the prior</em> and <em>al
 <h2>Any opacity, yes or no</h2>
 <div class="wide" tabindex="0" role="region" aria-label="any opacity, yes or no"><table><caption>ROC AUC for images with a box against images without, on the same held-out patients</caption>
 <thead><tr><th scope="col">by</th><th scope="col">ROC AUC</th><th scope="col">95 % interval</th></tr></thead>
-<tbody>{% for name, area in aucs.items() %}<tr><td>{{ name }}</td><td>{{ "%.3f" | format(area.auc) }}</td><td>{{ "%.3f to %.3f" | format(area.low, area.high) }}</td></tr>{% endfor %}</tbody></table></div>
+<tbody>{% for name, area in aucs.items() %}<tr><td>{{ name }}</td><td>{{ "%.3f" | format(area.auc) }}</td><td>{{ "%.3f to %.3f" | format(area.low, area.high) }}</td></tr>{% endfor %}
+{% if aucs.ensemble and aucs.ensemble.over_floor %}<tr><td>lead of the ensemble over the regression</td><td>{{ "%+.3f" | format(aucs.ensemble.over_floor.lead) }}</td><td>{{ "%+.3f to %+.3f" | format(aucs.ensemble.over_floor.low, aucs.ensemble.over_floor.high) }}</td></tr>{% endif %}</tbody></table></div>
 <h2>Curves</h2><img src="{{ curves }}" alt="Precision against recall of the ensemble, one plot for each class of the score ({{ source }})">
 <h2>Pictures</h2><img src="{{ grid }}" alt="{{ source }} from the judged part with true boxes dashed and predicted boxes solid, each with its true and its predicted class">
 <h2>The data</h2><img src="{{ data }}" alt="Studies per class, boxes per image, studies per patient, image sizes, where boxes lie and how large they are ({{ source }})">
@@ -568,9 +569,9 @@ def opacity_auc(
     truth: pd.DataFrame,  # id, label, corners
     ensemble: pd.DataFrame,  # id, label, confidence, corners
     patients: pd.Series,  # image id with "_image" to patient
-) -> dict:  # name to auc, low, high
+) -> dict:  # name to auc, low, high; the ensemble's with its lead over the floor (over_floor: lead, low, high, probability)
     "ROC AUC of `any box` by the ensemble's 1 - none, beside the floor of logistic regression on thumbnails on the same folds"
-    from covidxr.metrics import roc_auc
+    from covidxr.metrics import auc_difference, roc_auc
 
     floor = {}
     boxed = ~dataset.unboxed()
@@ -583,8 +584,9 @@ def opacity_auc(
     if target.all() or not target.any():
         return {}
     none = ensemble[ensemble["label"] == "none"].set_index("id")["confidence"].reindex(ids, fill_value=0.0)
-    groups = patients.reindex(ids)
-    return {"ensemble": roc_auc(target, 1 - none.to_numpy(), groups), "logistic regression on 32 x 32 thumbnails": roc_auc(target, np.array(list(floor.values())), groups)}
+    groups, some, plain = patients.reindex(ids), 1 - none.to_numpy(), np.array(list(floor.values()))
+    ours = {**roc_auc(target, some, groups), "over_floor": auc_difference(target, some, plain, groups)}
+    return {"ensemble": ours, "logistic regression on 32 x 32 thumbnails": roc_auc(target, plain, groups)}
 
 # %% ../nbs/16_pipeline.ipynb #16-035
 def write_report(

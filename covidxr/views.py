@@ -119,16 +119,19 @@ def predict_views(
             height, width = np.array([sizes[name] for name in answer["image_id"]]).reshape(-1, 2).T
             answer = boxes_back(answer, view, width, height)
         answers.append(answer.assign(model=view.name))
-    return pd.concat(answers, ignore_index=True)
+    together = pd.concat(answers, ignore_index=True)
+    together.attrs["views"] = [view.name for view in views]  # also those that found nothing, as `fuse_views` needs to know
+    return together
 
 
 def fuse_views(
     predictions: pd.DataFrame,  # what `predict_views` returned
     method: str = "wbf",  # for boxes, as in `fuse_boxes`; with crops take "nmw", as a view that does not show a place says nothing of it
     iou_threshold: float = 0.55,
+    views: Sequence[View] | None = None,  # all that were looked at: one that found nothing has a vote too. Where None those that `predict_views` noted in `predictions.attrs`, and without a note (it is lost in a file) those that found something
 ) -> pd.DataFrame:  # one answer a picture, in the form that the model gives
     "The views' answers as one: boxes fused, probabilities averaged"
     if set(BOX_COLUMNS) <= set(predictions.columns):
-        names = {name: 1.0 for name in predictions["model"].unique()}
-        return fuse_boxes(predictions, method, names, iou_threshold)
+        names = [view.name for view in views] if views else predictions.attrs.get("views", predictions["model"].unique())
+        return fuse_boxes(predictions, method, dict.fromkeys(names, 1.0), iou_threshold)
     return predictions.drop(columns="model").groupby("image_id", sort=False).mean().reset_index()

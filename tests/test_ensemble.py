@@ -9,10 +9,14 @@ from covidxr.ensemble import (
     choose_box_weights,
     choose_class_weights,
     choose_none_exponent,
+    class_score,
+    fuse_boxes,
     fuse_submissions,
     mean_probabilities,
     nms,
+    none_confidence,
     revise_classes,
+    study_rows,
     weighted_boxes_fusion,
 )
 
@@ -136,3 +140,83 @@ def test_news_that_is_no_news_changes_nothing_and_missing_news_is_refused():
         revise_classes(STUDIES, SHARES, before[["a"]])
     with pytest.raises(DataError, match="no column 'typical'"):
         revise_classes(STUDIES.drop(columns="typical"), SHARES, before)
+
+
+MISSING = {
+    "an image": (PAIR.assign(image_id=["x", np.nan]), "row 1 .*no image_id"),
+    "a label": (PAIR.assign(label=[None, "opacity"]), "row 0 .*no label"),
+    "a model": (PAIR.assign(model=["A", None]), "row 1 .*no model"),
+    "a column": (PAIR.drop(columns="confidence"), "no column confidence"),
+    "a name in one kind": (PAIR.assign(model=["A", 1]), "model .*make them alike"),
+    "numbers": (PAIR.assign(x_max=["10", "wide"]), "corner that is not a number"),
+}
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_a_box_that_belongs_nowhere_is_refused_by_every_fusion(what):
+    boxes, said = MISSING[what]
+    for method in ("wbf", "nmw", "nms", "soft-nms"):
+        for weights in (None, {"A": 1, "B": 1}):
+            with pytest.raises(DataError, match=said):
+                fuse_boxes(boxes, method, weights)
+
+
+def test_thresholds_and_weights_that_mean_nothing_are_refused_by_every_fusion():
+    from covidxr import ensemble_boxes
+
+    for method in ("wbf", "nmw", "nms", "soft-nms"):
+        for threshold in (np.nan, -0.1, 55):
+            with pytest.raises(DataError, match="IoU threshold must lie from 0 to 1"):
+                fuse_boxes(PAIR, method, iou_threshold=threshold)
+        for weights, said in (([1, 2], "dictionary"), ({1: 1, 2: 1}, "alike"), ({"A": 1e308, "B": 1e308}, "finite")):
+            with pytest.raises(DataError, match=said):
+                fuse_boxes(PAIR, method, weights)
+    lists = [[[0.1, 0.1, 0.2, 0.2]]] * 2, [[0.9], [0.8]], [[0], [0]]
+    for fuse in ("weighted_boxes_fusion", "non_maximum_weighted", "nms", "soft_nms"):
+        with pytest.raises(DataError, match="IoU threshold"):
+            getattr(ensemble_boxes, fuse)(*lists, iou_thr=55)
+        with pytest.raises(DataError, match="finite"):
+            getattr(ensemble_boxes, fuse)(*lists, weights=[1e308, 1e308])
+    once = pd.DataFrame([("a_image", "none", 0.6, 0, 0, 1, 1)], columns=SUBMISSION)
+    with pytest.raises(SubmissionError, match="finite"):
+        fuse_submissions([once, once], [1e308, 1e308])
+
+
+TWO_STUDIES = pd.DataFrame({"study_id": ["s", "t"], "a": [0.2, 0.4], "b": [0.8, 0.6]})
+
+
+def test_a_mean_takes_columns_in_any_order_and_refuses_what_is_no_probability():
+    plain = mean_probabilities({"x": TWO_STUDIES, "y": TWO_STUDIES.assign(a=0.3)})
+    assert mean_probabilities({"x": TWO_STUDIES, "y": TWO_STUDIES.assign(a=0.3)[["b", "a", "study_id"]]}).equals(plain)
+    for method in ("arithmetic", "geometric", "power", "rank"):
+        with pytest.raises(DataError, match="y gives study s the value nan"):
+            mean_probabilities({"x": TWO_STUDIES, "y": TWO_STUDIES.assign(a=[np.nan, 0.5])}, method=method)
+    for method in ("geometric", "power"):
+        with pytest.raises(DataError, match="x gives study t the value 5; .* from 0 to 1"):
+            mean_probabilities({"x": TWO_STUDIES.assign(b=[1, 5])}, method=method)
+    for power in (np.nan, 0, np.inf, -100):
+        with pytest.raises(DataError, match="unknown mean"):
+            mean_probabilities({"x": TWO_STUDIES}, method="power", power=power)
+
+
+def test_a_study_or_image_without_a_known_answer_is_named():
+    for work in (class_score, study_rows):
+        with pytest.raises(DataError, match="study t has no true class"):
+            work(TWO_STUDIES, pd.Series({"s": "b"}))
+        with pytest.raises(DataError, match="study s has more than one"):
+            work(TWO_STUDIES, pd.Series(["b", "a", "a"], index=["s", "s", "t"]))
+    empty = pd.Series({"x": 0.1, "y": 0.9})
+    with pytest.raises(DataError, match="image y is not known"):
+        choose_none_exponent(empty, PAIR, pd.Series({"x": False}))
+    with pytest.raises(DataError, match="image y has no chance"):
+        none_confidence(pd.Series({"x": 0.1, "y": np.nan}), PAIR)
+
+
+def test_a_blind_witness_of_none_loses_its_say():
+    rng = np.random.default_rng(0)
+    names = [f"i{number}" for number in range(60)]
+    none = pd.Series(np.arange(60) < 25, index=names)
+    seeing, blind = np.where(none, 0.8, 0.2) + 0.1 * rng.random(60), rng.uniform(0.01, 0.99, 60)
+    for empty, surest, chosen in ((seeing, blind, {0.0, 0.25}), (blind, 1 - seeing, {0.75, 1.0})):
+        boxes = pd.DataFrame({"image_id": names, "confidence": surest})
+        assert choose_none_exponent(pd.Series(empty, index=names), boxes, none) in chosen

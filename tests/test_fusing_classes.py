@@ -193,6 +193,33 @@ def test_views_ask_a_model_and_name_the_file_that_is_none(tmp_path):
     assert len(fuse_views(nothing)) == 0
 
 
+def test_an_xray_fused_alone_is_fused_as_in_a_batch(tmp_path):
+    import cv2
+
+    for name, left in (("x", 10), ("y", 40)):
+        picture = np.zeros((60, 60), np.uint8)
+        picture[20:40, left : left + 10] = 255
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+    images = pd.DataFrame({"image_id": ["x", "y"], "file": [tmp_path / "x.png", tmp_path / "y.png"]})
+
+    def left_half_only(table: pd.DataFrame) -> pd.DataFrame:
+        "A model that is blind at the right: it sees x as it is, and y in the mirror"
+        lit = [cv2.imread(file, cv2.IMREAD_GRAYSCALE)[:, :30].any() for file in table["file"]]
+        rows = [(name, 10, 20, 20, 40, 0.8) for name, seen in zip(table["image_id"], lit, strict=True) if seen]
+        columns = ["image_id", *BOX_COLUMNS, "confidence"]
+        return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], float))
+
+    both = predict_views(left_half_only, images)
+    alone = predict_views(left_half_only, images[:1])
+    assert both.attrs["views"] == alone.attrs["views"] == [view.name for view in VIEWS["flip"]]
+    of_x = fuse_views(both).query("image_id == 'x'")
+    assert of_x["confidence"].tolist() == [0.4]
+    pd.testing.assert_frame_equal(fuse_views(alone), of_x, check_dtype=False)
+    kept = pd.DataFrame(alone.to_dict("list"))  # as a file gives it back, without the note
+    assert fuse_views(kept)["confidence"].tolist() == [0.8]
+    pd.testing.assert_frame_equal(fuse_views(kept, views=VIEWS["flip"]), of_x, check_dtype=False)
+
+
 def test_an_operating_point_keeps_its_promise_and_its_interval_knows_patients():
     rng = np.random.default_rng(0)
     patient = np.repeat(np.arange(50), 6)

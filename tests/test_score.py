@@ -180,7 +180,7 @@ def files(tmp_path):
 
 BROKEN = {
     "an id missing": ("b_image,none 0.7 0 0 1 1\n", "", "b_image is missing"),
-    "an id doubled": ("b_image,none", "a_image,none", "row 4: id a_image stands there twice"),
+    "an id doubled": ("b_image,none", "a_image,none", "row 4: id a_image appears twice"),
     "an id unknown": ("b_image,none", "c_image,none", "row 4: unknown id c_image"),
     "a label unknown": ("opacity 0.8", "shadow 0.8", "row 3: unknown label shadow"),
     "a study label in an image": ("opacity 0.8", "typical 0.8", "row 3: unknown label typical"),
@@ -229,11 +229,32 @@ def test_two_submissions_are_compared_on_the_same_patients(covidxr, phantom, tmp
     person, program = covidxr(*ask), covidxr(*ask, "--json")
     assert person.returncode == 0, person.stderr
     answer = json.loads(program.stdout)
-    assert answer["drawn"] == "patients" and "200 draws of patients" in person.stdout
+    lacking = 200 - answer["draws"]  # few patients: many draws lack a rare class, and the answer says how many
+    assert answer["drawn"] == "patients" and answer["asked"] == 200 and lacking > 0
+    assert f"{answer['draws']} draws of patients; {lacking} more lack a class" in person.stdout
+    for label, value in answer["first"]["per_class"].items():
+        lead = answer["leads"][label]
+        assert (
+            lead["lead"] == pytest.approx(value - answer["second"]["per_class"][label]) and lead["low"] <= lead["high"]
+        )
+        assert f"{lead['low']:+.4f} to {lead['high']:+.4f}" in person.stdout
     assert answer["first"]["map"] == 1.0 and answer["low"] <= answer["lead"] <= answer["high"]
     assert answer["probability"] > 0.95
     same = json.loads(covidxr(*ask[:3], "--versus", tmp_path / "right.csv", "--draws", "50", "--json").stdout)
     assert same["lead"] == same["low"] == same["high"] == 0
+
+
+def test_a_comparison_that_cannot_be_drawn_ends_in_one_line_and_json_holds_no_nan(covidxr, tmp_path):
+    labels = ["negative", "typical", "atypical", "indeterminate"]
+    rows = [f"s{number}_study,{label} 1 0 0 1 1\n" for number, label in enumerate(labels)]
+    (tmp_path / "t.csv").write_text("id,PredictionString\n" + "".join(rows))
+    ask = ["score", tmp_path / "t.csv", tmp_path / "t.csv", "--versus", tmp_path / "t.csv", "--json", "--draws"]
+    for draws, said in (("1", "none of 1 draws holds every class"), ("10000000000000", "do not fit in memory")):
+        answer = covidxr(*ask, draws)
+        assert answer.returncode == 2 and answer.stdout == "" and said in answer.stderr
+        assert len(answer.stderr.strip().splitlines()) == 1
+    answer = covidxr(*ask, "300")
+    assert answer.returncode == 0 and "NaN" not in answer.stdout and 0 < json.loads(answer.stdout)["draws"] < 300
 
 
 def test_without_headers_studies_are_drawn_and_without_studies_rows(phantom, tmp_path):
@@ -280,6 +301,9 @@ def test_ensembles_of_files_need_the_same_ids_and_fitting_weights(covidxr, files
         ).returncode
         == 2
     )
+    for out, weights, said in ((".", "1,1", "is a folder"), (files / "x.csv", "1e308,1e308", "finite")):
+        answer = covidxr("ensemble", files / "good.csv", files / "truth.csv", "--out", out, "--weights", weights)
+        assert answer.returncode == 2 and said in answer.stderr and len(answer.stderr.splitlines()) == 1
     (files / "other.csv").write_text("id,PredictionString\nz_image,none 1 0 0 1 1\n")
     answer = covidxr("ensemble", files / "good.csv", files / "other.csv", "--out", files / "x.csv")
     assert answer.returncode == 2 and "z_image" in answer.stderr and not (files / "x.csv").exists()

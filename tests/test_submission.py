@@ -14,7 +14,7 @@ ODD = {
     "a picture": (b"\x89PNG\r\n\x1a\n\x00\xff", "row 1: not a readable CSV file"),
     "another encoding": (HEADER.encode() + STUDY.encode() + b"\xe9_image,\n", "row 3: not a readable CSV file"),
     "semicolons": ((HEADER + STUDY).replace(",", ";"), "row 1: column id is missing"),
-    "a column twice": ("id,id,PredictionString\n", "row 1: column id is there twice"),
+    "a column twice": ("id,id,PredictionString\n", "row 1: column id appears twice"),
     "a comma at each end": (HEADER + STUDY.replace("\n", ",\n"), "row 2: 3 columns instead of 2"),
     "a row cut off": (HEADER + STUDY + "a_image\n", "row 3: 1 column instead of 2"),
     "a quote that never ends": (HEADER + STUDY + 'a_image,"none 1 0 0 1 1\n', "row 3: not a readable CSV file"),
@@ -64,17 +64,69 @@ COLUMNS = ["id", "label", "confidence", *BOX_COLUMNS]
         (("a_image", "opacity", 0.5, 0, 0, float("nan"), 1), "not a number"),
         (("a_image", "opacity", 0.5, 5, 0, 1, 1), "swapped"),
         (("a_image", "two words", 0.5, 0, 0, 1, 1), "one word"),
+        (("a_image", None, 0.5, 0, 0, 1, 1), "one word"),
+        (("a_image", "typical", 0.5, 0, 0, 1, 1), "another kind of row"),
+        (("s_study", "none", 0.5, 0, 0, 1, 1), "another kind of row"),
+        ((None, "none", 0.5, 0, 0, 1, 1), "not among the ids"),
     ],
 )
 def test_nothing_is_written_that_could_not_be_read(tmp_path, row, said):
     with pytest.raises(SubmissionError, match=said):
-        write_submission(pd.DataFrame([row], columns=COLUMNS), ["a_image"], tmp_path / "s.csv")
+        write_submission(pd.DataFrame([row], columns=COLUMNS), ["a_image", "s_study"], tmp_path / "s.csv")
     assert not list(tmp_path.iterdir())
 
 
 def test_an_id_is_written_once(tmp_path):
     with pytest.raises(SubmissionError, match="twice"):
         write_submission(pd.DataFrame(columns=COLUMNS), ["a_image", "a_image"], tmp_path / "s.csv")
+
+
+def test_ids_to_submit_are_some_and_end_as_the_reader_expects_and_a_folder_is_no_file(tmp_path):
+    nothing = pd.DataFrame(columns=COLUMNS)
+    for ids, said in (([], "no id to submit"), (["a"], "id a must end in"), ([1], "id 1 must end in")):
+        with pytest.raises(SubmissionError, match=said):
+            write_submission(nothing, ids, tmp_path / "s.csv")
+    for folder in (tmp_path, "."):
+        with pytest.raises(SubmissionError, match="is a folder"):
+            write_submission(nothing, ["a_image"], folder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_image_of_thousands_of_boxes_is_read_and_the_limit_of_csv_stays_as_it_was(tmp_path):
+    import csv
+
+    before = csv.field_size_limit()
+    many = pd.DataFrame({"id": "a_image", "label": "opacity", "confidence": 0.5}, index=range(5000))
+    many = many.assign(x_min=0.25, y_min=0.25, x_max=[1000.25 + row for row in many.index], y_max=1000.75)
+    write_submission(many, ["a_image"], tmp_path / "s.csv")
+    assert (tmp_path / "s.csv").stat().st_size > before == 131_072
+    assert len(read_submission(tmp_path / "s.csv")) == 5000 and csv.field_size_limit() == before
+
+
+def test_a_truth_without_rows_is_blamed_itself(tmp_path):
+    (tmp_path / "t.csv").write_text(HEADER)
+    (tmp_path / "s.csv").write_text(HEADER + STUDY)
+    with pytest.raises(DataError, match=r"t\.csv: row 2: there is no row below the header"):
+        score_submission([tmp_path / "t.csv"], tmp_path / "s.csv")
+
+
+def test_an_image_and_a_study_of_one_name_keep_their_own_patients(tmp_path):
+    from covidxr.submission import _patients
+
+    rows = (
+        "1_image,,none 1 0 0 1 1,2\n2_image,,none 1 0 0 1 1,1\n3_image,,none 1 0 0 1 1,2\n4_image,,none 1 0 0 1 1,3\n"
+    )
+    (tmp_path / "train_image_level.csv").write_text("id,boxes,label,StudyInstanceUID\n" + rows)
+    ids = ["1_image", "2_image", "3_image", "4_image", "1_study", "2_study", "3_study"]
+    owners, drawn = _patients([tmp_path / "train_image_level.csv"], ids)
+    assert drawn == "studies" and owners["1_image"] == owners["3_image"] == owners["2_study"] != owners["1_study"]
+    (tmp_path / "headers.csv").write_text("image_id,patient_id\n1,p\n2,q\n")
+    owners, drawn = _patients([tmp_path / "train_image_level.csv"], ids)
+    assert drawn == "patients and studies"
+    assert owners["1_image"] == owners["2_study"] == owners["3_image"] == "patient p"  # an image goes with its study
+    assert owners["2_image"] == owners["1_study"] == "patient q" and owners["4_image"] == owners["3_study"] == "study 3"
+    (tmp_path / "headers.csv").write_text("image_id,patient_id\n1,p\n2,q\n3,p\n4,r\n")
+    assert _patients([tmp_path / "train_image_level.csv"], ids)[1] == "patients"
 
 
 def test_no_predictions_make_an_empty_table_and_rows_without_a_string(tmp_path):
