@@ -239,7 +239,7 @@ def _check_function(
     if worst is None:
         return Verdict(True, f"Right on {TRIALS} inputs. ({exercise.key}: {exercise.title})")
     _, inputs, expected, given, fault = worst
-    lines = ["Not yet. The smallest input on which the answers differ:", "", *_told(exercise, inputs), ""]
+    lines = ["Not yet. The smallest input tried on which the answers differ:", "", *_told(exercise, inputs), ""]
     lines += [f"Your function {fault}" if fault else f"yours:    {_short(given)}", f"expected: {_short(expected)}"]
     hollow = "\n\nIt returns None; is a `return` missing?" if given is None and not fault and expected is not None else ""
     return Verdict(False, "\n".join(lines) + hollow, None if fault else _drawn(exercise, inputs, expected, given))
@@ -298,7 +298,7 @@ def solved() -> list[str]:  # keys such as "07.1"
     try:
         return sorted(read_json(path)["solved"])
     except (CovidxrError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not a progress file any more ({error}); delete it to begin anew") from error
+        raise DataError(f"{path}: not a progress file any more; delete it to begin anew (your answers in the notebooks stay)") from error
 
 
 def _remember(

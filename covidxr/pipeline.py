@@ -259,7 +259,7 @@ def nothing_submission(
     images: pd.DataFrame,  # image_id, study_id: what to predict
     empty_class: str,  # the class that has no box most often
 ) -> pd.DataFrame:  # id, label, confidence, corners
-    "Always no box: every study of the empty class, every image `none`, as in the competition's sample submission"
+    "Always no box: every study of the empty class, every image `none`, the other classes at confidence 0, so that each scores its share"
     from covidxr.submission import submission_table
 
     studies = pd.DataFrame({"study_id": images["study_id"].unique(), **{name: float(name == empty_class) for name in dataset.classes}})
