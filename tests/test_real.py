@@ -113,7 +113,9 @@ for path in sorted(Path(sys.argv[1]).rglob("*")):
             read_xray(path)
         except CovidxrError:
             pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+status = Path("/proc/self/status")  # ru_maxrss begins with the size of the process that started this one
+peak = [int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")] if status.exists() else []
+print(peak[0] if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
