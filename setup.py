@@ -4,7 +4,7 @@ import shutil
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
@@ -56,7 +56,7 @@ setup(
         "console_scripts": lines("console_scripts"),
         "nbdev": ["covidxr=covidxr._modidx:d"],
     },
-    packages=["covidxr"],
+    packages=find_packages(include=["covidxr", "covidxr.*"]),
     cmdclass={"build_py": BuildWithLessons},
     include_package_data=True,
 )

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .core import BOX_COLUMNS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, alone_in, atomic_path, class_color, draw_boxes, generator, read_json, say, write_json, write_table, write_text
+from .core import BOX_COLUMNS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, atomic_path, owned_folder, class_color, draw_boxes, generator, read_json, say, write_json, write_table, write_text
 from .dataset import Dataset, open_dataset, xray_files
 from .dicom import image_name
 from .folds import Round, patient_folds, rounds
@@ -700,8 +700,8 @@ def run(
     root = folder / "data" if phantom else Path(data)
     tables = None if phantom else _checked_tables(root, folder)
     claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": json_ready(asdict(profile)), "tables": tables}
-    _claim(folder, claim | {"versions": _versions()})
-    with alone_in(folder):
+    with owned_folder(folder, "run"):
+        _claim(folder, claim | {"versions": _versions()})
         steps = Steps(folder)
         if phantom:
             steps("simulate", lambda: _simulate(root, profile, seed))

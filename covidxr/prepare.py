@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import UNFINISHED, CovidxrError, DataError, alone_in, atomic_path, cores, opencv, parallel, progress, read_json, say, write_json, write_table
+from .core import UNFINISHED, CovidxrError, DataError, atomic_path, owned_folder, cores, opencv, parallel, progress, read_json, say, write_json, write_table
 from .dataset import Dataset, open_dataset, xray_files
 from .dicom import image_name, read_checked
 
@@ -416,7 +416,7 @@ def prepare(
     whole = os.path.abspath if scheduler else str  # the machines of a cluster work in other folders
     tasks = [_Task(image_id, whole(path), name, whole(out), size, square, form, draft) for image_id, path, name in listed]
     _spare_originals(tasks)
-    with alone_in(out):
+    with owned_folder(out, "cache"):
         known = _known(out, tasks, settings)
         have = set(known["image_id"]) if len(known) else set()
         todo = [task for task in tasks if task.image_id not in have]
