@@ -117,9 +117,8 @@ class Steps:
     def __call__(
         self,
         name: str,  # such as "prepare"
-        work: Callable[[], Any],  # does it and writes its results
+        work: Callable[[], Any],  # does it, writes its results, and may return their names in a list, from the run's folder on
         key: str = "",  # the fingerprint of what goes into it
-        files: Iterable[str] = (),  # what it writes, from the run's folder on
     ) -> None:
         "Do a step, unless it stands"
         self.asked.add(name)
@@ -130,12 +129,12 @@ class Steps:
         if self.done.pop(name, None):  # from here on its old results may be half written over
             write_json(self.done, self.path)
         with measured() as cost:
-            work()
+            written = work()
         self.done[name] = {
             "seconds": round(cost["seconds"], 1),
             "peak_mb": round(cost["peak_mb"]),
             "key": key,
-            "files": {file: file_hash(self.folder / file) for file in files},
+            "files": {file: file_hash(self.folder / file) for file in (written if isinstance(written, list) else [])},
             "versions": package_versions(self.packages),
         }
         write_json(self.done, self.path)
