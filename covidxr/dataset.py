@@ -179,6 +179,7 @@ def xray_files(
 
 # %% ../nbs/03_dataset.ipynb #03-021b
 _LONGEST_ID = 200  # bytes; file systems take names of 255, and an ending and companions of the file need room
+_ODD = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # separators, control characters, bytes that are no UTF-8
 
 
 def _spelled(
@@ -186,13 +187,11 @@ def _spelled(
 ) -> str:
     "A name as tables and files can hold it: bytes that are no UTF-8, control characters and separators become %FC and the like"
 
-    def spell(letter: str) -> str:
-        if letter in "/\\" or unicodedata.category(letter) in ("Cc", "Cs"):
-            raw = letter.encode("utf-8", "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass")
-            return "".join(f"%{byte:02X}" for byte in raw)
-        return letter
+    def spell(found: re.Match) -> str:
+        way = "surrogateescape" if "\udc80" <= found[0] <= "\udcff" else "surrogatepass"
+        return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", way))
 
-    return "".join(map(spell, name))
+    return _ODD.sub(spell, name)
 
 
 def _ways(
