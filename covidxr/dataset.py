@@ -281,7 +281,7 @@ def _header_table(
     numeric = [name for name in ("rows", "columns", "age") if name in table]
     return table.assign(
         **{name: pd.to_numeric(table[name], errors="coerce") for name in numeric},
-        **{name: table[name].fillna("").astype(str) for name in table if name not in numeric},
+        **{name: table[name].astype(object).fillna("").astype(str) for name in table if name not in numeric},
     )
 
 
@@ -502,7 +502,8 @@ def _open_competition(
         studies = pd.concat([studies, hidden_studies], ignore_index=True)
     headers, notes = _headers(root, files)
     images = images.merge(headers.rename(columns={"rows": "height", "columns": "width"}), on="image_id", how="left")
-    images["path"] = [str(files[name].relative_to(root)) if name in files else "" for name in images["image_id"]]
+    paths = [str(files[name].relative_to(root)) if name in files else "" for name in images["image_id"]]
+    images["path"] = pd.Series(paths, dtype=object)  # pandas' own text cannot hold a name that is no UTF-8
     notes += _nameless(images[images["height"].notna()])  # of the others, `problems` says that they cannot be read
     images["patient_id"] = _patients(images)
     simulated = (root / "simulated.json").exists()

@@ -66,7 +66,7 @@ def plot_classes(
     bars = ax.barh([name.replace("-", " ") for name in counts.index], counts, color=colors)
     ax.bar_label(bars, [f" {count} ({count / max(counts.sum(), 1):.0%})" for count in counts])
     ax.invert_yaxis()
-    ax.set(xlabel="studies", title="Classes", xlim=(0, max(counts.max(), 1) * 1.35))
+    ax.set(xlabel="studies", title="Classes", xlim=(0, max([1, *counts]) * 1.35))
 
 
 def plot_boxes_per_image(
@@ -115,6 +115,7 @@ def _in_shares(
 ) -> np.ndarray:  # a row a box: x_min, y_min, x_max, y_max as shares of the image's width and height
     "Boxes of images whose size is known"
     boxes = dataset.boxes.merge(dataset.images[["image_id", "height", "width"]], on="image_id").dropna()
+    boxes = boxes[(boxes["width"] > 0) & (boxes["height"] > 0)]
     return boxes[BOX_COLUMNS].to_numpy(float) / boxes[["width", "height"] * 2].to_numpy(float)
 
 

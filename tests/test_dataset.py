@@ -11,7 +11,7 @@ import pytest
 
 import covidxr.dataset
 from covidxr.core import BOX_COLUMNS, DataError, atomic_path, progress
-from covidxr.dataset import class_word, open_dataset, parse_boxes, problems, scan_headers, xray_files
+from covidxr.dataset import class_word, image_ids, open_dataset, parse_boxes, problems, xray_files
 from covidxr.dicom import XrayFacts, read_facts, write_dicom
 
 STUDY_HEADER = "id,Negative for Pneumonia,Typical Appearance,Indeterminate Appearance,Atypical Appearance\n"
@@ -134,14 +134,6 @@ def test_headers_that_were_read_before_an_interruption_are_not_read_again(compet
     assert len(again) == 2 and not set(again) & set(read)
 
 
-def test_scanning_headers_gives_the_columns_that_it_names(competition):
-    table = scan_headers([competition / "train" / "s0" / "series" / "i0.dcm"])
-    assert list(table) == ["image_id", "patient_id", "rows", "columns", "view", "sex", "age"]
-    source = Path(covidxr.dataset.__file__).read_text()
-    promised = source.split("def scan_headers(")[1].split(":  # a row a file:")[1].splitlines()[0]
-    assert all(name in promised for name in table) and "study_id" not in promised
-
-
 def test_a_killed_write_leaves_nothing_that_looks_like_an_image(competition):
     target = competition / "test" / "t0" / "series" / "j9.dcm"
     code = (
@@ -183,13 +175,16 @@ def test_progress_needs_no_length(capfd, monkeypatch):
 # Names of images
 
 
-@pytest.mark.parametrize("names", [("p1/1.png", "p2/1.png"), ("x.png", "x.jpg")])
-def test_two_files_that_would_be_one_image_are_both_named(tmp_path, names):
+@pytest.mark.parametrize(
+    ("names", "ids"), [(("p1/1.png", "p2/1.png"), ["p1-1", "p2-1"]), (("x.png", "x.jpg"), ["x.png", "x.jpg"])]
+)
+def test_two_files_of_one_name_are_told_apart_as_prepare_does(tmp_path, names, ids):
     for name in names:
         _picture(tmp_path / name)
     _table(tmp_path, [f"{names[0]},well", f"{names[1]},sick"])
-    with pytest.raises(DataError, match=f"{names[0]} and {names[1]}"):
-        open_dataset(tmp_path)
+    dataset = open_dataset(tmp_path)
+    assert dataset.images["image_id"].tolist() == ids == image_ids([tmp_path / name for name in names], tmp_path)
+    assert dataset.labels().to_dict() == dict(zip(ids, ["well", "sick"], strict=True))
 
 
 def test_a_name_that_two_subfolders_have_is_not_guessed(tmp_path):
