@@ -18,8 +18,8 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from numba import njit
 
+from .base.compiled import compiled
 from .core import BOX_COLUMNS, DataError, SubmissionError, cores
 from .metrics import _codes, _numbers, average_precision, overlap, score, surest_first
 
@@ -133,7 +133,7 @@ def _table(
     return table.assign(**dict(zip(BOX_COLUMNS, corners.T)), confidence=confidence)
 
 # %% ../nbs/10_ensemble.ipynb #10-011
-@njit(cache=True, nogil=True)
+@compiled
 def _suppress(
     rows: np.ndarray,  # boxes group by group, the surest first
     starts: np.ndarray,  # where each group starts, and the end
@@ -203,7 +203,7 @@ def soft_nms(
     return heard.boxes.assign(confidence=left).iloc[rows[left[rows] > threshold]].reset_index(drop=True)
 
 # %% ../nbs/10_ensemble.ipynb #10-017
-@njit(cache=True, nogil=True)
+@compiled
 def _cluster_groups(
     rows: np.ndarray,  # boxes group by group, the surest first
     starts: np.ndarray,  # where each group starts, and the end

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numba import njit
 
+from .base.compiled import compiled
 from .core import BOX_COLUMNS, DataError, cores, generator
 
 # %% ../nbs/07_metrics.ipynb #07-008
@@ -35,7 +35,7 @@ def box_iou(
     return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
 
 # %% ../nbs/07_metrics.ipynb #07-020
-@njit(cache=True, nogil=True)
+@compiled
 def _by_group(
     order: np.ndarray,  # (n,) row numbers, the surest first
     group: np.ndarray,  # (n,) the group of each row, from 0
@@ -53,7 +53,7 @@ def _by_group(
     return rows, starts
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _break_ties(
     rows: np.ndarray,  # what `_by_group` gave; changed in place
     starts: np.ndarray,
@@ -88,7 +88,7 @@ def surest_first(
     return order, rows, starts
 
 # %% ../nbs/07_metrics.ipynb #07-022
-@njit(cache=True, nogil=True)
+@compiled
 def overlap(
     x_min: float,  # of one box
     y_min: float,
@@ -108,7 +108,7 @@ def overlap(
     return width * height / (areas - width * height)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _hits(
     rows: np.ndarray,  # predictions image by image, the surest first
     starts: np.ndarray,  # where each image's predictions start, and the end
@@ -229,7 +229,7 @@ def match(
     return pd.DataFrame({"id": ids[image], "confidence": confidence[place], "hit": hits})
 
 # %% ../nbs/07_metrics.ipynb #07-025
-@njit(cache=True, nogil=True)
+@compiled
 def _areas(
     starts: np.ndarray,  # where each group of equal confidence that holds a hit starts, in rows by falling confidence
     ends: np.ndarray,  # and where it ends
