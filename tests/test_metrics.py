@@ -164,7 +164,7 @@ def test_what_has_no_place_in_a_score_is_refused_in_words(fault):
 
 
 def test_labels_are_a_list_and_one_that_nobody_has_selects_nothing():
-    with pytest.raises(DataError, match="list of classes"):
+    with pytest.raises(DataError, match="labels must be a list, not the text .opacity."):
         score(TWO, GUESS, labels="opacity")
     assert np.isnan(score(TWO, GUESS, labels=["cloud", "opacity"]).per_class["cloud"])
     assert score(TWO, GUESS, labels=["cloud", "opacity"]).map == 1.0
