@@ -74,7 +74,7 @@ def _checked_weights(
 ) -> np.ndarray:
     "One weight a model; DataError where one is missing, negative, or all are 0"
     if not isinstance(weights, dict | None):
-        raise DataError(f"weights are a dictionary from a model's name to a number, not {weights!r}")
+        raise DataError(f"weights are a dictionary from a model's name to a number, not {shown(weights)}")
     values = check_numbers([1.0 if weights is None else weights.get(name, np.nan) for name in models], "weights")
     if np.isnan(values).any():
         raise DataError(f"model {models[int(np.isnan(values).argmax())]} has no weight; give one for each model")
@@ -200,6 +200,8 @@ def _class_chances(
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(f"study {studies['study_id'].iloc[row]}: its class probabilities must be 0 or more, and not all 0: {chance[row].tolist()}")
+    if all(pd.api.types.is_numeric_dtype(studies[name]) for name in classes):
+        return studies[classes].to_numpy(float)  # as it lies in memory, on which the last digit of a product depends
     return chance
 
 # %% ../nbs/10_ensemble.ipynb #10-011
@@ -249,7 +251,7 @@ def nms(
     heard = _heard(boxes, weights, iou_threshold)
     pull = heard.confidence * (heard.weights / max(heard.weights, default=1))[heard.model]
     rows, starts = _sorted_boxes(heard, pull)
-    stays = rows[_suppress(rows, starts, heard.corners, pull, iou_threshold, 0, 1.0)[rows] >= 0]
+    stays = rows[_suppress(rows, starts, heard.corners, pull, float(iou_threshold), 0, 1.0)[rows] >= 0]
     return heard.boxes.assign(confidence=pull).iloc[stays].reset_index(drop=True)
 
 
@@ -267,7 +269,7 @@ def soft_nms(
     threshold = check_number(threshold, "the threshold of a confidence that is kept", 0, 1)
     heard = _heard(boxes, weights, iou_threshold)
     pull = heard.confidence * (heard.weights / max(heard.weights, default=1))[heard.model]
-    left = _suppress(*_sorted_boxes(heard, pull), heard.corners, pull, iou_threshold, 1 if method == "linear" else 2, sigma)
+    left = _suppress(*_sorted_boxes(heard, pull), heard.corners, pull, float(iou_threshold), 1 if method == "linear" else 2, sigma)
     rows = _sorted_boxes(heard, left)[0]
     return heard.boxes.assign(confidence=left).iloc[rows[left[rows] > threshold]].reset_index(drop=True)
 
@@ -329,6 +331,7 @@ def _cluster(
     moving: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # the cluster of each box; the corners and the group of each cluster
     "Clusters of all groups; many boxes are shared out among the cores"
+    iou_threshold = float(iou_threshold)  # a whole number or an array of one would be compiled once more
     cluster, threads = np.empty(len(corners), np.int64), cores() if len(rows) > 50_000 else 1
     bounds = np.searchsorted(starts, np.linspace(0, len(rows), threads + 1)) if threads > 1 else np.array([0, len(starts) - 1])
     parts = [starts[first : last + 1] for first, last in zip(bounds[:-1], bounds[1:])]
@@ -467,7 +470,7 @@ def mean_probabilities(
         raise DataError(f"there is no classifier to average; give a dictionary of at least one name and its table, not {shown(tables)}")
     names = list(tables)
     if not isinstance(method, str) or method not in MEANS or not 0 < abs(check_number(power, "unknown mean: the power", -50, 50)) <= 50:
-        raise DataError(f"unknown mean {method!r} of power {power}; it can be {', '.join(MEANS)}, with a power from -50 to 50 other than 0")
+        raise DataError(f"unknown mean {shown(method)} of power {power}; it can be {', '.join(MEANS)}, with a power from -50 to 50 other than 0")
     for name, table in tables.items():
         _check_classes(table, name, method)
     values = _checked_weights(names, weights)
@@ -495,7 +498,8 @@ def none_confidence(
     "The classifier's negative and the detector's silence (1 - its surest box), as a weighted geometric mean; raises DataError"
     exponent = check_number(exponent, "the exponent", 0, 1)
     empty = _chances(empty, "image", "chance that nothing is boxed")
-    boxes = boxes.assign(confidence=_confidences(boxes))
+    confidence = _confidences(boxes)
+    boxes = boxes.assign(confidence=confidence)
     check_same_kind(empty.index, boxes["image_id"], "images")
     surest = boxes.groupby("image_id")["confidence"].max().reindex(empty.index, fill_value=0.0).astype(float)
     none = empty.clip(0, 1) ** (1 - exponent) * (1 - surest).clip(0, 1) ** exponent
@@ -549,7 +553,8 @@ def choose_weights(
 ) -> dict[str, float]:  # a weight by model; they sum to 1
     "Simple weights, equal ones unless others clearly gain: all of 1 to 3 for up to four models, else climbing one model at a time; raises DataError"
     models, margin = check_list(models, "models"), check_number(margin, "the margin", 0)
-    if not models or len(set(models)) < len(models) or not callable(value):
+    named = all(pd.api.types.is_scalar(name) and not pd.isna(name) for name in models)
+    if not models or not named or len(set(models)) < len(models) or not callable(value):
         raise DataError(f"weights need at least one model, each once, and a function that scores them, not {shown(models)} and {shown(value)}")
     if len(models) == 1:
         return {models[0]: 1.0}

@@ -130,15 +130,15 @@ def nms_method(
     weights: Sequence[float] | None = None,  # a weight a model; scores are multiplied by its share of the sum
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # boxes (n, 4), scores, labels; label by label, the surest first
     "Non-maximum suppression of one image, called as in ensemble-boxes; raises DataError"
-    if isinstance(method, bool) or not isinstance(method, int) or method not in (1, 2, 3):
+    if isinstance(method, bool) or not isinstance(method, int | np.integer) or method not in (1, 2, 3):
         raise DataError(f"unknown method {shown(method)}; it can be 1 (linear), 2 (Gaussian) or 3 (NMS)")
-    check_number(sigma, "sigma", 0, above=True)
+    sigma = check_number(sigma, "sigma", 0, above=True)
     check_number(thresh, "the threshold of a score that is kept", 0, 1)
     names, group, corners, sure, model, share = _image(boxes, scores, labels, weights, iou_thr)
     pull = sure if weights is None else sure * (share / share.sum())[model]
     keys = np.column_stack([model, corners])
     _, rows, starts = _surest_first(group, len(names), pull, keys)
-    left = _suppress(rows, starts, corners, pull, iou_thr, method % 3, sigma)
+    left = _suppress(rows, starts, corners, pull, float(iou_thr), int(method) % 3, sigma)
     rows = _surest_first(group, len(names), left, keys)[1]
     rows = rows[left[rows] >= 0] if method == 3 else rows[left[rows] > thresh]
     return corners[rows], left[rows], names[group[rows]]

@@ -278,7 +278,7 @@ def test_answers_values_and_patients_must_fit_and_none_may_be_missing():
         for work in (roc_auc, lambda *rows: operating_point(*rows[:2], threshold=0.5, groups=rows[2])):
             with pytest.raises(DataError, match=said):
                 work(target, value, groups)
-    with pytest.raises(DataError, match="threshold is not a number"):
+    with pytest.raises(DataError, match="threshold must be a number, not nan"):
         operating_point([0, 1], [0.1, 0.2], threshold=np.nan)
     with pytest.raises(DataError, match="class is missing"):
         confusion_table(["a", None], ["a", "a"])

@@ -13,7 +13,7 @@ ODD = {
     "nothing below the header": (HEADER, "row 2: there is no row"),
     "a picture": (b"\x89PNG\r\n\x1a\n\x00\xff", "row 1: not a readable CSV file"),
     "another encoding": (HEADER.encode() + STUDY.encode() + b"\xe9_image,\n", "row 3: not a readable CSV file"),
-    "semicolons": ((HEADER + STUDY).replace(",", ";"), "row 1: column id is missing"),
+    "semicolons": ((HEADER + STUDY).replace(",", ";"), "row 1: column id, PredictionString is missing"),
     "a column twice": ("id,id,PredictionString\n", "row 1: column id appears twice"),
     "a comma at each end": (HEADER + STUDY.replace("\n", ",\n"), "row 2: 3 columns instead of 2"),
     "a row cut off": (HEADER + STUDY + "a_image\n", "row 3: 1 column instead of 2"),

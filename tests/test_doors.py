@@ -1,0 +1,190 @@
+"What is not meant is refused in one sentence of our own, by every public function of the score, the fusion and the submission."
+
+import inspect
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidxr import ensemble, ensemble_boxes, metrics, submission
+from covidxr.core import BOX_COLUMNS, CovidxrError, DataError, SubmissionError
+from covidxr.ensemble import fuse_boxes, fuse_submissions, none_confidence, revise_classes
+from covidxr.metrics import bootstrap_scores, confusion_table, operating_point, roc_auc, score
+
+TRUE = pd.DataFrame([("a", "opacity", 0, 0, 4, 4), ("b", "none", 0, 0, 1, 1)], columns=["id", "label", *BOX_COLUMNS])
+SAID = TRUE.assign(confidence=[0.9, 0.2])
+BOXES = pd.DataFrame(
+    [("a", 0, 0, 4, 4, 0.9, "A"), ("b", 0, 0, 4, 5, 0.6, "B")],
+    columns=["image_id", *BOX_COLUMNS, "confidence", "model"],
+)
+STUDIES = pd.DataFrame({"study_id": ["s", "t"], "negative": [0.2, 0.6], "typical": [0.8, 0.4]})
+ROWS = pd.DataFrame(
+    [("s_study", "typical", 0.7, 0, 0, 1, 1), ("a_image", "opacity", 0.6, 5, 5, 50, 60)],
+    columns=["id", "label", "confidence", *BOX_COLUMNS],
+)
+LISTS = ([[[0.1, 0.1, 0.5, 0.5]], [[0.1, 0.1, 0.5, 0.6]]], [[0.9], [0.8]], [[0], [0]])
+OWNERS = pd.Series({"a": "p", "b": "q"})
+CLASSES = pd.Series({"s": "typical", "t": "negative"})
+FILE = "id,PredictionString\ns_study,typical 1 0 0 1 1\na_image,opacity 1 10 10 60 80\n"
+
+
+def _calls(folder) -> dict:
+    "Each public function with arguments that are right; files lie in a folder"
+    one = str(folder / "one.csv")
+    draws = bootstrap_scores(TRUE, {"x": SAID, "y": SAID}, OWNERS, draws=5)
+    answers = {"target": [0, 1, 1], "value": [0.1, 0.2, 0.3]}
+    suppress = {"iou_threshold": 0.5, "weights": {"A": 1, "B": 1}}
+    lists = dict(zip(("boxes", "scores", "labels"), LISTS, strict=True))
+    listed = dict(zip(("boxes_list", "scores_list", "labels_list"), LISTS, strict=True))
+    pair = {"truth": TRUE, "prediction": SAID, "iou_threshold": 0.5, "method": "voc"}
+    empty, none = pd.Series({"a": 0.3, "b": 0.8}), pd.Series({"a": False, "b": True})
+    fusing = {"boxes": BOXES, "weights": {"A": 1, "B": 1}, "iou_threshold": 0.55}
+    return {
+        metrics: {
+            "box_iou": {"first": [[0, 0, 2, 2]], "second": [[0, 0, 2, 2]]},
+            "match": pair,
+            "average_precision": pair,
+            "precision_recall": pair,
+            "score": pair | {"labels": ["opacity"]},
+            "bootstrap_scores": {"truth": TRUE, "predictions": {"x": SAID}, "groups": OWNERS, "draws": 5, "seed": 0}
+            | {"iou_threshold": 0.5, "method": "voc", "labels": ["opacity"]},
+            "paired_difference": {"draws": draws, "first": "x", "second": "y"},
+            "roc_auc": answers | {"groups": ["p", "q", "r"], "draws": 20, "seed": 0},
+            "auc_difference": {"target": [0, 1, 1], "first": [1, 2, 3], "second": [1, 2, 3], "groups": None}
+            | {"draws": 20, "seed": 0},
+            "operating_point": answers | {"threshold": 0.2, "groups": ["p", "q", "r"]},
+            "confusion_table": {"truth": ["a", "b"], "prediction": ["a", "a"], "labels": ["a", "b"]},
+        },
+        ensemble: {
+            "nms": {"boxes": BOXES} | suppress,
+            "soft_nms": {"boxes": BOXES, "method": "linear", "sigma": 0.5, "threshold": 0.001} | suppress,
+            "weighted_boxes_fusion": fusing | {"skip_below": 0.0, "confidence_type": "avg"},
+            "non_maximum_weighted": fusing | {"skip_below": 0.0},
+            "fuse_boxes": fusing | {"method": "wbf"},
+            "mean_probabilities": {"tables": {"x": STUDIES}, "weights": {"x": 1}, "method": "power", "power": 2.0},
+            "none_confidence": {"empty": empty, "boxes": BOXES, "exponent": 0.5},
+            "rerank_boxes": {"boxes": BOXES, "none": empty, "exponent": 0.5},
+            "revise_classes": {"studies": STUDIES, "shares": pd.Series({"negative": 1.0, "typical": 0.1})}
+            | {"none": pd.Series({"s": 0.3, "t": 0.6})},
+            "choose_weights": {"models": ["x", "y"], "value": lambda weights: 0.5, "margin": 0.02},
+            "study_rows": {"table": STUDIES, "labels": CLASSES},
+            "class_score": {"table": STUDIES, "labels": CLASSES},
+            "choose_class_weights": {"tables": {"x": STUDIES, "y": STUDIES}, "labels": CLASSES}
+            | {"margin": 0.02, "method": "arithmetic"},
+            "choose_box_weights": {"boxes": BOXES, "truth": BOXES[["image_id", *BOX_COLUMNS]], "models": ["A", "B"]}
+            | {"margin": 0.02, "iou_threshold": 0.55, "method": "wbf"},
+            "choose_none_exponent": {"empty": empty, "boxes": BOXES, "none": none, "margin": 0.02},
+            "choose_rerank_exponent": {"boxes": BOXES, "none": empty, "truth": BOXES, "margin": 0.0},
+            "fuse_submissions": {"tables": [ROWS, ROWS], "weights": [1, 2], "iou_threshold": 0.55, "method": "wbf"},
+        },
+        ensemble_boxes: {
+            "weighted_boxes_fusion": listed | {"weights": [1, 2], "iou_thr": 0.55, "skip_box_thr": 0.0}
+            | {"conf_type": "avg"},
+            "non_maximum_weighted": listed | {"weights": [1, 2], "iou_thr": 0.55, "skip_box_thr": 0.0},
+            "nms_method": lists | {"method": 3, "iou_thr": 0.5, "sigma": 0.5, "thresh": 0.001, "weights": [1, 2]},
+            "nms": lists | {"iou_thr": 0.5, "weights": [1, 2]},
+            "soft_nms": lists | {"method": 2, "iou_thr": 0.5, "sigma": 0.5, "thresh": 0.001, "weights": [1, 2]},
+        },
+        submission: {
+            "submission_table": {"studies": STUDIES, "boxes": BOXES, "none": empty},
+            "submission_ids": {"images": pd.DataFrame({"image_id": ["a"], "study_id": ["s"]})},
+            "write_submission": {"table": ROWS, "ids": ["s_study", "a_image"], "path": folder / "out.csv"},
+            "read_submission": {"path": one, "ids": ["s_study", "a_image"], "labels": ["typical", "opacity"]},
+            "read_ids": {"path": one},
+            "read_truth": {"paths": one},
+            "score_submission": {"truth": one, "submission": one},
+            "compare_submissions": {"truth": one, "submissions": {"x": one, "y": one}, "draws": 20, "seed": 0},
+            "fuse_files": {"paths": [one, str(folder / "two.csv")], "out": folder / "fused.csv", "weights": [1, 2]}
+            | {"method": "wbf"},
+        },
+    }
+
+
+ODD = [
+    None,
+    float("nan"),
+    float("inf"),
+    -1,
+    7,
+    0.25,
+    True,
+    "word",
+    "",
+    b"\x00",
+    [],
+    (),
+    {},
+    [None],
+    [[]],
+    ["word"],
+    [float("nan")],
+    [[0.5], [0.25]],
+    [[0.1, 0.1, 0.5, 0.5, 0.9]],
+    [[1, 2], [3]],
+    {"A": "much"},
+    {"x": None},
+    {None: 1},
+    np.zeros(0),
+    np.zeros((0, 4)),
+    np.zeros((2, 1)),
+    np.zeros((2, 3)),
+    np.array(0.5),
+    np.array(["a", "b"]),
+    pd.Series(dtype=float),
+    pd.Series([1.0, 1.0], index=["a", "a"]),
+    pd.Series({1: 0.5}),
+    pd.DataFrame(),
+    pd.DataFrame({"id": [1]}),
+    object(),
+]
+NAMES = [
+    (module, name)
+    for module in (metrics, ensemble, ensemble_boxes, submission)
+    for name in module.__all__
+    if inspect.isfunction(getattr(module, name))
+]
+
+
+def _answer(function, arguments: dict):
+    "What a function says; whatever it raises must be ours, and one line"
+    try:
+        if "paths" in arguments and function is submission.read_truth:
+            return function(arguments["paths"])
+        return function(**arguments)
+    except CovidxrError as error:
+        assert str(error) and "\n" not in str(error), error
+        return error
+
+
+@pytest.fixture
+def calls(tmp_path):
+    (tmp_path / "one.csv").write_text(FILE)
+    (tmp_path / "two.csv").write_text(FILE)
+    return _calls(tmp_path)
+
+
+@pytest.mark.parametrize("module, name", NAMES, ids=[f"{module.__name__[8:]}.{name}" for module, name in NAMES])
+def test_odd_arguments_of_every_public_function_raise_our_errors_or_none(calls, recwarn, module, name, tmp_path):
+    function, right = getattr(module, name), calls[module][name]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert not isinstance(answer := _answer(function, right), CovidxrError), answer
+    for argument in right:
+        for value in ODD:
+            _answer(function, right | {argument: value})
+        if isinstance(right[argument], pd.DataFrame):
+            for table in _spoilt(right[argument]):
+                _answer(function, right | {argument: table})
+    assert not recwarn.list, [str(one.message) for one in recwarn.list]
+    assert {file: (tmp_path / file).read_bytes() for file in before} == before
+
+
+def _spoilt(table: pd.DataFrame) -> list[pd.DataFrame]:
+    "A table without a column, with one twice, and with odd values in it"
+    tables = [table.iloc[:0], table[[]], pd.concat([table, table], axis=1)]
+    for column in table.columns:
+        tables.append(table.drop(columns=column))
+        for value in (None, float("nan"), float("inf"), -1, "word", [1, 2], pd.NA, pd.Timestamp(0)):
+            cells = pd.Series([value, *table[column].iloc[1:]], index=table.index, dtype=object)
+            tables.append(table.assign(**{column: cells}))
+    return tables
