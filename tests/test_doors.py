@@ -158,7 +158,8 @@ def _answer(function, arguments: dict):
 
 
 @pytest.fixture
-def calls(tmp_path):
+def calls(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # "word" is a fine name of a file
     (tmp_path / "one.csv").write_text(FILE)
     (tmp_path / "two.csv").write_text(FILE)
     return _calls(tmp_path)
@@ -176,7 +177,7 @@ def test_odd_arguments_of_every_public_function_raise_our_errors_or_none(calls, 
             for table in _spoilt(right[argument]):
                 _answer(function, right | {argument: table})
     assert not recwarn.list, [str(one.message) for one in recwarn.list]
-    assert {file: (tmp_path / file).read_bytes() for file in before} == before
+    assert {file: (tmp_path / file).read_bytes() for file in before} == before  # nothing that was there is written over
 
 
 def _spoilt(table: pd.DataFrame) -> list[pd.DataFrame]:
@@ -188,3 +189,25 @@ def _spoilt(table: pd.DataFrame) -> list[pd.DataFrame]:
             cells = pd.Series([value, *table[column].iloc[1:]], index=table.index, dtype=object)
             tables.append(table.assign(**{column: cells}))
     return tables
+
+
+def test_lists_tuples_arrays_series_and_columns_are_the_same_to_every_function_of_rows():
+    target, value, patient = [0, 1, 1, 0], [0.2, 0.1, 0.9, 0.4], ["p", "q", "r", "s"]
+    kinds = (list, tuple, np.array, pd.Series, lambda rows: np.array(rows)[:, None])
+    answers = [roc_auc(kind(target), kind(value), kind(patient), draws=20) for kind in kinds]
+    points = [operating_point(kind(target), kind(value), threshold=0.3, groups=kind(patient)) for kind in kinds]
+    tables = [confusion_table(kind(["a", "b"]), kind(["a", "a"]), kind(["a", "b"])) for kind in kinds]
+    assert all(one == answers[0] for one in answers)
+    assert all(one.equals(points[0]) for one in points) and all(one.equals(tables[0]) for one in tables)
+    scores = [score(TRUE, SAID, labels=kind(["opacity", "none"])) for kind in kinds]
+    assert all(one == scores[0] for one in scores)
+    fused = [fuse_submissions(kind2([ROWS, ROWS]), kind([1, 3])) for kind in kinds for kind2 in (list, tuple)]
+    assert all(one.equals(fused[0]) for one in fused)
+    given = [none_confidence(kind({"a": 0.3, "b": 0.8}), BOXES) for kind in (dict, pd.Series)]
+    assert given[0].equals(given[1])
+    lists = [[kind([[0.1, 0.1, 0.5, 0.5]]) for kind in (list, np.array)], [[0.9], np.array([[0.8]])], [(0,), [0]]]
+    for fuse in ("weighted_boxes_fusion", "non_maximum_weighted", "nms", "soft_nms"):
+        wanted = getattr(ensemble_boxes, fuse)(*([[0.1, 0.1, 0.5, 0.5]] * 2, [0.9, 0.8], [0, 0]))\
+            if False else getattr(ensemble_boxes, fuse)([[[0.1, 0.1, 0.5, 0.5]]] * 2, [[0.9], [0.8]], [[0], [0]])
+        found = getattr(ensemble_boxes, fuse)(*lists, weights=np.array([1, 1])) if "nms" not in fuse else getattr(ensemble_boxes, fuse)(*lists)
+        assert all(np.array_equal(one, other) for one, other in zip(wanted, found, strict=True))
