@@ -205,9 +205,138 @@ def test_lists_tuples_arrays_series_and_columns_are_the_same_to_every_function_o
     assert all(one.equals(fused[0]) for one in fused)
     given = [none_confidence(kind({"a": 0.3, "b": 0.8}), BOXES) for kind in (dict, pd.Series)]
     assert given[0].equals(given[1])
-    lists = [[kind([[0.1, 0.1, 0.5, 0.5]]) for kind in (list, np.array)], [[0.9], np.array([[0.8]])], [(0,), [0]]]
-    for fuse in ("weighted_boxes_fusion", "non_maximum_weighted", "nms", "soft_nms"):
-        wanted = getattr(ensemble_boxes, fuse)(*([[0.1, 0.1, 0.5, 0.5]] * 2, [0.9, 0.8], [0, 0]))\
-            if False else getattr(ensemble_boxes, fuse)([[[0.1, 0.1, 0.5, 0.5]]] * 2, [[0.9], [0.8]], [[0], [0]])
-        found = getattr(ensemble_boxes, fuse)(*lists, weights=np.array([1, 1])) if "nms" not in fuse else getattr(ensemble_boxes, fuse)(*lists)
-        assert all(np.array_equal(one, other) for one, other in zip(wanted, found, strict=True))
+
+
+@pytest.mark.parametrize("name", ["weighted_boxes_fusion", "non_maximum_weighted", "nms", "soft_nms"])
+def test_a_column_of_scores_is_taken_as_scores_and_boxes_of_five_numbers_are_refused(name):
+    fuse = getattr(ensemble_boxes, name)
+    wanted = fuse(*LISTS)
+    arrays = [[np.array(one) for one in part] for part in LISTS]
+    arrays[1] = [one[:, None] for one in arrays[1]]
+    assert all(np.array_equal(one, other) for one, other in zip(fuse(*arrays), wanted, strict=True))
+    box, nothing = [[0.1, 0.1, 0.5, 0.5]], np.zeros((0, 7))
+    for lists, said in (
+        (([[[0.1, 0.1, 0.5, 0.5, 0.9]]], [[0.9]], [[0]]), "each of four numbers .* give confidences apart"),
+        (([box, box], [[0.9], [0.8]], [[None], [1]]), "label is missing"),
+        (([box, box], [[0.9], [0.8]], [["1"], [1]]), "text for some boxes and numbers for others"),
+        (([box, box], [[0.9], [0.8]], [[float("nan")], [1]]), "label is missing"),
+        (([box], [[[0.9, 0.1]]], [[0]]), "scores of model 0 .* list of single values"),
+        (([box], [["high"]], [[0]]), "scores of model 0 .* must be numbers"),
+        (([box], [[float("nan")]], [[0]]), "score that does not lie from 0 to 1"),
+        (([box], [[1.5]], [[0]]), "score that does not lie from 0 to 1"),
+        (([[[0.1, 0.1, 0.5, float("inf")]]], [[0.9]], [[0]]), "not a number"),
+        (([box], [0.9], [[0]]), "scores of model 0"),
+        (([box * 2], [[0.9]], [[0]]), "as many for each model"),
+    ):
+        with pytest.raises(DataError, match=said):
+            fuse(*lists)
+    assert [len(part) for part in fuse([nothing], [nothing], [nothing])] == [0, 0, 0]
+    for weights, said in (([float("nan"), 1], "finite"), ([-1, 2], "0 or more"), ([0, 0], "not all 0"), ("12", "list")):
+        with pytest.raises(DataError, match=said):
+            fuse(*LISTS, weights=weights)
+
+
+@pytest.mark.parametrize("method", ["wbf", "nmw", "nms", "soft-nms"])
+def test_a_threshold_of_any_kind_of_number_fuses_alike_and_is_not_compiled_anew(method):
+    wanted = fuse_boxes(BOXES, method, iou_threshold=0.0)
+    before = len(ensemble._suppress.signatures), len(ensemble._cluster_groups.signatures)
+    for threshold in (0, np.float64(0), np.float32(0), np.array(0)):
+        assert fuse_boxes(BOXES, method, iou_threshold=threshold).equals(wanted)
+    assert (len(ensemble._suppress.signatures), len(ensemble._cluster_groups.signatures)) == before
+
+
+def _row(name: str, label: str, confidence: float, *corners: float) -> pd.DataFrame:
+    return pd.DataFrame([(name, label, confidence, *corners)], columns=list(ROWS.columns))
+
+
+@pytest.mark.parametrize("name, label", [("a_image", "none"), ("s_study", "typical")])
+def test_labels_without_a_place_are_one_row_whatever_their_corners(name, label):
+    fused = fuse_submissions([_row(name, label, 0.6, 0, 0, 1, 1), _row(name, label, 0.6, 0, 0, 2, 2)])
+    assert fused.to_dict("records") == [dict(zip(ROWS.columns, (name, label, 0.6, 0.0, 0.0, 1.0, 1.0), strict=True))]
+    twice = pd.concat([_row(name, label, 0.6, 0, 0, 1, 1), _row(name, label, 0.2, 0, 0, 3, 3)])
+    assert fuse_submissions([twice, _row(name, label, 0.2, 0, 0, 1, 1)])["confidence"].tolist() == [pytest.approx(0.4)]
+    kept = fuse_submissions([_row(name, label, 0.6, 0, 0, 2, 2)] * 2)  # where all agree nothing is changed
+    assert kept["x_max"].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    "column, value, said",
+    [
+        ("confidence", np.nan, "does not lie from 0 to 1"),
+        ("confidence", 1.5, "does not lie from 0 to 1"),
+        ("label", None, "not text"),
+        ("id", np.nan, "not text"),
+        ("x_max", np.inf, "not a number"),
+        ("x_max", -5, "swapped"),
+    ],
+)
+def test_a_prediction_that_would_be_lost_in_a_mean_is_refused(column, value, said):
+    "pandas leaves out rows whose label or confidence is missing, without a word"
+    for one in (_row("s_study", "typical", 0.7, 0, 0, 1, 1), _row("a_image", "opacity", 0.6, 5, 5, 50, 60)):
+        with pytest.raises(SubmissionError, match=f"submission 2: a prediction .* has .*{said}"):
+            fuse_submissions([ROWS, one.astype({column: object}).assign(**{column: [value]})])
+
+
+def test_the_sensitivity_asked_for_is_reached_by_the_highest_threshold_that_does():
+    target, value = [0, 0, 1, 1, 1], [0.1, 0.6, 0.2, 0.7, 0.9]
+    for asked, wanted in (
+        *((tiny, 0.9) for tiny in (1e-300, 1e-10, 0.1, 1 / 3)),
+        (1 / 3 + 1e-6, 0.7),
+        (2 / 3, 0.7),
+        (2 / 3 + 1e-6, 0.2),
+        (1, 0.2),
+    ):
+        point = operating_point(target, value, sensitivity=asked)
+        assert point["threshold"].tolist() == [wanted, wanted], asked
+        assert point.loc["sensitivity", "share"] >= asked - 1e-9
+    for asked in (0, -1, 1.5, np.nan, np.inf, "0.5", None):
+        with pytest.raises(DataError, match="either a threshold"):
+            operating_point(target, value, sensitivity=asked)
+
+
+def test_ids_that_are_text_here_and_numbers_there_are_noticed_where_they_meet():
+    "They would never be found, and every image would count as one without a box"
+    number = pd.Series({1: 0.3, 2: 0.8})
+    with pytest.raises(DataError, match="make them alike"):
+        none_confidence(number, BOXES)
+    with pytest.raises(DataError, match="make them alike"):
+        bootstrap_scores(TRUE, {"x": SAID}, pd.Series({1: "p"}), draws=2)
+    with pytest.raises(DataError, match="make them alike"):
+        confusion_table(["1"], [1])
+
+
+def test_classes_without_any_chance_are_named_and_nothing_is_divided_by_0(recwarn):
+    nothing = STUDIES.assign(negative=[0.0, 0.6], typical=[0.0, 0.4])
+    with pytest.raises(DataError, match="study s: its class probabilities must be 0 or more, and not all 0"):
+        revise_classes(nothing, {"negative": 1.0, "typical": 0.1}, {"s": 0.3, "t": 0.6})
+    assert not recwarn.list
+
+
+def test_the_draws_of_an_unknown_name_are_named_with_those_that_there_are():
+    draws = bootstrap_scores(TRUE, {"x": SAID}, OWNERS, draws=5, by_class=True)
+    for name in ("y", "x", ("x", "typical"), None, ["x"]):
+        with pytest.raises(DataError, match="no draws of .* bootstrap_scores returned"):
+            metrics.paired_difference(draws, name, ("x", "opacity"))
+
+
+def test_eight_threads_at_once_get_the_numbers_that_one_gets():
+    from concurrent.futures import ThreadPoolExecutor
+
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 40, (600, 2))
+    said = pd.DataFrame(np.hstack([corners, corners + rng.integers(1, 20, (600, 2))]), columns=BOX_COLUMNS)
+    said = said.assign(id=rng.integers(0, 40, 600).astype(str), label="opacity", confidence=rng.random(600))
+    said["model"] = rng.choice(["A", "B"], 600)
+    truth = said.sample(60, random_state=1).drop(columns=["confidence", "model"])
+    boxes = said.rename(columns={"id": "image_id"})
+
+    def work(seed: int) -> list:
+        draws = bootstrap_scores(truth, {"x": said}, pd.Series(dtype=object), draws=50, seed=seed)
+        fused = [fuse_boxes(boxes, method) for method in ("wbf", "nmw", "nms", "soft-nms")]
+        return [draws["x"].tolist(), score(truth, said).map, *(one.to_numpy().tolist() for one in fused)]
+
+    settings = np.geterr()
+    alone = [work(seed) for seed in range(4)] * 4
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(work, [0, 1, 2, 3] * 4))
+    assert json.dumps(together) == json.dumps(alone) and np.geterr() == settings
