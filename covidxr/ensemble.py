@@ -165,7 +165,9 @@ def _chances(
     values = check_by_id(values, f"the {chance}")
     numbers = _numbers(values.to_frame("chance"), ["chance"], chance)[:, 0]
     if np.isnan(numbers).any():
-        raise DataError(f"{what} {values.index[int(np.isnan(numbers).argmax())]} has no {chance}; give one for each {what}")
+        raise DataError(
+            f"{what} {values.index[int(np.isnan(numbers).argmax())]} has no {chance}; give one for each {what}"
+        )
     wrong = (numbers < -ROUNDED) | (numbers > 1 + ROUNDED)
     if wrong.any():
         row = int(wrong.argmax())
@@ -182,7 +184,10 @@ def _confidences(
     wrong = ~((confidence >= 0) & (confidence <= 1))
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f"a box of image {boxes['image_id'].iloc[row]} has a confidence that does not lie from 0 to 1: {confidence[row]:g}")
+        raise DataError(
+            f"a box of image {boxes['image_id'].iloc[row]} has a confidence that does not lie from 0 to 1: "
+            f"{confidence[row]:g}"
+        )
     return confidence
 
 
@@ -191,15 +196,21 @@ def _class_chances(
     classes: list,
 ) -> np.ndarray:  # (studies, classes)
     "Class probabilities; DataError names the study where one is missing or negative, or where there is none at all"
-    absent = [name for name in classes if name not in check_table(studies, ["study_id"], "table of studies")]
-    if absent or not classes:
-        raise DataError(f"the table of studies has no column {absent[0]!r}" if absent else "there is no class; give the share of each")
+    check_table(studies, ["study_id"], "table of studies")
+    if not classes:
+        raise DataError("there is no class; give the share of each")
+    absent = [name for name in classes if name not in studies]
+    if absent:
+        raise DataError(f"the table of studies has no column {absent[0]!r}")
     _codes("study_id", {"table of studies": studies})
     chance = _numbers(studies, classes, "table of studies")
     wrong = ~((chance >= 0) & np.isfinite(chance)).all(1) | ~(chance.sum(1) > 0)
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f"study {studies['study_id'].iloc[row]}: its class probabilities must be 0 or more, and not all 0: {chance[row].tolist()}")
+        raise DataError(
+            f"study {studies['study_id'].iloc[row]}: its class probabilities must be 0 or more, and not all 0: "
+            f"{chance[row].tolist()}"
+        )
     if all(pd.api.types.is_numeric_dtype(studies[name]) for name in classes):
         return studies[classes].to_numpy(float)  # as it lies in memory, on which the last digit of a product depends
     return chance
@@ -269,7 +280,9 @@ def soft_nms(
     threshold = check_number(threshold, "the threshold of a confidence that is kept", 0, 1)
     heard = _heard(boxes, weights, iou_threshold)
     pull = heard.confidence * (heard.weights / max(heard.weights, default=1))[heard.model]
-    left = _suppress(*_sorted_boxes(heard, pull), heard.corners, pull, float(iou_threshold), 1 if method == "linear" else 2, sigma)
+    rows, starts = _sorted_boxes(heard, pull)
+    kind = 1 if method == "linear" else 2
+    left = _suppress(rows, starts, heard.corners, pull, float(iou_threshold), kind, sigma)
     rows = _sorted_boxes(heard, left)[0]
     return heard.boxes.assign(confidence=left).iloc[rows[left[rows] > threshold]].reset_index(drop=True)
 
@@ -416,7 +429,8 @@ def fuse_boxes(
 ) -> pd.DataFrame:  # image_id, label where there is one, corners, confidence
     "Fuse boxes by a method's name, so that methods can be compared; raises DataError"
     methods = {"wbf": weighted_boxes_fusion, "nmw": non_maximum_weighted, "nms": nms, "soft-nms": soft_nms}
-    fused = methods[check_choice(method, methods, "method of fusing boxes")](boxes, weights=weights, iou_threshold=iou_threshold)
+    check_choice(method, methods, "method of fusing boxes")
+    fused = methods[method](boxes, weights=weights, iou_threshold=iou_threshold)
     return fused[[name for name in ("image_id", "label", *BOX_COLUMNS, "confidence") if name in fused]]
 
 # %% ../nbs/10_ensemble.ipynb #10-023
@@ -467,10 +481,14 @@ def mean_probabilities(
 ) -> pd.DataFrame:  # study_id and a probability a class; rows sum to 1 as the models' do, but for ranks, which are places from 0 to 1
     "The weighted mean of several classifiers, of one of four kinds (Kittler et al., PAMI 1998); raises DataError where their studies differ"
     if not isinstance(tables, Mapping) or not tables:
-        raise DataError(f"there is no classifier to average; give a dictionary of at least one name and its table, not {shown(tables)}")
+        raise DataError(
+            "there is no classifier to average; give a dictionary of at least one name and its table, not "
+            f"{shown(tables)}"
+        )
     names = list(tables)
-    if not isinstance(method, str) or method not in MEANS or not 0 < abs(check_number(power, "unknown mean: the power", -50, 50)) <= 50:
-        raise DataError(f"unknown mean {shown(method)} of power {power}; it can be {', '.join(MEANS)}, with a power from -50 to 50 other than 0")
+    check_choice(method, MEANS, "mean")
+    if check_number(power, "unknown mean: the power", -50, 50) == 0:
+        raise DataError("unknown mean: the power must not be 0; 1 is the arithmetic mean")
     for name, table in tables.items():
         _check_classes(table, name, method)
     values = _checked_weights(names, weights)
@@ -495,7 +513,7 @@ def none_confidence(
     boxes: pd.DataFrame,  # image_id and confidence: what the detector found
     exponent: float = 0.5,  # 0 only the classifier counts, 1 only the detector's silence
 ) -> pd.Series:  # by image id: the confidence of `none`
-    "The classifier's negative and the detector's silence (1 - its surest box), as a weighted geometric mean; raises DataError"
+    "The classifier's negative and the detector's silence (1 - its surest box), weighted geometric mean; raises DataError"
     exponent = check_number(exponent, "the exponent", 0, 1)
     empty = _chances(empty, "image", "chance that nothing is boxed")
     confidence = _confidences(boxes)
@@ -528,7 +546,8 @@ def revise_classes(
     "Class probabilities revised so that they agree with `none`, by Jeffrey's rule (The Logic of Decision, 1965); raises DataError"
     shares = _chances(shares, "class", "share of images without a box")
     chance = _class_chances(studies, list(shares.index))
-    after = _chances(check_by_id(none, "none").reindex(studies["study_id"].unique()), "study", "chance that nothing is boxed")
+    after = check_by_id(none, "none").reindex(studies["study_id"].unique())
+    after = _chances(after, "study", "chance that nothing is boxed")
     share, after = shares.to_numpy(float), after.reindex(studies["study_id"]).to_numpy(float)
     before, after = np.clip(chance @ share, 1e-4, 1 - 1e-4), np.clip(after, 1e-4, 1 - 1e-4)  # no vote is ever final
     revised = chance * (share * (after / before)[:, None] + (1 - share) * ((1 - after) / (1 - before))[:, None])
@@ -551,11 +570,14 @@ def choose_weights(
     value: Callable[[dict[str, float]], float],  # the score that some weights give on the validation part
     margin: float = 0.02,  # what unequal weights must gain
 ) -> dict[str, float]:  # a weight by model; they sum to 1
-    "Simple weights, equal ones unless others clearly gain: all of 1 to 3 for up to four models, else climbing one model at a time; raises DataError"
+    "Simple weights, equal unless others gain: all of 1 to 3 for up to four models, else climbing; raises DataError"
     models, margin = check_list(models, "models"), check_number(margin, "the margin", 0)
     named = all(pd.api.types.is_scalar(name) and not pd.isna(name) for name in models)
     if not models or not named or len(set(models)) < len(models) or not callable(value):
-        raise DataError(f"weights need at least one model, each once, and a function that scores them, not {shown(models)} and {shown(value)}")
+        raise DataError(
+            f"weights need at least one model, each once, and a function that scores them, not {shown(models)} and "
+            f"{shown(value)}"
+        )
     if len(models) == 1:
         return {models[0]: 1.0}
     shared = lambda one: dict(zip(models, (np.round(np.array(one, float) / sum(one), 6)).tolist()))  # noqa: E731
@@ -582,7 +604,10 @@ def study_rows(
     "A table of studies in the metric's form, where a class is a box of one pixel; raises DataError"
     codes, studies = _codes("study_id", {"table of studies": table})
     if len(studies) < len(codes):
-        raise DataError(f"study {table['study_id'][pd.Series(codes, table.index).duplicated()].iloc[0]} is predicted twice; keep one row a study")
+        raise DataError(
+            f"study {table['study_id'][pd.Series(codes, table.index).duplicated()].iloc[0]} is predicted twice; keep "
+            "one row a study"
+        )
     labels = pd.Series(labels) if isinstance(labels, Mapping) else labels
     if not isinstance(labels, pd.Series):
         raise DataError(f"labels must be a pandas Series by study id, or a dictionary, not {shown(labels)}")
@@ -715,7 +740,7 @@ def _answers(
     said: pd.DataFrame,  # model, id, label, confidence, corners of study classes and `none`
     share: np.ndarray,  # of each model
 ) -> pd.DataFrame:  # id, label, confidence, corners: one row an id and label
-    "The mean of what has no place: corners there are only for form, so those that differ become the competition's 0 0 1 1"
+    "The mean of what has no place; corners there are a matter of form, and 0 0 1 1 where submissions differ"
     flat = said.groupby(["model", "id", "label"], as_index=False)["confidence"].max()  # said twice counts once
     flat["confidence"] *= share[flat["model"].to_numpy(int)]
     kinds = said.groupby(["id", "label"])[BOX_COLUMNS]
@@ -742,5 +767,6 @@ def fuse_submissions(
     boxes = both[boxed].drop(columns="label").rename(columns={"id": "image_id"})
     boxes = fuse_boxes(boxes, method, dict(enumerate(share)), iou_threshold)
     boxes = boxes.rename(columns={"image_id": "id"}).assign(label="opacity")
-    fused = pd.concat([_answers(both[~boxed], share), boxes], ignore_index=True)[["id", "label", "confidence", *BOX_COLUMNS]]
+    fused = pd.concat([_answers(both[~boxed], share), boxes], ignore_index=True)
+    fused = fused[["id", "label", "confidence", *BOX_COLUMNS]]
     return fused.assign(confidence=fused["confidence"].clip(0, 1))

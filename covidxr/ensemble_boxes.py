@@ -12,7 +12,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .base.arguments import check_choice, check_corners, check_list, check_number, check_numbers, check_row, shown
+from covidxr.base.arguments import (
+    check_choice,
+    check_corners,
+    check_list,
+    check_number,
+    check_numbers,
+    check_row,
+    shown,
+)
 from .core import DataError
 from .ensemble import CONFIDENCE_TYPES, _agreed, _checked_threshold, _cluster, _suppress
 from .metrics import _surest_first
@@ -29,7 +37,8 @@ def _each(
     "The lists of all models; DataError names the model whose list is none"
     if isinstance(several, np.ndarray) and several.ndim:
         several = list(several)
-    return [check(one, f"{what} of model {number} (from 0)") for number, one in enumerate(check_list(several, f"{what}, a list for each model,"))]
+    several = check_list(several, f"{what}, a list for each model,")
+    return [check(one, f"{what} of model {number} (from 0)") for number, one in enumerate(several)]
 
 
 def _joined(
@@ -56,14 +65,16 @@ def _image(
     "The lists of one image as arrays; DataError says what cannot be fused"
     _checked_threshold(iou_threshold)
     check_number(least, "the score below which boxes are left out", 0, 1)
-    boxes, scores, labels = (_each(*one) for one in ((boxes, "boxes", check_corners), (scores, "scores", check_numbers), (labels, "labels", check_row)))
+    boxes = _each(boxes, "boxes", check_corners)
+    scores, labels = _each(scores, "scores", check_numbers), _each(labels, "labels", check_row)
     sizes = [[len(one) for one in several] for several in (boxes, scores, labels)]
     if not sizes[0] == sizes[1] == sizes[2]:
         raise DataError(f"boxes, scores and labels must be as many for each model; they are {sizes[0]}, {sizes[1]} and {sizes[2]}")
     share = np.ones(len(boxes)) if weights is None else check_numbers(weights, "weights")
     if len(share) != len(boxes) or not np.isfinite(sum(share.tolist())) or (share < 0).any() or (len(share) and not share.sum()):
         raise DataError(f"weights {share.tolist()} must be one for each of {len(boxes)} models, 0 or more, not all 0, and their sum finite")
-    corners, sure, label = np.concatenate([np.zeros((0, 4)), *boxes]), np.concatenate([np.zeros(0), *scores]), _joined(labels)
+    corners, sure = np.concatenate([np.zeros((0, 4)), *boxes]), np.concatenate([np.zeros(0), *scores])
+    label = _joined(labels)
     for wrong, what in (
         (~np.isfinite(corners).all(1), "has a corner that is not a number"),
         ((corners < -ROUNDING).any(1) | (corners > 1 + ROUNDING).any(1), "is not from 0 to 1; divide corners by the image's width and height, or give pixels to covidxr.ensemble"),

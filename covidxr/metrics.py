@@ -159,7 +159,9 @@ def _codes(
     try:
         codes, values = pd.factorize(pd.concat(parts, ignore_index=True))
     except TypeError as error:
-        raise DataError(f"column {name} of the {' and the '.join(tables)} holds lists; give one text or number a row") from error
+        raise DataError(
+            f"column {name} of the {' and the '.join(tables)} holds lists; give one text or number a row"
+        ) from error
     if (codes < 0).any():
         row = int((codes < 0).argmax())
         for what, table in tables.items():
@@ -183,7 +185,7 @@ def _numbers(
     try:
         return np.ascontiguousarray(table[columns].to_numpy(float))
     except (TypeError, ValueError):  # text, or a value that is missing in a column of whole numbers
-        single = table[columns].map(lambda value: value if pd.api.types.is_scalar(value) else np.nan)  # a list is no number
+        single = table[columns].map(lambda value: value if pd.api.types.is_scalar(value) else np.nan)  # no lists
         return np.ascontiguousarray(single.apply(pd.to_numeric, errors="coerce").to_numpy(float, na_value=np.nan))
 
 
@@ -486,7 +488,10 @@ def bootstrap_scores(
 ) -> pd.DataFrame:  # a row a draw, a column a name: the mean AP, nan where a draw lacks a class; all names see the same draws. Percentiles of one name are somewhat too narrow and too high; trust those of `paired_difference`
     "Scores on patients drawn again with replacement (Efron 1979), paired over the submissions; raises DataError"
     if not isinstance(predictions, Mapping) or not predictions:
-        raise DataError(f"there is no submission to score; give a dictionary of at least one name and its table, not {shown(predictions)}")
+        raise DataError(
+            "there is no submission to score; give a dictionary of at least one name and its table, not "
+            f"{shown(predictions)}"
+        )
     _check_truth(truth)
     labels = _classes(labels)
     tables = {f"prediction {name}": prediction for name, prediction in predictions.items()}
@@ -515,7 +520,10 @@ def _drawn(
         one = None
     if not isinstance(one, pd.Series) or not pd.api.types.is_numeric_dtype(one):
         held = list(draws.columns) if isinstance(draws, pd.DataFrame) else []
-        raise DataError(f"there are no draws of {shown(name)}; give a column of what bootstrap_scores returned ({', '.join(map(str, held)) or 'there is none'})")
+        raise DataError(
+            f"there are no draws of {shown(name)}; give a column of what bootstrap_scores returned "
+            f"({', '.join(map(str, held)) or 'there is none'})"
+        )
     return one
 
 
@@ -548,7 +556,7 @@ def _patient_codes(
 def _rows(
     target: np.ndarray,  # True or False, or 1 and 0
     values: dict[str, np.ndarray],  # what messages call it, to a number a row
-    groups: pd.Series | np.ndarray | Sequence | None,  # the patient of each row; a row without one is a patient of its own
+    groups: np.ndarray | Sequence | None,  # the patient of each row; a row without one is a patient of its own
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:  # answers, values, patients as numbers from 0
     "Answers beside values, sorted so that the order of rows changes nothing; DataError where they do not fit, are missing, or all alike"
     given = {"target": target, **values, **({} if groups is None else {"groups": groups})}
@@ -604,7 +612,7 @@ def _auc_draws(
 def roc_auc(
     target: np.ndarray | Sequence,  # True or False
     value: np.ndarray | Sequence,  # higher means rather True
-    groups: pd.Series | np.ndarray | Sequence | None = None,  # the patient of each; a row without one is a patient of its own
+    groups: np.ndarray | Sequence | None = None,  # the patient of each; a row without one is a patient of its own
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:  # auc, low, high (95 %)
@@ -618,7 +626,7 @@ def auc_difference(
     target: np.ndarray | Sequence,  # True or False
     first: np.ndarray | Sequence,  # higher means rather True
     second: np.ndarray | Sequence,  # the same by another
-    groups: pd.Series | np.ndarray | Sequence | None = None,  # as in `roc_auc`
+    groups: np.ndarray | Sequence | None = None,  # as in `roc_auc`
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:  # lead, low, high (95 %), probability that the first is better
@@ -650,7 +658,7 @@ def operating_point(
     value: np.ndarray | Sequence,  # higher means rather True
     threshold: float | None = None,  # a value of at least this means True
     sensitivity: float | None = None,  # or: the highest threshold that finds at least this share; choose it on other data than you report
-    groups: pd.Series | np.ndarray | Sequence | None = None,  # the patient of each; a row without one is a patient of its own
+    groups: np.ndarray | Sequence | None = None,  # the patient of each; a row without one is a patient of its own
 ) -> pd.DataFrame:  # rows sensitivity and specificity; columns threshold, share, low, high (95 %), rows
     "What a threshold finds and what it spares, with intervals that know which rows are one patient's; raises DataError"
     target, (value,), codes = _rows(target, {"value": value}, groups)
@@ -681,7 +689,9 @@ def confusion_table(
         raise DataError(f"{len(truth)} true classes and {len(prediction)} predicted ones; give one of each a row")
     given = [*truth, *prediction]
     if not all(pd.api.types.is_scalar(name) and not pd.isna(name) for name in given):
-        raise DataError("a class is missing, or is neither text nor a number; give a true and a predicted one for each row")
+        raise DataError(
+            "a class is missing, or is neither text nor a number; give a true and a predicted one for each row"
+        )
     check_same_kind(given, _classes(labels) or [], "classes")
     names = sorted(set(given)) if labels is None else _classes(labels)
     unknown = sorted(set(given) - set(names))

@@ -50,7 +50,8 @@ def submission_table(
     classes = [name for name in studies.columns if name != "study_id"]
     study_rows = studies.melt("study_id", classes, "label", "confidence").assign(**unit)
     study_rows["id"] = study_rows["study_id"].astype(str) + "_study"
-    none_rows = pd.DataFrame({"id": [f"{name}_image" for name in none.index], "label": "none", "confidence": confidence, **unit})
+    ids = [f"{name}_image" for name in none.index]
+    none_rows = pd.DataFrame({"id": ids, "label": "none", "confidence": confidence, **unit})
     box_rows = boxes.assign(id=boxes["image_id"].astype(str) + "_image", label="opacity")
     columns = ["id", "label", "confidence", *BOX_COLUMNS]
     parts = [part[columns] for part in (study_rows, none_rows, box_rows) if len(part)]
@@ -108,12 +109,13 @@ def _check_table(
     "Nothing is written that the reader would refuse; SubmissionError names the id"
     confidence, corners = _numbers(table, ["confidence"], "table")[:, 0], _numbers(table, BOX_COLUMNS, "table")
     label, of_image = table["label"], table["id"].astype(str).str.endswith("_image").to_numpy(bool)
+    one_word = label.map(lambda word: isinstance(word, str) and len(word.split()) == 1)
     for wrong, what in (
         (~table["id"].isin(ids).to_numpy(bool), "an id which is not among the ids to submit"),
         (~((confidence >= 0) & (confidence <= 1 + 1e-6)), "a confidence that does not lie from 0 to 1"),
         (~np.isfinite(corners).all(1), "a corner that is not a number"),
         ((corners[:, 2:] < corners[:, :2]).any(1), "its corners swapped"),
-        (label.map(lambda word: not isinstance(word, str) or len(word.split()) != 1).to_numpy(bool), "a label that is not one word (write - for blanks)"),
+        (~one_word.to_numpy(bool), "a label that is not one word (write - for blanks)"),
         (label.isin(OF_IMAGES).to_numpy(bool) != of_image, "a label of another kind of row: opacity and none belong to images (_image), all others to studies (_study)"),
     ):
         if wrong.any():
@@ -139,7 +141,8 @@ def write_submission(
         rows.setdefault(name, []).append(one)
     strings = {name: _string(mine) for name, mine in rows.items()}
     with owned_file(path, SubmissionError) as partial:
-        pd.DataFrame({"id": ids, "PredictionString": [strings.get(name, "") for name in ids]}).to_csv(partial, index=False)
+        frame = pd.DataFrame({"id": ids, "PredictionString": [strings.get(name, "") for name in ids]})
+        frame.to_csv(partial, index=False)
 
 # %% ../nbs/11_submission.ipynb #11-015
 def _check_plain(
@@ -150,10 +153,14 @@ def _check_plain(
         with open(path, encoding="utf-8-sig") as file:
             row, header = next((row, line) for row, line in enumerate(file, start=1) if line.strip())
     except UnicodeDecodeError as error:
-        raise SubmissionError(f"{path}: row 1: not a readable CSV file (UTF-16 text); save it as plain CSV in UTF-8") from error
+        raise SubmissionError(
+            f"{path}: row 1: not a readable CSV file (UTF-16 text); save it as plain CSV in UTF-8"
+        ) from error
     odd = [name for name in header.rstrip("\r\n").split(",") if name != name.strip()]
     if odd:
-        raise SubmissionError(f"{path}: row {row}: column {odd[0]!r} has blanks round its name; the header must be id,PredictionString")
+        raise SubmissionError(
+            f"{path}: row {row}: column {odd[0]!r} has blanks round its name; the header must be id,PredictionString"
+        )
 
 
 def _read_rows(
@@ -242,7 +249,9 @@ def read_submission(
     rows = []
     for line, name, string in zip(frame.index, frame["id"], frame["PredictionString"]):
         if not name.endswith(("_study", "_image")):
-            raise SubmissionError(f"{path}: row {line}: id {_named(name) if name else '(empty)'} must end in _study or _image")
+            raise SubmissionError(
+                f"{path}: row {line}: id {_named(name) if name else '(empty)'} must end in _study or _image"
+            )
         if name in seen:
             raise SubmissionError(f"{path}: row {line}: id {name} appears twice, first in row {seen[name]}; keep one")
         if wanted is not None and name not in wanted:
@@ -292,7 +301,9 @@ def _truth_halves(
     paths = [paths] if isinstance(paths, str | Path) else check_list(paths, "the files of the truth")
     paths = [check_path(path) for path in paths]
     if not paths:
-        raise DataError("there is no truth; give a competition folder, its two train tables, or one CSV of id,PredictionString")
+        raise DataError(
+            "there is no truth; give a competition folder, its two train tables, or one CSV of id,PredictionString"
+        )
     if len(paths) == 1 and paths[0].is_dir():
         root = paths[0]
         halves = [[root / f"train_{level}_level.csv" for level in ("study", "image")], [root / "truth" / f"test_{level}_level.csv" for level in ("study", "image")], [root / f"test_{level}_level.csv" for level in ("study", "image")]]
@@ -329,14 +340,14 @@ def _read_half(
 
 
 def read_truth(
-    *paths: str | Path | Sequence[str | Path],  # a competition folder (its labelled half), its two train tables in either order, or one CSV of id,PredictionString
+    *paths: str | Path | Sequence[str | Path],  # a competition folder, its two train tables, or one CSV
 ) -> pd.DataFrame:  # id, label, corners
     "Read a truth; raises DataError with file and row where it cannot be"
     return _read_half(_truth_halves(paths[0] if len(paths) == 1 else paths)[0])[0]
 
 
 def _truth_for(
-    truth: str | Path | Sequence[str | Path],  # what `read_truth` takes; a simulated dataset's folder means the half that the submission is for
+    truth: str | Path | Sequence[str | Path],  # as in `read_truth`; a simulated dataset: the half it is for
     submission: str | Path,  # a CSV of id,PredictionString
 ) -> tuple[list[Path], pd.DataFrame, list[str], list[str]]:  # the truth's files; id, label, corners; all ids; the labels that a submission may hold
     "The truth that a submission is for"
@@ -350,10 +361,10 @@ def _truth_for(
 
 
 def score_submission(
-    truth: str | Path | Sequence[str | Path],  # what `read_truth` takes; a simulated dataset's folder means the half that the submission is for
+    truth: str | Path | Sequence[str | Path],  # as in `read_truth`; a simulated dataset: the half it is for
     submission: str | Path,  # a CSV of id,PredictionString
 ) -> Score:
-    "Score a submission file against a truth: mean AP at IoU > 0.5 over the truth's classes; raises DataError or SubmissionError"
+    "Score a submission file against a truth: mean AP at IoU > 0.5 over its classes; raises DataError, SubmissionError"
     _, right, ids, labels = _truth_for(truth, submission)
     return score(right, read_submission(submission, ids=ids, labels=labels))
 
@@ -401,9 +412,12 @@ def compare_submissions(
     draws: int = 1000,  # how often patients are drawn again
     seed: int = 0,
 ) -> dict:  # scores (name to `Score`), draws (a row a draw, a column a name), by_class (the same, a column a name and class), drawn (what `_patients` says)
-    "Score submissions and draw their patients again (Efron 1979); `paired_difference` of the draws says how sure a lead is; raises DataError or SubmissionError"
+    "Score submissions and draw their patients again (Efron 1979); raises DataError, SubmissionError"
     if not isinstance(submissions, Mapping) or not submissions:
-        raise SubmissionError(f"there is no submission to score; give a dictionary of at least one name and its file, not {shown(submissions)}")
+        raise SubmissionError(
+            "there is no submission to score; give a dictionary of at least one name and its file, not "
+            f"{shown(submissions)}"
+        )
     files, right, ids, labels = _truth_for(truth, next(iter(submissions.values())))
     tables = {name: read_submission(path, ids=ids, labels=labels) for name, path in submissions.items()}
     owner, drawn = _patients(files, ids)
@@ -438,7 +452,9 @@ def fuse_files(
         raise SubmissionError(f"{paths[0] if paths else out}: one submission alone cannot be fused; give two or more")
     for path in paths:
         if _same_file(path, out):
-            raise SubmissionError(f"{out}: is one of the submissions to fuse ({path}); choose another name for the result")
+            raise SubmissionError(
+                f"{out}: is one of the submissions to fuse ({path}); choose another name for the result"
+            )
     check_file(out, SubmissionError)
     ids = read_ids(paths[0])
     tables = [read_submission(paths[0]), *(read_submission(path, ids=ids, reference=str(paths[0])) for path in paths[1:])]

@@ -28,7 +28,8 @@ def shown(
     if value is None or isinstance(value, str | bytes | Path | numbers.Number | list | tuple | dict | set):
         text = " ".join(repr(value).split())
         return text if len(text) <= 80 else f"{text[:60]}…"
-    return f"a {type(value).__name__}" + (f" of shape {value.shape}" if isinstance(getattr(value, "shape", None), tuple) else "")
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__} of shape {shape}" if isinstance(shape, tuple) else f"a {type(value).__name__}"
 
 
 def check_number(
@@ -42,10 +43,12 @@ def check_number(
     "A number within bounds; nan is none"
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not low <= value <= high or (above and value == low):
-        kind = f"lie from {low:g} to {high:g}" if math.isfinite(high) else f"be {'above' if above else 'at least'} {low:g}" if math.isfinite(low) else "be a number"
-        raise fault(f"{what} must {kind}, not {shown(value)}")
-    return float(value)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if number and low <= value <= high and not (above and value == low):
+        return float(value)
+    least = f"be {'above' if above else 'at least'} {low:g}" if math.isfinite(low) else "be a number"
+    kind = f"lie from {low:g} to {high:g}" if math.isfinite(high) else least
+    raise fault(f"{what} must {kind}, not {shown(value)}")
 
 
 def check_whole(
@@ -180,7 +183,7 @@ def check_table(
         raise fault(f"the {what} must be a pandas table (DataFrame), not {shown(table)}")
     absent = [name for name in columns if name not in table.columns]
     if absent:
-        raise fault(f"the {what} has no column {absent[0]}; add it" + (f" (it needs {', '.join(columns)})" if len(columns) > 1 else ""))
+        raise fault(f"the {what} has no column {absent[0]}; add it, as it needs {', '.join(columns)}")
     doubled = table.columns[table.columns.duplicated()]
     if len(doubled):
         raise fault(f"the {what} has two columns {doubled[0]}; keep one")

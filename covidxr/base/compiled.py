@@ -70,7 +70,7 @@ def _places(
     name = f"{source.parent.name}_{hashlib.sha1(os.fsencode(source.parent)).hexdigest()}"
     named = [Path(numba.config.CACHE_DIR, name)] if numba.config.CACHE_DIR else []
     home = Path(AppDirs("numba", False).user_cache_dir)
-    homes = [home / name] if home.is_absolute() else []  # without a home it begins with ~, which would be a folder of that name
+    homes = [home / name] if home.is_absolute() else []  # without a home it begins with ~
     return [*named, source.parent / "__pycache__", *homes]
 
 
@@ -108,7 +108,7 @@ def _sources(
 
 
 class _Kept(NullCache):
-    "Compiled code on disk, as a Numba dispatcher asks for it; it never raises: what cannot be read is compiled, what cannot be written is not kept"
+    "Compiled code on disk, as a Numba dispatcher asks for it; what cannot be read is compiled, and nothing raises"
 
     def __init__(
         self,
