@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from covidxr.core import BOX_COLUMNS, DataError
 from covidxr.metrics import (
@@ -122,9 +122,22 @@ def test_the_confusion_table_has_the_truth_in_rows_and_refuses_what_it_does_not_
     )
     assert table.loc["typical"].tolist() == [1, 1, 0]
     assert table.loc["atypical"].sum() == 0
-    for truth, said in ((["x"], ["typical"]), (["typical"], ["typical", "typical"])):
-        with pytest.raises(DataError):
-            confusion_table(truth, said, ["typical"])
+    for truth, prediction, said in (
+        (["x"], ["typical"], "class x is not among typical"),
+        (["typical"], ["x"], "class x is not among typical"),
+        (["typical"], ["typical", "typical"], "1 true classes and 2 predicted"),
+    ):
+        with pytest.raises(DataError, match=said):
+            confusion_table(truth, prediction, ["typical"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=20))
+def test_the_confusion_table_equals_scikit_learns(rows):
+    truth, said = zip(*rows, strict=True)
+    assert confusion_table(truth, said, list("abc")).to_numpy().tolist() == (
+        confusion_matrix(truth, said, labels=list("abc")).tolist()
+    )
 
 
 TWO = _boxes([("a", 0, 0, 4, 4), ("b", 0, 0, 4, 4)])
