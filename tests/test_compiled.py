@@ -31,7 +31,9 @@ def program(tmp_path, monkeypatch):
     def write(**values: str) -> None:
         for name, value in values.items():
             text = LOOP.format(name=name, value=value)
-            (folder / f"loop_{name}.py").write_text(text.replace("@", "from loop_inner import inner\n\n\n@", name == "outer"))
+            (folder / f"loop_{name}.py").write_text(
+                text.replace("@", "from loop_inner import inner\n\n\n@", name == "outer")
+            )
 
     def fresh(name: str):
         for other in [other for other in sys.modules if other.startswith("loop_")]:
@@ -164,7 +166,9 @@ def test_another_users_files_and_folders_are_not_read(program, tmp_path):
 
 def test_processes_that_compile_at_once_all_work_and_leave_one_good_file(program, tmp_path):
     code = "from loop_double import double; import numpy as np; print(double(3.0), double(np.ones(2)).tolist())"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(program.folder), str(Path(covidxr.__file__).parents[1])])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(program.folder), str(Path(covidxr.__file__).parents[1])])
+    }
     command = [sys.executable, "-c", code]
     started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert [one.communicate()[0] for one in started] == ["6.0 [2.0, 2.0]\n"] * 4

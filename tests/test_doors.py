@@ -79,7 +79,8 @@ def _calls(folder) -> dict:
             "fuse_submissions": {"tables": [ROWS, ROWS], "weights": [1, 2], "iou_threshold": 0.55, "method": "wbf"},
         },
         ensemble_boxes: {
-            "weighted_boxes_fusion": listed | {"weights": [1, 2], "iou_thr": 0.55, "skip_box_thr": 0.0}
+            "weighted_boxes_fusion": listed
+            | {"weights": [1, 2], "iou_thr": 0.55, "skip_box_thr": 0.0}
             | {"conf_type": "avg"},
             "non_maximum_weighted": listed | {"weights": [1, 2], "iou_thr": 0.55, "skip_box_thr": 0.0},
             "nms_method": lists | {"method": 3, "iou_thr": 0.5, "sigma": 0.5, "thresh": 0.001, "weights": [1, 2]},
