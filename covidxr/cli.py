@@ -9,9 +9,9 @@ __all__ = ['examine', 'parser', 'main']
 
 # %% ../nbs/16b_cli.ipynb #16b-003
 import argparse
-import json
 import math
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 
 from . import __version__
-from .core import NOT_CLINICAL, CovidxrError, cores, opencv, pick_device
+from .core import NOT_CLINICAL, CovidxrError, cores, json_text, opencv, pick_device
 
 # %% ../nbs/16b_cli.ipynb #16b-006
 def _run(options: argparse.Namespace) -> int:
@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace) -> int:
 
     metrics = run(options.data, options.out, profile=options.profile, seed=options.seed)
     if options.json:
-        print(json.dumps(metrics, indent=2))
+        print(json_text(metrics))
         return 0
     print("\n".join(score_lines(metrics)))
     print(f"report: {Path(options.out) / 'report.html'}\nsubmission: {Path(options.out) / 'submission.csv'}")
@@ -59,7 +59,7 @@ def _prepare(options: argparse.Namespace) -> int:
     index = prepare(options.source, options.out, size=options.size, workers=options.workers, square=options.square, form=options.format, scheduler=options.scheduler, draft=options.draft)
     failed, found = read_failed(options.out), privacy(index)
     if options.json:
-        print(json.dumps({"prepared": len(index), "failed": failed.to_dict("records"), "found": found}, indent=2))
+        print(json_text({"prepared": len(index), "failed": failed.to_dict("records"), "found": found}))
     else:
         print(f"{options.out}: {len(index)} images of {options.size} x {options.size} pixels")
         if found:
@@ -178,7 +178,7 @@ def _doctor(options: argparse.Namespace) -> int:
     "Say what is there and what is missing"
     rows = examine()
     if options.json:
-        print(json.dumps(rows, indent=2))
+        print(json_text(rows))
     else:
         signs = {True: "ok", False: "MISSING", None: "-"}
         for row in rows:
@@ -193,7 +193,7 @@ def _eda(options: argparse.Namespace) -> int:
 
     numbers = explore(options.source, options.out)
     text = numbers.pop("text")
-    print(json.dumps(numbers, indent=2) if options.json else text)
+    print(json_text(numbers) if options.json else text)
     return 0
 
 # %% ../nbs/16b_cli.ipynb #16b-011
@@ -213,7 +213,7 @@ def _score(options: argparse.Namespace) -> int:
         return _versus(options, compare_submissions(options.truth, {"first": options.submission, "second": options.versus}, options.draws))
     result = score_submission(options.truth, options.submission)
     if options.json:
-        print(json.dumps(_classes(result.map, result.per_class), indent=2, allow_nan=False))
+        print(json_text(_classes(result.map, result.per_class)))
         return 0
     for name, value in result.per_class.items():
         print(f"{name:<24} {'-  (not in the truth)' if math.isnan(value) else f'{value:.4f}'}")
@@ -236,7 +236,7 @@ def _versus(
         apart[name] = {"lead": first.per_class[name] - second.per_class[name], **gap}
     if options.json:
         answer = {"first": _classes(first.map, first.per_class), "second": _classes(second.map, second.per_class), **lead, "asked": options.draws, "drawn": compared["drawn"], "leads": apart}
-        print(json.dumps(answer, indent=2, allow_nan=False))
+        print(json_text(answer))
         return 0
     print(f"{'':<24} {'first':>8} {'second':>8} {'lead':>8}   95 % interval of the lead")
     for name in [*first.per_class, *(name for name in second.per_class if name not in first.per_class)]:
@@ -264,7 +264,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     answer = predict(options.run, options.xrays, options.out)
     if options.json:
-        print(json.dumps(answer, indent=2))
+        print(json_text(answer))
     else:
         print(f"{options.out}: {answer['images']} images of {answer['studies']} studies. {NOT_CLINICAL}")
     for reason in answer["failed"]:
@@ -287,7 +287,7 @@ def _course(options: argparse.Namespace) -> int:
 
     found = write_course(options.folder)
     kept = f", {len(found['kept'])} that were there left as they are" if found["kept"] else ""
-    print(f"{options.folder}: {len(found['written'])} files written{kept}\nOpen the lessons: jupyter lab {Path(options.folder) / 'lessons'}")
+    print(f"{options.folder}: {len(found['written'])} files written{kept}\nOpen the lessons: jupyter lab {shlex.quote(str(Path(options.folder) / 'lessons'))}")
     return 0
 
 
@@ -296,7 +296,7 @@ def _progress(options: argparse.Namespace) -> int:
     from covidxr.course import course_map
     from covidxr.exercise import solved
 
-    print(json.dumps({"solved": solved()}) if options.json else course_map())
+    print(json_text({"solved": solved()}, indent=None) if options.json else course_map())
     return 0
 
 # %% ../nbs/16b_cli.ipynb #16b-013
@@ -409,9 +409,12 @@ def main(
 ) -> int:  # the exit code
     "The `covidxr` command"
     options = parser().parse_args(words)
-    if words is None:
+    if words is None:  # the process is ours; else it is somebody's who calls this function
         _stop_as_ctrl_c_does()
-    warnings.simplefilter("ignore", FutureWarning)  # notices from one library to another say nothing to a user
+        warnings.simplefilter("ignore", FutureWarning)  # notices from one library to another say nothing to a user
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
     try:
         return options.work(options)
     except CovidxrError as error:

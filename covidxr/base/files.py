@@ -268,6 +268,7 @@ def read_table(
 # %% ../../nbs/engine/files.ipynb #files-016
 MARK = ".covidxr.json"  # in each folder that we write: what kind it is
 LOCK = ".covidxr.lock"  # held by the call that writes there
+_KINDS = {"data": "dataset", "cache": "cache", "run": "run", "model": "model", "eda": "exploration", "course": "course"}
 _DROPPINGS = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}  # what systems leave in folders that are empty to a person
 
 
@@ -325,18 +326,21 @@ def check_folder(
         raise fault(f"{folder}: is a file; give the name of a new folder")
     mark = _mark(folder)
     if mark and mark["covidxr"] != kind:
-        raise fault(f"{folder}: holds a {mark['covidxr']} that covidxr wrote, not a {kind}; choose another folder")
+        other = _KINDS.get(mark["covidxr"], mark["covidxr"])
+        raise fault(f"{folder}: holds a {other} that covidxr wrote, and is no {_KINDS[kind]}; choose another folder")
     if mark and claim is not None:
         before, asked = mark.get("claim") or {}, _plain(claim)
         differ = sorted(name for name in asked if before.get(name) != asked[name])
         if differ:
-            raise fault(f"{folder}: holds a {kind} made with other values of {', '.join(differ)}; choose another folder, or delete this one")
+            other = " and ".join(differ)
+            raise fault(f"{folder}: holds a {_KINDS[kind]} with another {other}; choose another folder, or delete that one")
     if mark:
         return
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         empty_lock = entry.name == LOCK and entry.is_file(follow_symlinks=False) and not entry.stat().st_size
         if not (empty_lock or entry.name in _DROPPINGS or _UNFINISHED.fullmatch(entry.name)):
-            raise fault(f"{folder}: holds {entry.name}, which covidxr did not write; choose a new or an empty folder")
+            why = f"it holds {entry.name!a}, which covidxr did not write"
+            raise fault(f"{folder}: is no {_KINDS[kind]} of covidxr ({why}); choose a new or an empty folder")
 
 # %% ../../nbs/engine/files.ipynb #files-017
 @contextmanager
