@@ -7,6 +7,7 @@
   of the engine room too
 - the same table in README.ko.md
 - nbs/changelog.qmd from CHANGELOG.md
+- the engine room's notebooks in the sidebar of _quarto.yml
 
 Times come from tests/lesson_times.json, which a test run writes where COVIDXR_TIMES names it:
 
@@ -280,6 +281,13 @@ def _module_table(named: list[tuple[str, str]]) -> str:
     return "\n".join(rows)
 
 
+def sidebar() -> str:
+    "_quarto.yml with the notebooks of the engine room under Library"
+    text = (ROOT / "_quarto.yml").read_text(encoding="utf-8")
+    entries = "".join(f"          - engine/{path.name}\n" for path in engine())
+    return re.sub(r"(      - section: Library\n        contents:\n)(?:          - .*\n)*", rf"\1{entries}", text)
+
+
 def changelog_page() -> str:
     "CHANGELOG.md as a page"
     body = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n", 1)[1].lstrip()
@@ -300,6 +308,7 @@ def written() -> dict[Path, str]:
     }
     texts[NOTEBOOKS / "api" / "index.qmd"] = api_index()
     texts |= {NOTEBOOKS / "api" / f"{name}.qmd": api_page(name) for name in modules()}
+    texts[ROOT / "_quarto.yml"] = sidebar()
     texts[NOTEBOOKS / "changelog.qmd"] = changelog_page()
     korean = between_marks((ROOT / "README.ko.md").read_text(encoding="utf-8"), time_table(times, "nbs/", KOREAN))
     texts |= {ROOT / "README.ko.md": korean, NOTEBOOKS / "ko.qmd": korean_page(korean)}

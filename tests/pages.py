@@ -139,7 +139,11 @@ def outputs(cell: dict) -> list[dict]:
 
 def _empty(output: dict) -> bool:
     "Does an output show nothing?"
-    return output.get("output_type") in ("display_data", "stream") and not _shown_text(output).strip() and not _coded(output)
+    return (
+        output.get("output_type") in ("display_data", "stream")
+        and not _shown_text(output).strip()
+        and not _coded(output)
+    )
 
 
 def _coded(output: dict) -> str:

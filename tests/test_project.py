@@ -13,15 +13,15 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from configparser import ConfigParser
+from contextlib import contextmanager
 from pathlib import Path
 
 import lessons
 import pages
 import psutil
 import pytest
-from conftest import ROOT
+from conftest import ROOT, copy_project, in_time
 from filelock import FileLock
 from readme import readme_text
 
@@ -33,14 +33,6 @@ BIN = Path(sys.executable).parent
 def _name(notebook: Path) -> str:
     "A notebook's name among all, such as 07_metrics or engine/files"
     return notebook.relative_to(ROOT / "nbs").with_suffix("").as_posix()
-
-
-def _copy(tmp_path: Path) -> Path:
-    "A copy of the project in which a tool may write"
-    ignore = shutil.ignore_patterns(
-        ".git", ".venv", "runs", "*.egg-info", "__pycache__", "_proc", "_docs", ".pytest_cache", ".hypothesis"
-    )
-    return Path(shutil.copytree(ROOT, tmp_path / "copy", ignore=ignore, symlinks=True))
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -55,7 +47,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("tool", ["nbdev-export", "nbdev-clean"])
 def test_exported_code_and_notebooks_are_as_the_tool_leaves_them(tool, tmp_path):
-    copy = _copy(tmp_path)
+    copy = copy_project(tmp_path)
     before = _files(copy)
     assert {"covidxr/base/files.py", "nbs/engine/files.ipynb"} <= set(before)
     subprocess.run([str(BIN / tool)], cwd=copy, check=True, capture_output=True)
@@ -165,11 +157,10 @@ def _as_parameters(notebooks: list[Path]) -> list:
 
 
 @pytest.mark.parametrize("notebook", _as_parameters(NOTEBOOKS))
-def test_a_notebook_runs_from_top_to_bottom_and_says_what_it_says(notebook, tmp_path, patience):
+def test_a_notebook_runs_from_top_to_bottom_and_says_what_it_says(notebook, tmp_path):
     fresh, seconds, megabytes = _run(notebook, tmp_path)
     assert not list(tmp_path.iterdir()), "a lesson writes only to temporary folders"
-    # The longest lesson takes 45 s where others leave it a core; in a test run each core has its own work.
-    assert seconds < patience(180) and megabytes < 4096, f"{seconds:.0f} s and {megabytes:.0f} MB"
+    assert in_time(seconds, 180) and megabytes < 4096, f"{seconds:.0f} s and {megabytes:.0f} MB"
     if "COVIDXR_TIMES" in os.environ and "/" not in _name(notebook):
         table = Path(os.environ["COVIDXR_TIMES"])
         with FileLock(f"{table}.lock"):
@@ -223,7 +214,7 @@ def test_every_page_stands_in_the_sidebar_and_lessons_in_their_order():
 @pytest.fixture(scope="module")
 def processed(tmp_path_factory) -> Path:
     "The pages as nbdev hands them to Quarto"
-    copy = _copy(tmp_path_factory.mktemp("site"))
+    copy = copy_project(tmp_path_factory.mktemp("site"))
     code = "import nbdev.quarto as q; q._ensure_quarto = lambda: None; q.nbdev_proc_nbs()"
     answer = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
@@ -235,6 +226,7 @@ def _pages(folder: Path) -> list[Path]:
     return sorted(path for pattern in ("*.ipynb", "*.qmd") for path in folder.rglob(pattern))
 
 
+@pytest.mark.slow(seconds=70)
 def test_processed_pages_are_whole(processed):
     made = {path.relative_to(processed).with_suffix("").as_posix() for path in _pages(processed)}
     assert made >= {_name(path) for path in NOTEBOOKS}
@@ -489,7 +481,7 @@ def test_ci_runs_readmes_test_command_to_the_letter(tmp_path):
 
 
 def test_the_source_archive_holds_what_setup_reads_and_the_wheel_made_of_it_every_module(tmp_path):
-    copy = _copy(tmp_path)
+    copy = copy_project(tmp_path)
     code = "import setuptools.build_meta as b; print(b.build_sdist('dist'))"
     made = subprocess.run([sys.executable, "-c", code], cwd=copy, check=True, capture_output=True, text=True)
     with tarfile.open(copy / "dist" / made.stdout.split()[-1]) as archive:
