@@ -252,8 +252,10 @@ def _row(name: str, label: str, confidence: float, *corners: float) -> pd.DataFr
 
 @pytest.mark.parametrize("name, label", [("a_image", "none"), ("s_study", "typical")])
 def test_labels_without_a_place_are_one_row_whatever_their_corners(name, label):
-    fused = fuse_submissions([_row(name, label, 0.6, 0, 0, 1, 1), _row(name, label, 0.6, 0, 0, 2, 2)])
-    assert fused.to_dict("records") == [dict(zip(ROWS.columns, (name, label, 0.6, 0.0, 0.0, 1.0, 1.0), strict=True))]
+    usual, other = _row(name, label, 0.6, 0, 0, 1, 1), _row(name, label, 0.6, 0, 0, 2, 2)
+    wanted = [dict(zip(ROWS.columns, (name, label, 0.6, 0.0, 0.0, 1.0, 1.0), strict=True))]
+    for tables in ([usual, other], [other, usual]):
+        assert fuse_submissions(tables).to_dict("records") == wanted
     twice = pd.concat([_row(name, label, 0.6, 0, 0, 1, 1), _row(name, label, 0.2, 0, 0, 3, 3)])
     assert fuse_submissions([twice, _row(name, label, 0.2, 0, 0, 1, 1)])["confidence"].tolist() == [pytest.approx(0.4)]
     kept = fuse_submissions([_row(name, label, 0.6, 0, 0, 2, 2)] * 2)  # where all agree nothing is changed
