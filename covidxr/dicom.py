@@ -461,7 +461,10 @@ def _value(
     try:
         value = ds.get(name) if isinstance(name, str) else ds[name].value
     except Exception:  # pydicom looks at a value when it is asked for, and raises whatever the bytes lead to
-        value = ds.get_item(name).value
+        try:
+            value = ds.get_item(name).value
+        except Exception:  # an empty one is looked at here, too
+            value = None
     return None if value is None or (hasattr(value, "__len__") and not len(value)) else value
 
 
@@ -1665,7 +1668,11 @@ def _kind(
     "What kind of value an element holds, without reading it"
     from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
-    return ds.get_item(tag).VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
+    try:
+        kind = ds.get_item(tag).VR
+    except Exception:  # an element that no dictionary has, such as the rest of a broken sequence
+        kind = None
+    return kind or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
 
 
 def _within(
