@@ -75,12 +75,19 @@ SOP_CLASSES = {"CR": "1.2.840.10008.5.1.4.1.1.1", "DX": "1.2.840.10008.5.1.4.1.1
 LARGEST_IMAGE = 100_000_000  # pixels; a header that claims more is refused before memory is taken for it
 
 
+def _given(
+    value: Any,  # what a caller gave where something else is needed
+) -> str:  # one line for a message
+    "A value and its type"
+    return f"{' '.join(repr(value).split())[:60]} ({type(value).__name__})"
+
+
 def valid_uid(
     hashed: str,  # an id such as the competition's 12 hexadecimal digits
 ) -> str:  # a UID that follows the standard
     "A valid DICOM UID for an id (PS3.5 section B.2: 2.25. and an integer); raises XrayError where the id is no text"
     if not isinstance(hashed, str):
-        raise XrayError(f"an id must be text, got {hashed!r:.60} ({type(hashed).__name__})")
+        raise XrayError(f"an id must be text, got {_given(hashed)}")
     if re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", hashed, re.ASCII) and len(hashed) <= 64:
         return hashed
     number = int.from_bytes(hashlib.sha256(hashed.encode(errors="surrogatepass")).digest()[:16], "big")
@@ -144,9 +151,13 @@ def _path(
     "A path at the door; XrayError where it is none"
     name = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(name, str):
-        raise XrayError(f"a file is given as text or Path, got {value!r:.60} ({type(value).__name__})")
+        raise XrayError(f"a file is given as text or Path, got {_given(value)}")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        name = "\0"
     if "\0" in name:
-        raise XrayError(f"{name!r:.60}: no file's name can hold the character 0")
+        raise XrayError(f"{_given(value)}: no file can have such a name")
     return Path(name)
 
 
@@ -194,7 +205,7 @@ def _check_words(
     for name, (longest, known) in _WORDS.items():
         text = getattr(facts, name)
         if not isinstance(text, str):
-            raise XrayError(f"{path}: facts.{name} must be text, got {text!r:.60} ({type(text).__name__})")
+            raise XrayError(f"{path}: facts.{name} must be text, got {_given(text)}")
         if known and text not in known:
             cure = _CURES.get(name, f"it must be one of {', '.join(known).strip(', ')}")
             raise XrayError(f"{path}: cannot write {name.replace('_', ' ')} {text!r:.60}; {cure}")
@@ -211,16 +222,16 @@ def _check_facts(
 ) -> None:
     "Can a header hold these facts? XrayError says which it cannot"
     if not isinstance(facts, XrayFacts):
-        raise XrayError(f"{path}: facts must be XrayFacts, got {facts!r:.60} ({type(facts).__name__})")
+        raise XrayError(f"{path}: facts must be XrayFacts, got {_given(facts)}")
     _check_words(facts, path)
     if not _is_whole(facts.bits_stored) or not 1 <= facts.bits_stored <= 16:
-        raise XrayError(f"{path}: facts.bits_stored is {facts.bits_stored!r}; it must be a whole number from 1 to 16")
+        raise XrayError(f"{path}: facts.bits_stored is {_given(facts.bits_stored)}; it must be a whole number from 1 to 16")
     if facts.age is not None and (not _is_whole(facts.age) or not 0 <= facts.age <= 999):
-        raise XrayError(f"{path}: facts.age is {facts.age!r}; it must be whole years from 0 to 999, or None")
+        raise XrayError(f"{path}: facts.age is {_given(facts.age)}; it must be whole years from 0 to 999, or None")
     for name in ("pixel_spacing", "aspect"):
         number = getattr(facts, name)
         if not (name == "pixel_spacing" and number is None) and not _is_positive(number):
-            raise XrayError(f"{path}: facts.{name} is {number!r:.60}; it must be a number above 0")
+            raise XrayError(f"{path}: facts.{name} is {_given(number)}; it must be a number above 0")
     if not re.fullmatch(r"[LRFHAP]{1,3}\\[LRFHAP]{1,3}", facts.orientation):
         raise XrayError(f"{path}: facts.orientation is {facts.orientation!r:.60}; give two directions, such as L\\F")
 
@@ -306,6 +317,8 @@ def write_dicom(
     path = _path(path)
     _check_facts(facts, path)
     pixels = _check_pixels(pixels, facts, path)
+    if path.is_dir():
+        raise XrayError(f"{path}: a folder is there; give the name of a file")
     try:
         with quiet(), atomic_path(path) as partial:  # pydicom warns of values, and each was looked at above
             _with_pixels(pixels, facts, pseudonymous).save_as(partial, enforce_file_format=True)
@@ -340,12 +353,14 @@ def _refuse_a_flood(
 def _is_character_set(
     term: str,  # one value of SpecificCharacterSet
 ) -> bool:
-    "Can texts be decoded by it? Some garbage is the name of a codec of Python's that decodes no text"
+    "Can texts be decoded by it? Some garbage is the name of a codec of Python's, for no text or not for this kind"
     from pydicom.charset import convert_encodings
 
+    plain, every = b"ABCXYZabcxyz0189^= ", bytes(range(256))  # all sets of the standard have the first as ASCII has them
     try:
         with quiet():
-            return all(bytes(range(256)).decode(one, "replace") for one in convert_encodings(term))
+            codecs = convert_encodings(term)
+            return all(plain.decode(one) == plain.decode("ascii") and every.decode(one, "replace") for one in codecs)
     except Exception:  # codecs refuse with whatever they meet
         return False
 
@@ -446,7 +461,10 @@ def _value(
     try:
         value = ds.get(name) if isinstance(name, str) else ds[name].value
     except Exception:  # pydicom looks at a value when it is asked for, and raises whatever the bytes lead to
-        value = ds.get_item(name).value
+        try:
+            value = ds.get_item(name).value
+        except Exception:  # an empty one is looked at here, too
+            value = None
     return None if value is None or (hasattr(value, "__len__") and not len(value)) else value
 
 
@@ -710,14 +728,21 @@ def read_facts(
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
+def _array(
+    values: Any,  # what a caller gave
+) -> np.ndarray:
+    "An array at the door; XrayError where rows differ in length"
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise XrayError(f"expected an array, got {_given(values)}") from error
+
+
 def _numeric(
     values: Any,  # what a caller gave
 ) -> np.ndarray:  # its numbers
     "Numbers at the door; XrayError where there are none, or others"
-    try:
-        values = np.asarray(values)
-    except ValueError as error:
-        raise XrayError("values must be numbers, got rows of different lengths") from error
+    values = _array(values)
     if values.size == 0 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise XrayError(f"values must be finite numbers, at least one; got {values.dtype} {values.shape}")
     return values
@@ -734,10 +759,10 @@ def apply_window(
     center, width = (_number(one) if not isinstance(one, bool | str) else None for one in (center, width))
     if center is None or width is None or width <= 0:
         raise XrayError("a window's center must be a finite number and its width one above 0")
-    function = function.strip().upper() if isinstance(function, str) else function
-    if function not in _FUNCTIONS:
-        raise XrayError(f"window function {function!r:.60} is unknown; choose one of {', '.join(_FUNCTIONS)}")
-    return _windowed(values, center, width, function)
+    known = function.strip().upper() if isinstance(function, str) else ""
+    if known not in _FUNCTIONS:
+        raise XrayError(f"window function {_given(function)} is unknown; choose one of {', '.join(_FUNCTIONS)}")
+    return _windowed(values, center, width, known)
 
 
 def _windowed(
@@ -765,7 +790,7 @@ def percentile_window(
     "A window from the 0.5th to the 99.5th percentile, for files that bring none; raises XrayError without numbers"
     values = _numeric(values)
     if valid is not None:
-        valid = np.asarray(valid)
+        valid = _array(valid)
         if valid.dtype != bool or valid.shape != values.shape:
             raise XrayError(f"valid must be boolean {values.shape}, got {valid.dtype} {valid.shape}")
     inside = values[valid] if valid is not None and valid.any() else values
@@ -1604,7 +1629,7 @@ def _check_dataset(
     from pydicom.dataset import Dataset
 
     if not isinstance(ds, Dataset):
-        raise XrayError(f"expected a pydicom Dataset, got {ds!r:.60} ({type(ds).__name__}); pydicom.dcmread reads one")
+        raise XrayError(f"expected a pydicom Dataset, got {_given(ds)}; pydicom.dcmread reads one")
 
 
 def deidentified(
@@ -1643,7 +1668,11 @@ def _kind(
     "What kind of value an element holds, without reading it"
     from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
-    return ds.get_item(tag).VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
+    try:
+        kind = ds.get_item(tag).VR
+    except Exception:  # an element that no dictionary has, such as the rest of a broken sequence
+        kind = None
+    return kind or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
 
 
 def _within(
@@ -1858,9 +1887,9 @@ def _check_asked(
     "XrayError for a window, or a shortest side, that no file can have"
     text = isinstance(window, str) and window == "percentile"
     if not (window is None or text or (_is_whole(window) and window >= 0)):
-        raise XrayError(f"{path}: window {window!r:.60} is unknown; give a number from 0, or 'percentile', or nothing")
+        raise XrayError(f"{path}: window {_given(window)} is unknown; give a number from 0, or 'percentile', or nothing")
     if shortest is not None and not (_is_whole(shortest) and shortest >= 1):
-        raise XrayError(f"{path}: shortest is {shortest!r:.60}; give a whole number of pixels from 1, or nothing")
+        raise XrayError(f"{path}: shortest is {_given(shortest)}; give a whole number of pixels from 1, or nothing")
 
 
 def _shown(
