@@ -10,6 +10,7 @@ __all__ = ['ASKED', 'SUMMARY', 'DIRECTIVE', 'lessons_folder', 'lesson_titles', '
 # %% ../nbs/00d_course.ipynb #00d-003
 import copy
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import covidxr
-from .core import DataError, atomic_path
+from .core import DataError, atomic_path, owned_folder, write_text
 from .exercise import progress_map, solved
 from .exercises import EXERCISES, exercise
 
@@ -41,6 +42,10 @@ def lesson_titles() -> dict[str, str]:  # such as "07" to "The score", in the co
 
 # %% ../nbs/00d_course.ipynb #00d-009
 ASKED = re.compile(r'^exercise\("([^"]+)"\)\s*$')  # a cell that asks
+
+
+_SITE = "https://covidxr.github.io/covidxr/"
+_PAGE = re.compile(r"\]\(((?:engine|api)/\w+|[\w-]+(?=\.qmd))\.(?:ipynb|qmd)")  # a link to what only the site has
 
 
 def _code_cell(
@@ -80,6 +85,8 @@ def edition(
         asked = ASKED.match("".join(cell["source"]).strip()) if cell["cell_type"] == "code" else None
         if not asked:
             shown = _collapsed(cell)
+            if cell["cell_type"] == "markdown":
+                shown = {**cell, "source": _PAGE.sub(rf"]({_SITE}\1.html", "".join(cell["source"])).splitlines(keepends=True)}
             if shown["source"]:  # where the library's module is named, nothing is left
                 cells.append(shown)
             continue
@@ -91,28 +98,38 @@ def edition(
     return made
 
 # %% ../nbs/00d_course.ipynb #00d-013
+def _write_one(
+    path: Path,  # a lesson, or a picture that lessons show
+    place: Path,  # where it goes
+    with_solutions: bool,  # as in `edition`
+) -> None:
+    "Write one file of a course"
+    if path.suffix != ".ipynb":
+        with atomic_path(place) as unfinished:
+            shutil.copyfile(path, unfinished)
+        return
+    made = edition(json.loads(path.read_text(encoding="utf-8")), with_solutions)
+    write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", place)
+
+
 def write_course(
     folder: str | Path,  # where to work: `lessons/` and `solved/` are made in it
 ) -> dict[str, list[str]]:  # written, kept: file names
-    "The lessons with room for answers, and solved ones beside them; files that are there are kept; raises DataError"
-    source, target = lessons_folder(), Path(folder)
-    if target.exists() and not target.is_dir():
-        raise DataError(f"{target}: is a file; give a folder to write the course to")
+    """The lessons with room for answers, and solved ones beside them; files that are in a course's folder are kept.
+
+    Raises DataError for a folder that holds anything else: what a course writes would lie among somebody's files.
+    """
+    source = lessons_folder()
     found: dict[str, list[str]] = {"written": [], "kept": []}
-    for path in sorted([*source.glob("*.ipynb"), *source.glob("images/*.*")]):
-        for part, with_solutions in (("lessons", False), ("solved", True)):
-            place = target / part / path.relative_to(source)
-            if place.exists():
-                found["kept"].append(str(place))
-                continue
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(place) as unfinished:
-                if path.suffix == ".ipynb":
-                    made = edition(json.loads(path.read_text(encoding="utf-8")), with_solutions)
-                    Path(unfinished).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-                else:
-                    shutil.copyfile(path, unfinished)
-            found["written"].append(str(place))
+    with owned_folder(folder, "course") as target:
+        for path in sorted([*source.glob("*.ipynb"), *source.glob("images/*.*")]):
+            for part, with_solutions in (("lessons", False), ("solved", True)):
+                place = target / part / path.relative_to(source)
+                if os.path.lexists(place):
+                    found["kept"].append(str(place))
+                    continue
+                _write_one(path, place, with_solutions)
+                found["written"].append(str(place))
     return found
 
 # %% ../nbs/00d_course.ipynb #00d-016

@@ -12,12 +12,16 @@ import contextlib
 import copy
 import io
 import os
+import random
 import re
 import signal
+import sys
 import textwrap
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from numbers import Number
 from pathlib import Path
@@ -26,6 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .base.errors import reason
 from .core import CovidxrError, DataError, generator, read_json, write_json
 
 # %% ../nbs/00b_exercise.ipynb #00b-006
@@ -133,10 +138,10 @@ class Exercise:
         answer: Any,  # your function, without brackets, or your number
     ) -> Verdict:
         "Compare an answer with the library's; where they differ, show the smallest input on which they do"
-        verdict = _check_number(self, answer) if self.inputs is None else _check_function(self, answer)
-        if verdict.right:
-            _remember(self.key)
-        return verdict
+        with _ONE_CHECK, _as_before():
+            verdict = _check_number(self, answer) if self.inputs is None else _check_function(self, answer)
+        missed = _remember(self.key) if verdict.right else ""
+        return replace(verdict, text=f"{verdict.text}\nThe map of the course could not note it: {missed}") if missed else verdict
 
 # %% ../nbs/00b_exercise.ipynb #00b-011
 def _check_number(
@@ -185,13 +190,47 @@ def _at_most(
     def ring(*_: Any) -> None:
         raise _TooLong
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    started, before = time.monotonic(), signal.signal(signal.SIGALRM, ring)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
+        if left:  # the caller's own alarm goes on
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - started), 0.001), interval)
+
+
+_ONE_CHECK = threading.RLock()  # what the process prints is caught during a check, and that is not each thread's own
+
+
+def _filters(
+    ours: bool,  # those that the library puts in for a while, in any thread; else those of everybody
+) -> list:
+    "The process's warning filters"
+    return [one for one in warnings.filters if (one[1] is None or isinstance(one[1], str | re.Pattern)) is not ours]
+
+
+@contextlib.contextmanager
+def _as_before() -> Iterator[None]:
+    "Put back what an answer changes in the process: its author asked for a verdict, and it ran sixty times"
+    def figures() -> set[int]:
+        plots = sys.modules.get("matplotlib.pyplot")
+        return set(plots.get_fignums()) if plots else set()
+
+    folder, filters, drawn = os.getcwd(), _filters(False), figures()
+    states = random.getstate(), np.random.get_state()
+    try:
+        with np.errstate():
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        os.chdir(folder)
+        if _filters(False) != filters:
+            warnings.filters[:] = [*_filters(True), *filters]
+        for number in figures() - drawn:
+            sys.modules["matplotlib.pyplot"].close(number)
 
 
 def _called(
@@ -266,11 +305,11 @@ def _drawn(
     if exercise.draw is None:
         return None
     import base64
-    import io
 
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
-    fig, axes = plt.subplots(1, 2, figsize=(7, 3), dpi=70)
+    fig = Figure(figsize=(7, 3), dpi=70)  # not pyplot's: the learner's current figure stays the current one
+    axes = fig.subplots(1, 2)
     try:
         for ax, value, title in zip(axes, (given, expected), ("yours", "expected")):
             exercise.draw(ax, inputs, expected, value)
@@ -280,39 +319,58 @@ def _drawn(
         return base64.b64encode(buffer.getvalue()).decode()
     except Exception:  # an answer of another kind than expected cannot be drawn; the text says what it is
         return None
-    finally:
-        plt.close(fig)
 
 # %% ../nbs/00b_exercise.ipynb #00b-015
 def _progress_file() -> Path | None:
     "Where progress is kept; none where it shall not be"
     place = os.environ.get("COVIDXR_PROGRESS", "")
-    return None if place == "off" else Path(place) if place else Path.home() / ".covidxr" / "progress.json"
+    if place:
+        return None if place == "off" else Path(place)
+    try:
+        return Path.home() / ".covidxr" / "progress.json"
+    except RuntimeError:  # a user without a home, as in some containers
+        return None
+
+
+def _keys(
+    path: Path,  # of a progress file
+) -> list[str]:  # what was solved
+    "Read a progress file; raises DataError for any other file"
+    try:
+        found = read_json(path)
+    except DataError:
+        found = None
+    keys = found["solved"] if isinstance(found, dict) and "solved" in found and set(found) <= {"covidxr", "solved"} else None
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise DataError(f"{path}: not a progress file of covidxr, or not any more; move it away to begin anew (your answers in the notebooks stay)")
+    return sorted(set(keys))
 
 
 def solved() -> list[str]:  # keys such as "07.1"
     "The exercises that were solved on this machine"
     path = _progress_file()
-    if path is None or not path.exists():
-        return []
-    try:
-        return sorted(read_json(path)["solved"])
-    except (CovidxrError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not a progress file any more; delete it to begin anew (your answers in the notebooks stay)") from error
+    return _keys(path) if path is not None and os.path.lexists(path) else []
 
 
 def _remember(
     key: str,
-) -> None:
+) -> str:  # why it could not be kept; empty where it was
     "Keep that an exercise was solved; a disk that cannot be written to is no reason to fail"
+    from filelock import FileLock
+
     path = _progress_file()
     if path is None:
-        return
+        return ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json({"solved": sorted({*solved(), key})}, path)
-    except (OSError, CovidxrError):
-        return
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=10):  # two notebooks may be at it
+            known = _keys(path) if os.path.lexists(path) else []
+            write_json({"covidxr": "progress", "solved": sorted({*known, key})}, path)
+    except CovidxrError as error:
+        return str(error)
+    except (OSError, NotImplementedError) as error:  # some network disks know no locks
+        return f"{path}: {reason(error)}"
+    return ""
 
 
 def progress_map(

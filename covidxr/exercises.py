@@ -35,11 +35,11 @@ def _draw_boxes(
     boxes: Any,  # boxes of the answer
 ) -> None:
     "Boxes on an empty picture, y down"
-    import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
 
     for some, color, style in ((before, "#999999", "--"), (boxes, "#0072B2", "-")):
         for left, top, right, bottom in np.asarray(some, float).reshape(-1, 4):
-            ax.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=color, lw=2, ls=style))
+            ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=color, lw=2, ls=style))
     ax.set(xlim=(0, size[0]), ylim=(size[1], 0), xlabel="x", ylabel="y")
 
 # %% ../nbs/00c_exercises.ipynb #00c-007

@@ -1,15 +1,23 @@
-"Shared data of the tests: one small simulated dataset, made once."
+"Shared data of the tests, made once for all processes that test; how tests are spread over them; how long things may take."
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core tests already; set before anything loads NumPy
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from covidxr.core import QUICK, ModelPlan
+import psutil
+import pytest
+from filelock import FileLock
+
+from covidxr.core import QUICK, ModelPlan, cores
 
 ROOT = Path(__file__).parent.parent
 os.environ["COVIDXR_PROGRESS"] = "off"  # a test solves nothing for the person who runs it
@@ -20,27 +28,120 @@ MODELS = (
     ModelPlan("detector", "yolov8n", size=64, epochs=2),
 )
 TINY = replace(QUICK, name="tiny", studies=60, simulated_size=96, cache_size=64, draws=200, models=MODELS)
+SPREAD = ("test_project.py", "test_exercises.py")  # their tests share nothing that is costly to make
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    "A process for each core that we may use, as far as memory goes: the largest lesson takes 3 GB"
+    return max(1, min(cores(), psutil.virtual_memory().available // (3 * 1024**3)))
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    "Tests of one file run in one process, which makes their fixtures once; long ones begin first, lest one be left alone"
+    for item in items:
+        if item.path.name not in SPREAD and not any(item.iter_markers("xdist_group")):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    weights: dict[str, float] = {}
+    for item in items:
+        group = next((mark.args[0] for mark in item.iter_markers("xdist_group")), item.nodeid)
+        own = next((mark.kwargs.get("seconds", 5.0) for mark in item.iter_markers("slow")), 0.3)
+        weights[group] = weights.get(group, 0) + own
+    items.sort(
+        key=lambda item: -weights[next((mark.args[0] for mark in item.iter_markers("xdist_group")), item.nodeid)]
+    )
+
+
+def copy_project(folder: Path) -> Path:
+    "A copy of the project in which a tool may write, without what Git does not keep"
+    anywhere = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.egg-info")
+
+    def left_out(place: str, names: list[str]) -> set[str]:
+        top = {
+            ".git",
+            ".venv",
+            "runs",
+            "build",
+            "dist",
+            "_proc",
+            "_docs",
+            ".pytest_cache",
+            ".hypothesis",
+            ".ruff_cache",
+        }
+        return anywhere(place, names) | (top if Path(place) == ROOT else set())  # covidxr/runs is no folder of runs
+
+    return Path(shutil.copytree(ROOT, folder / "copy", ignore=left_out, symlinks=True))
+
+
+UNIT = "import numpy, pandas"  # what every user of the library pays, too
+UNIT_SECONDS = 0.9  # on an idle core of the machine on which limits were set
+
+
+def seconds_of(code: str, times: int = 3) -> float:
+    "The best time that a fresh Python process takes for some code"
+    best = float("inf")
+    for _ in range(times):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def in_time(seconds: float, limit: float) -> bool:
+    "Is a time within a limit, made longer as this machine is now slower than the one on which the limit was set?"
+    return seconds < limit or seconds < limit * seconds_of(UNIT) / UNIT_SECONDS
 
 
 @pytest.fixture(scope="session")
-def hashes():
+def hashes() -> Callable[[Path], dict[str, str]]:
     "A hash of every file of a folder: hashes(folder) gives path in the folder to SHA-256"
+    return _hashes
 
-    def call(folder: Path) -> dict[str, str]:
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _content(folder: Path) -> dict[str, str]:
+    "As `_hashes`, without locks and unfinished files, which come and go"
+    return {name: sha for name, sha in _hashes(folder).items() if ".covidxr" not in name}
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    "A folder that all testing processes share: once(name, make) gives it; the first that asks calls make(folder)"
+
+    def call(name: str, make: Callable[[Path], None]) -> Path:
+        base = tmp_path_factory.getbasetemp()
+        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        note = shared / f"{name}.ready"
+        with FileLock(shared / f"{name}.lock"):
+            if not note.exists():
+                folder = tmp_path_factory.mktemp(name) / name  # a new one each time: the last attempt may have failed
+                make(folder)
+                note.write_text(str(folder))
+        return Path(note.read_text())
 
     return call
 
 
+def _untouched(folder: Path) -> Iterator[Path]:
+    "A shared folder, and at the end a look whether a test changed it under the others' hands"
+    before = _content(folder)
+    yield folder
+    after = _content(folder)
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    assert changed == [], f"a test changed what all tests share: {changed}"
+
+
 @pytest.fixture(scope="session")
-def phantom(tmp_path_factory) -> Path:
-    "A small simulated dataset in the competition's layout"
+def phantom(once) -> Iterator[Path]:
+    "A small simulated dataset in the competition's layout; not to be changed"
     from covidxr.phantom import simulate_dataset
 
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    simulate_dataset(folder, studies=40, seed=1, size=128)
-    return folder
+    yield from _untouched(once("phantom", lambda folder: simulate_dataset(folder, studies=40, seed=1, size=128)))
 
 
 @pytest.fixture(scope="session")
@@ -64,10 +165,8 @@ def covidxr():
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Path:
-    "A finished run of the tiny profile"
+def finished(once) -> Iterator[Path]:
+    "A finished run of the tiny profile; not to be changed"
     from covidxr.pipeline import run
 
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    run("phantom", folder, profile=TINY)
-    return folder
+    yield from _untouched(once("run", lambda folder: run("phantom", folder, profile=TINY)))

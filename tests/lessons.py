@@ -3,13 +3,17 @@
 - each lesson's head: how long it takes, how it opens elsewhere, a first cell that installs what is missing there; the
   library's long cells are folded on the site
 - the table of times in nbs/index.ipynb, and README.md from that notebook
-- nbs/api/: a page a module, with signatures, tables of arguments and links to the source
+- nbs/api/: a page a module, with signatures, tables of arguments and links to the source, and a list of all modules, those
+  of the engine room too
 - the same table in README.ko.md
 - nbs/changelog.qmd from CHANGELOG.md
+- the engine room's notebooks in the sidebar of _quarto.yml
 
 Times come from tests/lesson_times.json, which a test run writes where COVIDXR_TIMES names it:
 
     COVIDXR_TIMES=tests/lesson_times.json pytest tests/test_project.py -k top_to_bottom
+
+They are measured one after the other (without -n), while nothing else runs.
 """
 
 import ast
@@ -158,13 +162,20 @@ def korean_page(text: str) -> str:
     return f"---\ntitle: covidxr\nlang: ko\n---\n\n{body}"
 
 
+def engine() -> list[Path]:
+    "The notebooks of the engine room: each is the page of its module"
+    return sorted((NOTEBOOKS / "engine").glob("*.ipynb"))
+
+
+def exported(notebook: Path) -> str | None:
+    "The module that a notebook exports, such as base.files"
+    found = re.search(r"#\| default_exp ([\w.]+)", notebook.read_text(encoding="utf-8"))
+    return found[1] if found else None
+
+
 def modules() -> list[str]:
-    "The library's modules, in the course's order"
-    names = []
-    for path in lessons():
-        found = re.search(r"#\| default_exp (\w+)", path.read_text(encoding="utf-8"))
-        names += [found[1]] if found else []
-    return names
+    "The modules that lessons export, in the course's order"
+    return [name for path in lessons() if (name := exported(path))]
 
 
 def _cell(text: str) -> str:
@@ -180,7 +191,7 @@ def _annotation(value: object) -> str:
     if value is inspect.Parameter.empty or value is inspect.Signature.empty:
         return ""
     return re.sub(
-        r"\b(?:pandas|numpy|pathlib|collections\.abc|typing|covidxr\.\w+)\.", "", inspect.formatannotation(value)
+        r"\b(?:pandas|numpy|pathlib|collections\.abc|typing|covidxr(?:\.\w+)+)\.", "", inspect.formatannotation(value)
     )
 
 
@@ -246,7 +257,7 @@ def _member(name: str, value: object, stem: str) -> str:
 def api_page(name: str) -> str:
     "The page of one module"
     module = importlib.import_module(f"covidxr.{name}")
-    lesson = next(path.name for path in lessons() if f'#| default_exp {name}"' in path.read_text(encoding="utf-8"))
+    lesson = next(path.name for path in lessons() if exported(path) == name)
     about = inspect.cleandoc(module.__doc__ or "").splitlines()[0]
     head = f'---\ntitle: covidxr.{name}\ndescription: "{about}"\n---\n\nBuilt up step by step in [its lesson](../{lesson}).'
     return "\n\n".join([head, *(_member(one, getattr(module, one), name) for one in module.__all__)]) + "\n"
@@ -254,11 +265,27 @@ def api_page(name: str) -> str:
 
 def api_index() -> str:
     "The list of all modules"
+    pages = [(name, f"{name}.qmd") for name in modules()]
+    room = [(exported(path), f"../engine/{path.name}") for path in engine()]
+    parts = ["---\ntitle: All modules\n---", "What the lessons export, a page a module.", _module_table(pages)]
+    parts += ["What the library stands on, and a learner need not read; the notebook is the page.", _module_table(room)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _module_table(named: list[tuple[str, str]]) -> str:
+    "Modules with their pages, and what each is for"
     rows = ["| module | what it is for |", "|---|---|"]
-    for name in modules():
+    for name, page in named:
         about = inspect.cleandoc(importlib.import_module(f"covidxr.{name}").__doc__ or "").splitlines()[0]
-        rows.append(f"| [covidxr.{name}]({name}.qmd) | {_cell(about)} |")
-    return "---\ntitle: All modules\n---\n\nWhat the lessons export, a page a module.\n\n" + "\n".join(rows) + "\n"
+        rows.append(f"| [covidxr.{name}]({page}) | {_cell(about)} |")
+    return "\n".join(rows)
+
+
+def sidebar() -> str:
+    "_quarto.yml with the notebooks of the engine room under Library"
+    text = (ROOT / "_quarto.yml").read_text(encoding="utf-8")
+    entries = "".join(f"          - engine/{path.name}\n" for path in engine())
+    return re.sub(r"(      - section: Library\n        contents:\n)(?:          - .*\n)*", rf"\1{entries}", text)
 
 
 def changelog_page() -> str:
@@ -281,6 +308,7 @@ def written() -> dict[Path, str]:
     }
     texts[NOTEBOOKS / "api" / "index.qmd"] = api_index()
     texts |= {NOTEBOOKS / "api" / f"{name}.qmd": api_page(name) for name in modules()}
+    texts[ROOT / "_quarto.yml"] = sidebar()
     texts[NOTEBOOKS / "changelog.qmd"] = changelog_page()
     korean = between_marks((ROOT / "README.ko.md").read_text(encoding="utf-8"), time_table(times, "nbs/", KOREAN))
     texts |= {ROOT / "README.ko.md": korean, NOTEBOOKS / "ko.qmd": korean_page(korean)}

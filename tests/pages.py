@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w])")
+VARIES = re.compile(r"^#\| varies *$", re.M)  # the directive of a cell whose outputs depend on the processor
 DEBRIS = {
     "a path of the machine": r"(?<![\w.])/(?:root|home|work|tmp|Users|private|var/folders)/",
     "an address in memory": r" at 0x[0-9a-f]{6,}",
@@ -124,25 +125,58 @@ def debris(page: Path) -> list[str]:
             found += [
                 f"{what}: {match[0]!r}" for what, pattern in DEBRIS.items() if (match := re.search(pattern, text))
             ]
+            if _empty(output):
+                found.append("an empty output, as a line of progress leaves it")
             if output.get("output_type") == "error" or output.get("name") == "stderr":
                 found.append(f"an error or a word on stderr: {text[:80]}")
     return found
 
 
-def _alike(stored: str, fresh: str, tolerance: float) -> bool:
-    "The same words, and numbers that are equal but for rounding"
-    if NUMBER.sub("#", stored) != NUMBER.sub("#", fresh):
-        return False
-    pairs = zip(NUMBER.findall(stored), NUMBER.findall(fresh), strict=True)
-    return all(abs(float(one) - float(other)) <= tolerance * max(1.0, abs(float(one))) for one, other in pairs)
+def outputs(cell: dict) -> list[dict]:
+    "A cell's outputs; a line of progress that vanished leaves an empty one, which says nothing"
+    return [output for output in cell.get("outputs", []) if not _empty(output)]
+
+
+def _empty(output: dict) -> bool:
+    "Does an output show nothing?"
+    return (
+        output.get("output_type") in ("display_data", "stream")
+        and not _shown_text(output).strip()
+        and not _coded(output)
+    )
+
+
+def _coded(output: dict) -> str:
+    "A picture as the notebook holds it"
+    return "".join(output.get("data", {}).get("image/png", ""))
+
+
+def _unit(number: str) -> float:
+    "One unit in the last printed place; a whole number has none, as it counts something"
+    mantissa, _, exponent = number.lower().partition("e")
+    _, point, decimals = mantissa.partition(".")
+    return 10.0 ** (int(exponent or 0) - len(decimals)) if point or exponent else 0.0
+
+
+def _same_number(stored: str, fresh: str) -> bool:
+    "Equal to the printed digits; the last of at least three may differ by one, as processors add in another order"
+    one, other, unit = float(stored), float(fresh), max(_unit(stored), _unit(fresh))
+    if not unit:
+        return one == other
+    return abs(one - other) <= 1.001 * max(min(unit, 0.01 * abs(one)), 1e-6 * abs(one), 1e-9)
+
+
+def _alike(stored: str, fresh: str) -> bool:
+    "The same words, and numbers that are the same as far as they are printed"
+    words = [re.sub(r"\s+", " ", NUMBER.sub("#", text)) for text in (stored, fresh)]
+    pairs = zip(NUMBER.findall(stored), NUMBER.findall(fresh), strict=False)
+    return words[0] == words[1] and all(_same_number(one, other) for one, other in pairs)
 
 
 def _pictures(cell: dict) -> list[np.ndarray]:
     "The pictures that a cell has drawn, as grey levels"
-    coded = [output.get("data", {}).get("image/png") for output in cell.get("outputs", [])]
-    return [
-        np.asarray(Image.open(io.BytesIO(base64.b64decode("".join(one)))).convert("L"), float) for one in coded if one
-    ]
+    coded = [one for output in outputs(cell) if (one := _coded(output))]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("L"), float) for one in coded]
 
 
 def _look_alike(stored: list[np.ndarray], fresh: list[np.ndarray], tolerance: float = 25.0) -> bool:
@@ -157,23 +191,51 @@ def _look_alike(stored: list[np.ndarray], fresh: list[np.ndarray], tolerance: fl
     return True
 
 
-def stale(stored: list[dict], fresh: list[dict], tolerance: float = 1e-6) -> list[str]:
-    "Cells whose stored outputs are not those of their code: kinds of output, text and pictures are compared"
+def _of_a_kind(stored: list[np.ndarray], fresh: list[np.ndarray], tolerance: float = 25.0) -> bool:
+    "As many pictures, of one size but for the width of a label, light and dark in the same parts: curves may move, a plot is no X-ray"
+    if len(stored) != len(fresh):
+        return False
+    for one, other in zip(stored, fresh, strict=True):
+        if any(abs(before - after) > 0.05 * before for before, after in zip(one.shape, other.shape, strict=True)):
+            return False
+        small = [np.asarray(Image.fromarray(each).resize((12, 12), Image.Resampling.BOX)) for each in (one, other)]
+        if np.abs(small[0] - small[1]).mean() > tolerance:
+            return False
+    return True
+
+
+def _shape(output: dict) -> list:
+    "What stays of an output whose values vary: its tables' columns and rows, or how many lines of text it has"
+    text = _shown_text(output)
+    tables = []
+    for table in re.findall(r"(?s)<table.*?</table>", text):
+        rows = [re.findall(r"(?s)<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"(?s)<tr.*?</tr>", table)]
+        tables.append(([one.strip() for one in rows[0]] if rows else [], [len(row) for row in rows]))
+    return tables or [len(text.strip().splitlines())]
+
+
+def stale(stored: list[dict], fresh: list[dict]) -> list[str]:
+    """Cells whose stored outputs are not those of their code: kinds of output, text and pictures are compared.
+
+    Of a cell with the directive `#| varies` only the kind and the shape: what is trained, timed or drawn from either
+    depends on the processor.
+    """
     wrong = []
     for before, after in zip(stored, fresh, strict=True):
-        source = "".join(before["source"])
-        if before["cell_type"] != "code" or "# varies from run to run" in source:
+        if before["cell_type"] != "code":
             continue
-        shown = [
-            [(sorted(output.get("data", {})), _shown_text(output)) for output in cell.get("outputs", [])]
-            for cell in (before, after)
-        ]
-        kinds = [[kind for kind, _ in side] for side in shown]
+        source, varies = "".join(before["source"]), VARIES.search("".join(before["source"]))
+        sides = [outputs(cell) for cell in (before, after)]
+        kinds = [[sorted(one.get("data", {})) or [one.get("name", "")] for one in side] for side in sides]
         if kinds[0] != kinds[1]:
             wrong.append(f"{source[:80]!r} gives other kinds of output: {kinds[0]}, now {kinds[1]}")
-        elif not all(_alike(one, other, tolerance) for (_, one), (_, other) in zip(*shown, strict=True)):
-            wrong.append(f"{source[:80]!r} says now: {' '.join(text for _, text in shown[1])[-900:]}")
-        elif not _look_alike(_pictures(before), _pictures(after)):
+            continue
+        said = [[_shown_text(one) for one in side] for side in sides]
+        shapes = [[_shape(one) for one in side] for side in sides]
+        same_text = shapes[0] == shapes[1] if varies else all(map(_alike, *said))
+        if not same_text:
+            wrong.append(f"{source[:80]!r} says now: {' '.join(said[1])[-900:]}")
+        elif not (_of_a_kind if varies else _look_alike)(_pictures(before), _pictures(after)):
             wrong.append(f"{source[:80]!r} draws another picture now; run the notebook again")
     return wrong
 

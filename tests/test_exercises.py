@@ -1,21 +1,32 @@
 "Every exercise: its solution passes, so does another style, what learners get wrong fails with a counter-example."
 
 import json
+import os
+import pickle
+import random
 import re
-import shutil
+import shlex
+import signal
 import subprocess
 import sys
+import threading
+import time
+import warnings
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pages
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, copy_project
 from exercise_answers import ANSWERS
 
+from covidxr.core import DataError
 from covidxr.course import edition, lesson_titles, write_course
-from covidxr.exercise import same
+from covidxr.exercise import Exercise, progress_map, same, solved
 from covidxr.exercises import EXERCISES
 
 
@@ -26,6 +37,19 @@ def _made(code: str, name: str) -> object:
     return own[name]
 
 
+def _remembered(expected: Callable) -> Callable:
+    "The library's answers, each worked out once: five answers are compared with them"
+    known: dict[bytes, bytes] = {}
+
+    def call(*inputs: object) -> object:
+        key = pickle.dumps(inputs)
+        if key not in known:
+            known[key] = pickle.dumps(expected(*inputs))
+        return pickle.loads(known[key])
+
+    return call
+
+
 def test_there_are_three_exercises_a_lesson_and_at_least_36():
     lessons = {"00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "10b", "10c", "11", "16"}
     assert sorted(EXERCISES) == sorted(f"{lesson}.{number}" for lesson in lessons for number in (1, 2, 3))
@@ -34,7 +58,7 @@ def test_there_are_three_exercises_a_lesson_and_at_least_36():
 
 @pytest.mark.parametrize("key", EXERCISES)
 def test_right_answers_pass_and_wrong_ones_fail_with_a_counter_example(key):
-    one = EXERCISES[key]
+    one = replace(EXERCISES[key], expected=_remembered(EXERCISES[key].expected))
     assert one.check(_made(one.code, one.name)).right
     assert one.check(_made(ANSWERS[key]["other"], one.name)).right
     assert len(ANSWERS[key]["wrong"]) == 3
@@ -92,7 +116,8 @@ def test_what_counts_as_the_same_answer(answer, expected, alike):
 @pytest.mark.parametrize(
     "answer", [lambda *_: 1 / 0, lambda: 1, lambda *_: object(), lambda *_: "x" * 10**6, 7, None, ...]
 )
-def test_no_answer_breaks_the_checker(answer):
+def test_no_answer_breaks_the_checker(answer, monkeypatch):
+    monkeypatch.setattr("covidxr.exercise.TRIALS", 10)  # one input of each size: what comes back is as odd on all
     for one in EXERCISES.values():
         verdict = one.check(answer)
         assert not verdict.right and "Traceback" not in verdict.text and len(verdict.text) < 4000
@@ -111,6 +136,76 @@ def test_progress_is_kept_in_one_file_and_drawn(covidxr, tmp_path, monkeypatch):
     (tmp_path / "deep" / "progress.json").write_text("[1, 2")
     answer = covidxr("progress")
     assert answer.returncode == 2 and "progress.json" in answer.stderr and "Traceback" not in answer.stderr
+
+
+def _solve(key: str) -> str:
+    "Give a right answer; what the checker says"
+    one = EXERCISES[key]
+    verdict = one.check(_made(one.code, one.name))
+    assert verdict.right
+    return verdict.text
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        "[1, 2",
+        "my own notes\n",
+        '["07.1"]',
+        '{"solved": "07.1"}',
+        '{"solved": [7.1]}',
+        '{"solved": ["07.1"], "mine": 1}',
+        '{"solved": null}',
+        "",
+        "\0\1",
+    ],
+)
+def test_another_file_in_the_place_of_progress_is_never_written_over_and_the_learner_is_told(
+    strange, tmp_path, monkeypatch
+):
+    place = tmp_path / "progress.json"
+    place.write_text(strange)
+    monkeypatch.setenv("COVIDXR_PROGRESS", str(place))
+    assert f"could not note it: {place}" in _solve("02.3")
+    assert place.read_text() == strange
+    with pytest.raises(DataError, match=r"progress\.json: not a progress file"):
+        solved()
+
+
+def test_progress_that_an_earlier_version_kept_goes_on(tmp_path, monkeypatch):
+    (tmp_path / "progress.json").write_text('{"solved": ["07.1"]}')
+    monkeypatch.setenv("COVIDXR_PROGRESS", str(tmp_path / "progress.json"))
+    assert "could not" not in _solve("02.3")
+    assert solved() == ["02.3", "07.1"]
+
+
+def test_where_nothing_can_be_written_an_answer_is_right_all_the_same(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("a file where a home should be")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("COVIDXR_PROGRESS")
+    assert "Right" in _solve("02.3") and "could not note it" in _solve("02.3")
+    assert solved() == []
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert "could not" not in _solve("02.3") and solved() == []
+
+
+def test_notebooks_that_solve_at_once_forget_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("COVIDXR_PROGRESS", str(tmp_path / "progress.json"))
+    code = "import sys; from covidxr.exercise import _remember; [print(_remember(f'{sys.argv[1]}.{n}'), end='') for n in range(20)]"
+    own = [subprocess.Popen([sys.executable, "-c", code, name], stdout=subprocess.PIPE, text=True) for name in "abc"]
+    assert [process.communicate()[0] for process in own] == ["", "", ""]
+    assert solved() == sorted(f"{name}.{number}" for name in "abc" for number in range(20))
+    assert json.loads((tmp_path / "progress.json").read_text())["covidxr"] == "progress"
+
+
+def test_the_map_shows_what_was_solved_and_counts_no_stranger():
+    one, other = EXERCISES["07.1"], EXERCISES["08.2"]
+    text = progress_map([one, other], {"07": "The score", "08": "Classes", "09": "Boxes"}, ["07.1", "99.9"])
+    assert text == "  07  ■  The score\n  08  □  Classes\n1 of 2 exercises solved"
 
 
 def test_each_lesson_asks_its_three_exercises_once():
@@ -157,17 +252,47 @@ def test_the_course_comes_with_the_command_and_overwrites_nothing(covidxr, tmp_p
         assert names == {path.name for path in (ROOT / "nbs").glob("*.ipynb")}
     mine = tmp_path / "mine" / "lessons" / "07_metrics.ipynb"
     mine.write_text("my work")
+    (tmp_path / "mine" / "lessons" / "own.ipynb").write_text("a notebook of my own")
+    gone = tmp_path / "mine" / "solved" / "07_metrics.ipynb"
+    gone.unlink()
     again = covidxr("course", tmp_path / "mine")
     assert again.returncode == 0 and "left as they are" in again.stdout and mine.read_text() == "my work"
+    assert (tmp_path / "mine" / "lessons" / "own.ipynb").read_text() == "a notebook of my own"
+    assert gone.exists(), "what is missing is written again"
     refused = covidxr("course", mine)
     assert refused.returncode == 2 and "is a file" in refused.stderr
 
 
+def test_a_course_is_not_written_among_somebodys_files(covidxr, tmp_path, hashes):
+    for name in ("lessons/07_metrics.ipynb", "thesis.docx", "solved/notes.txt"):
+        folder = tmp_path / name.split(".")[0].replace("/", "-")
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("a stranger's")
+        before = hashes(folder)
+        answer = covidxr("course", folder)
+        assert answer.returncode == 2 and "which covidxr did not write" in answer.stderr, answer.stderr
+        assert hashes(folder) == before
+        assert len(answer.stderr.splitlines()) == 1
+
+
+def test_the_command_that_opens_a_course_can_be_pasted_into_a_shell(covidxr, tmp_path):
+    for name in ("my course", "it's mine", "$HOME", "a;b"):
+        answer = covidxr("course", tmp_path / name)
+        (line,) = [line for line in answer.stdout.splitlines() if "jupyter lab" in line]
+        words = shlex.split(line[line.index("jupyter lab") :])
+        assert words[:3] == ["jupyter", "lab", str(tmp_path / name / "lessons")], line
+
+
+def test_links_of_a_learners_lessons_lead_somewhere(tmp_path):
+    write_course(tmp_path / "mine")
+    for page in sorted((tmp_path / "mine").rglob("*.ipynb")):
+        assert pages.dead_links(page, page.parent) == [], page.name
+    text = (tmp_path / "mine" / "lessons" / "index.ipynb").read_text(encoding="utf-8")
+    assert "https://covidxr.github.io/covidxr/faq.html" in text
+
+
 def test_the_wheel_brings_the_lessons(tmp_path):
-    ignore = shutil.ignore_patterns(
-        ".git", ".venv", "runs", "*.egg-info", "__pycache__", "_proc", "_docs", ".*_cache", "build"
-    )
-    copy = shutil.copytree(ROOT, tmp_path / "copy", ignore=ignore, symlinks=True)
+    copy = copy_project(tmp_path)
     code = "import setuptools.build_meta as b; print(b.build_wheel('dist'))"
     made = subprocess.run(
         [sys.executable, "-c", code], cwd=copy, check=True, capture_output=True, text=True
@@ -181,13 +306,16 @@ def test_the_wheel_brings_the_lessons(tmp_path):
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
     ).stdout.split()
-    assert Path(answer[0]) == place / "covidxr" / "lessons" and int(answer[1]) > 30
+    assert Path(answer[0]) == place / "covidxr" / "lessons"
+    assert int(answer[1]) == 2 * sum(1 for path in (place / "covidxr" / "lessons").rglob("*") if path.is_file())
 
 
 def test_every_lesson_has_a_title():
     titles = lesson_titles()
-    assert list(titles) == sorted(titles) and all(titles.values())
-    assert write_course.__doc__
+    names = [path.stem.split("_")[0] for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))]
+    assert list(titles) == names
+    assert all(re.fullmatch(r"[A-Z].{5,59}", title) for title in titles.values()), titles
+    assert len(set(titles.values())) == len(titles)
 
 
 def _forever(*_: object) -> None:
@@ -228,3 +356,102 @@ def test_a_learner_who_stops_a_slow_check_sees_no_traceback():
 
 def test_a_number_that_cannot_be_a_share_is_told_so():
     assert "from 0 to 1" in EXERCISES["02.3"].check(30).text
+
+
+def _state() -> dict[str, object]:
+    "What belongs to the learner's process"
+    import matplotlib.pyplot as plt
+
+    return {
+        "folder": os.getcwd(),
+        "filters": list(warnings.filters),
+        "list of filters": id(warnings.filters),
+        "random": random.getstate(),
+        "numpy": pickle.dumps(np.random.get_state()),
+        "errors": np.geterr(),
+        "figures": plt.get_fignums(),
+        "current figure": plt.gcf().number if plt.get_fignums() else None,
+        "output": (id(sys.stdout), id(sys.stderr)),
+        "alarm": signal.getsignal(signal.SIGALRM),
+        "environment": dict(os.environ),
+        "threads": threading.active_count(),
+    }
+
+
+def _meddler(*_: object) -> None:
+    "An answer that changes whatever it can"
+    import matplotlib.pyplot as plt
+
+    os.chdir("/")
+    warnings.simplefilter("ignore")
+    random.seed(1)
+    np.random.seed(1)
+    np.seterr(all="raise")
+    plt.figure()
+    print("x" * 1000)
+
+
+def _clearer(*_: object) -> float:
+    "An answer that takes away all filters, and draws"
+    warnings.resetwarnings()
+    return random.random() + np.random.rand()
+
+
+@pytest.mark.parametrize("answer", [_meddler, _clearer, _forever, _leave, lambda *_: [], "the right one"])
+def test_a_check_leaves_the_learners_process_as_it_was(answer, monkeypatch, tmp_path):
+    import matplotlib.pyplot as plt
+
+    monkeypatch.setattr("covidxr.exercise.PATIENCE", 0.2)
+    monkeypatch.chdir(tmp_path)
+    plt.figure()
+    random.seed(7)
+    np.random.seed(7)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            for key in ("01.1", "05.3", "07.1", "09.1"):
+                one = EXERCISES[key]
+                before = _state()
+                one.check(_made(one.code, one.name) if isinstance(answer, str) else answer)
+                after = _state()
+                assert [name for name in before if before[name] != after[name]] == [], key
+    finally:
+        plt.close("all")
+
+
+def test_checks_in_several_threads_lose_no_output_and_no_filter(capsys):
+    before = _state()
+    wrong = [lambda *_: print("flood"), _clearer, lambda *_: []] * 3
+    own = [threading.Thread(target=EXERCISES["07.1"].check, args=(answer,)) for answer in wrong]
+    for thread in own:
+        thread.start()
+    for thread in own:
+        thread.join()
+    after = _state()
+    assert [name for name in before if before[name] != after[name]] == []
+    print("still heard")
+    assert capsys.readouterr().out == "still heard\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarm clock on this system")
+def test_an_alarm_that_the_caller_has_set_still_rings():
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        EXERCISES["02.3"].check(30)
+        EXERCISES["01.1"].check(lambda *_: [])
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0 or rung
+        time.sleep(0.6)
+        assert len(rung) == 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_an_answer_that_is_drawn_is_a_picture_and_no_figure_is_left_open():
+    import matplotlib.pyplot as plt
+
+    one: Exercise = EXERCISES["09.1"]
+    verdict = one.check(_made(ANSWERS["09.1"]["wrong"][0], one.name))
+    assert verdict.picture and plt.get_fignums() == []

@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import MODELS, TINY
+from fakes import QUICKEST, fake_models
 
+from covidxr.base.files import _host
 from covidxr.core import DataError
 from covidxr.dataset import open_dataset
 from covidxr.dicom import read_xray
@@ -38,7 +40,7 @@ def test_a_run_leaves_what_it_promises(finished):
         "report.html",
         "figures/grid.png",
         "figures/curves.png",
-        "eda/eda.png",
+        "eda/eda-figure.png",
     ):
         assert (finished / place).stat().st_size > 100, place
     models = sorted(path.name for path in (finished / "models").glob("*/*"))
@@ -190,7 +192,12 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     process.wait()
     done = json.loads(steps.read_text())
     weights = (tmp_path / "run" / "models" / "test_resnet-64-1" / "model.safetensors").stat().st_mtime_ns
-    half = tmp_path / "run" / "models" / "test_efficientnet-64-1" / ".model.safetensors.4711.partial"
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    ).stdout
+    half = (
+        tmp_path / "run" / "models" / "test_efficientnet-64-1" / f".covidxr-{_host()}-{gone.strip()}-0123abcd.partial"
+    )
     half.mkdir(parents=True, exist_ok=True)  # as if it had been killed while it wrote the weights
     metrics = run("phantom", tmp_path / "run", profile=profile)
     assert {name: metrics["steps"][name] for name in done} == done
@@ -284,3 +291,165 @@ def test_pictures_in_deep_folders_are_no_study_of_one_another(tmp_path):
         (tmp_path / name).write_bytes(b"")
     given = _given_files([tmp_path])
     assert given["study_id"].tolist() == given["image_id"].tolist()
+
+
+def test_given_files_of_one_name_and_of_odd_bytes_are_told_apart(tmp_path):
+    for name in ("a/x.png", "b/x.png", "M\udcfcller.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    given = _given_files([tmp_path, tmp_path / "a" / "x.png"])  # one of them is named twice
+    assert sorted(given["image_id"]) == ["M%FCller", "a-x", "b-x"]
+
+
+@pytest.mark.parametrize("layout", ["train/pneumonia/images", "test/covid/1"])
+@pytest.mark.parametrize("suffix", [".png", ".dcm"])
+def test_persons_in_a_folder_of_their_class_are_no_study_of_one_another(layout, suffix, tmp_path):
+    from covidxr.dicom import XrayFacts, write_dicom
+
+    folder = tmp_path / layout
+    folder.mkdir(parents=True)
+    for person in "abc":
+        path = folder / f"person-{person}{suffix}"
+        if suffix == ".png":
+            path.write_bytes(b"")
+        else:
+            write_dicom(path, np.zeros((8, 8), int), XrayFacts(person, study_id=f"visit of {person}"))
+    given = _given_files(tmp_path)
+    assert sorted(given["study_id"]) == ["person-a", "person-b", "person-c"]
+
+
+def test_images_of_one_study_in_the_competitions_layout_stay_together(tmp_path):
+    from covidxr.dicom import XrayFacts, write_dicom
+
+    for series, image in (("s1", "i1"), ("s2", "i2")):
+        path = tmp_path / "test" / "visit" / series / f"{image}.dcm"
+        path.parent.mkdir(parents=True)
+        write_dicom(path, np.zeros((8, 8), int), XrayFacts(image, study_id="visit"))
+    assert _given_files([tmp_path])["study_id"].tolist() == ["visit", "visit"]
+
+
+def _victim(data: Path) -> tuple[Path, str]:
+    "A file of the judged part of a small dataset, and its image id"
+    dataset = open_dataset(data)
+    images = dataset.images[dataset.images["study_id"].isin(plan_rounds(dataset, QUICKEST, 0)[0].test)]
+    return data / images["path"].iloc[0], images["image_id"].iloc[0]
+
+
+@pytest.fixture()
+def small(tmp_path) -> Path:
+    "A small dataset that a test may damage"
+    from covidxr.phantom import simulate_dataset
+
+    return simulate_dataset(tmp_path / "data", studies=24, seed=3, size=64, workers=1)
+
+
+@pytest.mark.parametrize("broken", ["pixels", "header"])
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped before the end", "run to its end"])
+def test_a_run_goes_on_after_a_file_was_mended_and_all_its_parts_tell_the_same(broken, stopped, small, tmp_path):
+    import covidxr.pipeline
+
+    path, image_id = _victim(small)
+    whole = path.read_bytes()
+    (small / "headers.csv").unlink(missing_ok=True)
+    path.write_bytes(whole[:700] if broken == "header" else whole[:-800])
+    with fake_models():
+        if stopped:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(covidxr.pipeline, "fuse", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+                with pytest.raises(KeyboardInterrupt):
+                    run(small, tmp_path / "run", profile=QUICKEST)
+        else:
+            assert len(run(small, tmp_path / "run", profile=QUICKEST)["failed"]) == 1
+            assert "could not be read" in (tmp_path / "run" / "report.html").read_text()
+        path.write_bytes(whole)
+        metrics = run(small, tmp_path / "run", profile=QUICKEST)
+        undisturbed = run(small, tmp_path / "undisturbed", profile=QUICKEST)
+    assert metrics["failed"] == [] and metrics["scores"] == undisturbed["scores"]
+    assert "could not be read" not in (tmp_path / "run" / "report.html").read_text()
+    for plan in QUICKEST.models:
+        predicted = pd.read_csv(tmp_path / "run" / "predictions" / f"{plan.name}-1.csv", dtype=str)
+        assert plan.kind == "detector" or image_id in set(predicted["image_id"])
+    for name in ("submission.csv", "choices.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+def test_mending_an_image_of_the_test_half_trains_nothing_again(small, tmp_path):
+    path, _ = _victim(small)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-800])
+    with fake_models():
+        before = run(small, tmp_path / "run", profile=QUICKEST)["steps"]
+        path.write_bytes(whole)
+        after = run(small, tmp_path / "run", profile=QUICKEST)["steps"]
+    trained = [name for name in before if name.startswith("train")]
+    assert [before[name] for name in trained] == [after[name] for name in trained]
+    assert all(before[name]["key"] != after[name]["key"] for name in before if name.startswith("predict"))
+
+
+def test_what_a_run_wrote_and_somebody_removed_is_made_again(small, tmp_path):
+    with fake_models():
+        run(small, tmp_path / "run", profile=QUICKEST)
+        kept = {}
+        for name in (
+            "report.html",
+            "submission.csv",
+            "predictions/yolo11n-64-1.csv",
+            "models/yolo11n-64-1/config.json",
+        ):
+            kept[name] = (tmp_path / "run" / name).read_bytes()
+            (tmp_path / "run" / name).unlink()
+        next((tmp_path / "run" / "cache").glob("*.png")).unlink()
+        run(small, tmp_path / "run", profile=QUICKEST)
+    again = {name: (tmp_path / "run" / name).read_bytes() for name in kept}
+    kept.pop("report.html"), again.pop("report.html")  # it tells what the steps cost
+    assert again == kept
+
+
+def test_versions_are_kept_for_each_step(small, tmp_path, monkeypatch):
+    import covidxr.runs.run
+
+    with fake_models():
+        run(small, tmp_path / "run", profile=QUICKEST)
+        (tmp_path / "run" / "submission.csv").unlink()
+        real = covidxr.runs.run.version
+        monkeypatch.setattr(covidxr.runs.run, "version", lambda name: "99.0" if name == "torch" else real(name))
+        metrics = run(small, tmp_path / "run", profile=QUICKEST)
+    assert metrics["steps"]["fuse"]["versions"]["torch"] == "99.0"
+    assert metrics["steps"]["prepare"]["versions"]["torch"] != "99.0"
+    assert metrics["versions"]["torch"].endswith("and 99.0")
+
+
+def _claim(folder: Path, seed: int, both, said) -> None:
+    "In a process of its own: claim a run's folder at the same moment as another"
+    import covidxr.base.files as files
+
+    check, calls = files.check_folder, []
+
+    def together(*rest, **options) -> None:
+        check(*rest, **options)
+        calls.append(1)
+        if len(calls) == 1:  # both have found the folder free
+            both.wait(30)
+
+    files.check_folder = together
+    try:
+        with files.owned_folder(folder, "run", {"seed": seed}):
+            said.put(seed)
+            time.sleep(1)
+    except Exception as error:
+        said.put(str(error))
+
+
+def test_of_two_calls_at_once_the_one_that_works_is_the_one_whose_seed_is_noted(tmp_path):
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    both, said = context.Barrier(2), context.Queue()
+    pair = [context.Process(target=_claim, args=(tmp_path / "run", seed, both, said)) for seed in (1, 2)]
+    for process in pair:
+        process.start()
+    answers = [said.get(timeout=60) for _ in pair]
+    for process in pair:
+        process.join()
+    (worked,) = [one for one in answers if isinstance(one, int)]
+    assert json.loads((tmp_path / "run" / ".covidxr.json").read_text())["claim"] == {"seed": worked}

@@ -15,15 +15,35 @@ from covidxr.core import CovidxrError
 from covidxr.phantom import simulate_dataset
 
 FILES = {  # names by which our commands know files; a stranger may use any of them
-    "data": ["train_study_level.csv", "headers.csv", "sample_submission.csv", "simulated.json", "truth/test_study_level.csv"],
+    "data": [
+        "train_study_level.csv",
+        "headers.csv",
+        "sample_submission.csv",
+        "simulated.json",
+        "truth/test_study_level.csv",
+    ],
     "plain": ["images.csv", "boxes.csv", "a.png", "train/s/e/i.dcm"],
     "cache": ["images.parquet", "failed.csv", "cache/a.png", ".unfinished/a.json", ".unfinished/a.begun"],
     "run": ["config.json", "metrics.json", "steps.json", "choices.json", "scores.json", "draws.csv", "report.html"],
     "parts": ["submission.csv", "figures/grid.png", "predictions/ensemble.csv", "models/m/model.safetensors"],
     "model": ["model.safetensors", "history.csv", ".work/yolo/args.yaml"],
-    "eda": ["summary.json", "summary.txt", "studies.csv", "eda.png", "eda-images.csv", "eda-summary.json", "eda/eda.png"],
+    "eda": [
+        "summary.json",
+        "summary.txt",
+        "studies.csv",
+        "eda.png",
+        "eda-images.csv",
+        "eda-summary.json",
+        "eda/eda.png",
+    ],
     "course": ["lessons/00_core.ipynb", "solved/00_core.ipynb", "lessons/images/grid.png"],
-    "ours": [".covidxr.json", ".covidxr.lock", ".lock", ".covidxr-0123abcd-1-0123abcd.partial/file.csv", ".x.4711.partial/x"],
+    "ours": [
+        ".covidxr.json",
+        ".covidxr.lock",
+        ".lock",
+        ".covidxr-0123abcd-1-0123abcd.partial/file.csv",
+        ".x.4711.partial/x",
+    ],
     "theirs": ["thesis.txt", "notes/2021.md", ".state.partial/precious.txt"],
 }
 NAMES = sorted(name for names in FILES.values() for name in names)

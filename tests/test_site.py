@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, copy_project
 
 WIDTHS = (390, 1280)  # a phone, a laptop
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
@@ -151,8 +151,7 @@ def built(tmp_path_factory) -> Path:
         return ROOT / "_docs"
     if not shutil.which("quarto"):
         pytest.skip("Quarto is not installed here; https://quarto.org/docs/get-started")
-    copy = tmp_path_factory.mktemp("site") / "copy"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "runs"), symlinks=True)
+    copy = copy_project(tmp_path_factory.mktemp("site"))
     nbdev = Path(sys.executable).with_name("nbdev-docs")
     subprocess.run(
         [str(nbdev)], cwd=copy, check=True, env={**os.environ, "PATH": f"{nbdev.parent}:{os.environ['PATH']}"}
