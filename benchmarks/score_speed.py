@@ -5,7 +5,7 @@
 Prints a table of medians on one core: `covidxr.metrics.score` in both methods, faster-coco-eval, pycocotools and torchmetrics, all
 at IoU 0.5. Two columns of seconds: from tables or lists in memory to the number, and, for the COCO evaluators, from what they have
 loaded (`createIndex`, `loadRes`) to the number; the lists themselves are made beforehand, outside both. Then 1,000 bootstraps of
-patients on all cores; then how the time grows with the images. The boxes are random: one truth for two images and class, and predictions that are near one half of the time.
+patients on all cores; then how the time grows with the images. The boxes are random: one truth for two images and class, and one prediction in ten near it.
 """
 
 import argparse

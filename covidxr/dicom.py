@@ -10,21 +10,27 @@ __all__ = ['TRANSFER_SYNTAXES', 'SOP_CLASSES', 'LARGEST_IMAGE', 'PICTURE_SUFFIXE
            'pseudonym', 'deidentified', 'findings', 'read_checked', 'read_xray']
 
 # %% ../nbs/01_dicom.ipynb #01-003
+import functools
 import hashlib
 import io
+import os
 import re
 import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .core import XrayError, atomic_path, opencv
+from .base.errors import XrayError, reason
+from .base.files import atomic_path
+from .base.process import quiet
+from .core import opencv
 
 # %% ../nbs/01_dicom.ipynb #01-010
 @dataclass
@@ -72,10 +78,13 @@ LARGEST_IMAGE = 100_000_000  # pixels; a header that claims more is refused befo
 def valid_uid(
     hashed: str,  # an id such as the competition's 12 hexadecimal digits
 ) -> str:  # a UID that follows the standard
-    "A valid DICOM UID for an id (PS3.5 section B.2: 2.25. and an integer)"
-    if re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", hashed) and len(hashed) <= 64:
+    "A valid DICOM UID for an id (PS3.5 section B.2: 2.25. and an integer); raises XrayError where the id is no text"
+    if not isinstance(hashed, str):
+        raise XrayError(f"an id must be text, got {hashed!r:.60} ({type(hashed).__name__})")
+    if re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", hashed, re.ASCII) and len(hashed) <= 64:
         return hashed
-    return f"2.25.{int.from_bytes(hashlib.sha256(hashed.encode()).digest()[:16], 'big')}"
+    number = int.from_bytes(hashlib.sha256(hashed.encode(errors="surrogatepass")).digest()[:16], "big")
+    return f"2.25.{number}"
 
 # %% ../nbs/01_dicom.ipynb #01-013
 def _chest() -> Any:  # a pydicom Dataset
@@ -95,8 +104,6 @@ def _header(
     from pydicom.dataset import Dataset, FileMetaDataset
 
     modality = facts.modality or "DX"
-    if modality not in SOP_CLASSES:
-        raise XrayError(f"cannot write a file of modality {modality}; an X-ray of the chest is CR or DX")
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = SOP_CLASSES[modality]
@@ -122,7 +129,8 @@ def _header(
     if modality == "DX":  # the DX image module asks for more (PS3.3 C.8.11)
         ds.PresentationIntentType, ds.ImageLaterality = "FOR PRESENTATION", "U"
         ds.PixelIntensityRelationship = "LOG"
-        ds.PixelIntensityRelationshipSign = 1 if facts.photometric == "MONOCHROME1" else -1  # do high stored values mean more radiation, or less?
+        # do high stored values mean more radiation, or less?
+        ds.PixelIntensityRelationshipSign = 1 if facts.photometric == "MONOCHROME1" else -1
         ds.DetectorType, ds.AnatomicRegionSequence, ds.AcquisitionContextSequence = "", [_chest()], []
         ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
         ds.PresentationLUTShape = "INVERSE" if facts.photometric == "MONOCHROME1" else "IDENTITY"
@@ -130,6 +138,123 @@ def _header(
     return ds
 
 # %% ../nbs/01_dicom.ipynb #01-014
+def _path(
+    value: Any,  # what a caller gave as a file
+) -> Path:
+    "A path at the door; XrayError where it is none"
+    name = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(name, str):
+        raise XrayError(f"a file is given as text or Path, got {value!r:.60} ({type(value).__name__})")
+    if "\0" in name:
+        raise XrayError(f"{name!r:.60}: no file's name can hold the character 0")
+    return Path(name)
+
+
+def _spelled(
+    text: str,  # a file's name as the system has it, or a sentence with one in it
+) -> str:  # text that can be printed, and stored in any table
+    "Bytes of a name that are no UTF-8, such as the umlaut in a Latin-1 name, become %FC and the like"
+    return re.sub("[\ud800-\udfff]", lambda odd: f"%{ord(odd[0]) & 0xFF:02X}", text)
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    "Around all that names a file: its name may hold bytes that are no text, and our sentence about it must be one"
+    try:
+        yield
+    except XrayError as error:
+        error.args = tuple(_spelled(str(one)) for one in error.args)
+        raise
+
+
+_WORDS = {  # the longest text that such an element can hold (PS3.5 section 6.2), and which texts it may be
+    "study_id": (None, ()),
+    "series_id": (None, ()),
+    "image_id": (None, ()),
+    "patient_id": (64, ()),
+    "view": (16, ()),
+    "manufacturer": (64, ()),
+    "sex": (16, ("", "F", "M", "O")),
+    "modality": (16, ("", *SOP_CLASSES)),
+    "photometric": (16, ("MONOCHROME1", "MONOCHROME2")),
+    "transfer_syntax": (64, ("", *TRANSFER_SYNTAXES.values())),
+    "orientation": (None, ()),
+}
+_CURES = {
+    "modality": "an X-ray of the chest is CR or DX",
+    "transfer_syntax": f"choose one of {', '.join(TRANSFER_SYNTAXES)} (covidxr.dicom.TRANSFER_SYNTAXES)",
+}
+
+
+def _check_words(
+    facts: "XrayFacts",
+    path: Path,  # for the messages
+) -> None:
+    "Can the header hold these texts? XrayError says which it cannot"
+    for name, (longest, known) in _WORDS.items():
+        text = getattr(facts, name)
+        if not isinstance(text, str):
+            raise XrayError(f"{path}: facts.{name} must be text, got {text!r:.60} ({type(text).__name__})")
+        if known and text not in known:
+            cure = _CURES.get(name, f"it must be one of {', '.join(known).strip(', ')}")
+            raise XrayError(f"{path}: cannot write {name.replace('_', ' ')} {text!r:.60}; {cure}")
+        if longest and (len(text) > longest or re.search(r"[\\\x00-\x1f\x7f]", text)):
+            raise XrayError(
+                f"{path}: facts.{name} is {text!r:.80}; a header holds at most {longest} signs there, "
+                "without backslashes or line ends"
+            )
+
+
+def _check_facts(
+    facts: Any,  # what a caller gave as XrayFacts
+    path: Path,  # for the messages
+) -> None:
+    "Can a header hold these facts? XrayError says which it cannot"
+    if not isinstance(facts, XrayFacts):
+        raise XrayError(f"{path}: facts must be XrayFacts, got {facts!r:.60} ({type(facts).__name__})")
+    _check_words(facts, path)
+    if not _is_whole(facts.bits_stored) or not 1 <= facts.bits_stored <= 16:
+        raise XrayError(f"{path}: facts.bits_stored is {facts.bits_stored!r}; it must be a whole number from 1 to 16")
+    if facts.age is not None and (not _is_whole(facts.age) or not 0 <= facts.age <= 999):
+        raise XrayError(f"{path}: facts.age is {facts.age!r}; it must be whole years from 0 to 999, or None")
+    for name in ("pixel_spacing", "aspect"):
+        number = getattr(facts, name)
+        if not (name == "pixel_spacing" and number is None) and not _is_positive(number):
+            raise XrayError(f"{path}: facts.{name} is {number!r:.60}; it must be a number above 0")
+    if not re.fullmatch(r"[LRFHAP]{1,3}\\[LRFHAP]{1,3}", facts.orientation):
+        raise XrayError(f"{path}: facts.orientation is {facts.orientation!r:.60}; give two directions, such as L\\F")
+
+
+def _is_whole(value: Any) -> bool:
+    "Is this a whole number, Python's or NumPy's?"
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_positive(value: Any) -> bool:
+    "Is this a number above 0, and one that can be written in 16 signs?"
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and 1e-5 <= value <= 1e5
+
+
+def _check_pixels(
+    pixels: Any,  # what a caller gave
+    facts: "XrayFacts",
+    path: Path,  # for the message
+) -> np.ndarray:
+    "A grey picture that fits the facts; XrayError says what else it is"
+    top = 2 ** int(facts.bits_stored) - 1
+    try:
+        pixels = np.asarray(pixels)
+    except ValueError as error:
+        raise XrayError(f"{path}: pixels must be a grey image, got rows of different lengths") from error
+    grey = pixels.ndim == 2 and pixels.size and np.issubdtype(pixels.dtype, np.integer)
+    if not grey or pixels.min() < 0 or pixels.max() > top:
+        got = f"{pixels.dtype} {pixels.shape}"
+        raise XrayError(f"{path}: pixels must be a grey image of integers from 0 to {top}, got {got}")
+    if max(pixels.shape) > 65535:
+        raise XrayError(f"{path}: a DICOM image has at most 65535 rows and columns, got {pixels.shape}")
+    return pixels
+
+
 def _lossless_jpeg(
     ds: Any,  # a pydicom Dataset; gets the coded pixels
     stored: np.ndarray,  # uint8 or uint16 (height, width)
@@ -144,50 +269,59 @@ def _lossless_jpeg(
     ds["PixelData"].is_undefined_length = True
 
 
+def _with_pixels(
+    pixels: np.ndarray,  # as `write_dicom` has them
+    facts: "XrayFacts",
+    pseudonymous: bool,  # as in `write_dicom`
+) -> Any:  # a pydicom Dataset
+    "Header and coded pixels, ready to be written"
+    ds, bits = _header(facts, pseudonymous), int(facts.bits_stored)
+    top = 2**bits - 1
+    ds.Rows, ds.Columns = pixels.shape
+    if facts.pixel_spacing:
+        ds.ImagerPixelSpacing = [round(facts.pixel_spacing, 5), round(facts.pixel_spacing / facts.aspect, 5)]
+    stored = pixels.astype(np.uint8 if bits <= 8 else np.uint16)
+    if facts.photometric == "MONOCHROME1":
+        stored = stored.dtype.type(top) - stored
+    ds.WindowCenter, ds.WindowWidth = (top + 1) / 2, top + 1  # the whole range, as detectors for presentation write it
+    ds.set_pixel_data(stored, facts.photometric, bits, generate_instance_uid=False)
+    syntax = facts.transfer_syntax or TRANSFER_SYNTAXES["explicit"]
+    if syntax == TRANSFER_SYNTAXES["implicit"]:
+        ds.file_meta.TransferSyntaxUID = syntax
+    elif syntax == TRANSFER_SYNTAXES["jpeg-lossless"]:
+        _lossless_jpeg(ds, stored, bits)
+    elif syntax != TRANSFER_SYNTAXES["explicit"]:
+        ds.compress(syntax, generate_instance_uid=False)
+    return ds
+
+
+@_printable_errors()
 def write_dicom(
     path: str | Path,  # where; written atomically
     pixels: np.ndarray,  # integers from 0 to 2**bits_stored - 1, bright is dense, (height, width)
     facts: XrayFacts,  # what the header says; sizes are taken from the pixels
-    pseudonymous: bool = False,  # are its ids made up, or replaced? Then the header says that the patient's identity was removed
+    pseudonymous: bool = False,  # are its ids made up, or replaced? Then the header says that the identity was removed
 ) -> None:
-    "Write a CR or DX file, the same bytes for the same input; raises XrayError where the pixels do not fit the facts"
-    top = 2**facts.bits_stored - 1
-    if pixels.ndim != 2 or not np.issubdtype(pixels.dtype, np.integer) or pixels.min() < 0 or pixels.max() > top:
-        raise XrayError(f"{path}: pixels must be a grey image of integers from 0 to {top}, got {pixels.dtype} {pixels.shape}")
-    syntax = facts.transfer_syntax or TRANSFER_SYNTAXES["explicit"]
-    if syntax not in TRANSFER_SYNTAXES.values():
-        raise XrayError(f"{path}: cannot write transfer syntax {syntax}; choose one of {', '.join(TRANSFER_SYNTAXES)} (covidxr.dicom.TRANSFER_SYNTAXES)")
-    ds = _header(facts, pseudonymous)
-    ds.Rows, ds.Columns = pixels.shape
-    if facts.pixel_spacing:
-        ds.ImagerPixelSpacing = [round(facts.pixel_spacing, 5), round(facts.pixel_spacing / facts.aspect, 5)]
-    stored = (top - pixels if facts.photometric == "MONOCHROME1" else pixels).astype(np.uint8 if facts.bits_stored <= 8 else np.uint16)
-    ds.WindowCenter, ds.WindowWidth = (top + 1) / 2, top + 1  # the whole range, as a detector for presentation writes it
-    ds.set_pixel_data(stored, facts.photometric, facts.bits_stored, generate_instance_uid=False)
-    if syntax == TRANSFER_SYNTAXES["implicit"]:
-        ds.file_meta.TransferSyntaxUID = syntax
-    elif syntax == TRANSFER_SYNTAXES["jpeg-lossless"]:
-        _lossless_jpeg(ds, stored, facts.bits_stored)
-    elif syntax != TRANSFER_SYNTAXES["explicit"]:
-        ds.compress(syntax, generate_instance_uid=False)
-    with atomic_path(path) as partial:
-        ds.save_as(partial, enforce_file_format=True)
+    "Write a CR or DX file, the same bytes for the same input; raises XrayError for what cannot be written"
+    path = _path(path)
+    _check_facts(facts, path)
+    pixels = _check_pixels(pixels, facts, path)
+    try:
+        with quiet(), atomic_path(path) as partial:  # pydicom warns of values, and each was looked at above
+            _with_pixels(pixels, facts, pseudonymous).save_as(partial, enforce_file_format=True)
+    except OSError:  # a full disk says what it is
+        raise
+    except Exception as error:  # an encoder that does not take such a picture, say of one bit
+        raise XrayError(f"{path}: cannot be written ({reason(error)})") from error
 
 # %% ../nbs/01_dicom.ipynb #01-026
-def _why(
-    error: Exception,  # from a library, with however many lines
-) -> str:  # one short line
-    "The gist of another's error"
-    return " ".join((str(error).strip() or type(error).__name__).split())[:200]
-
-
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
 def _refuse_a_flood(
     path: Path,  # a DICOM file
 ) -> None:
-    "Count what a deflated file holds before pydicom takes memory for it; raises ValueError where that is more than any X-ray"
+    "Count what a deflated file holds before pydicom takes memory for it; raises ValueError where that is too much"
     from pydicom.filereader import _read_file_meta_info, read_preamble
 
     with open(path, "rb") as file:
@@ -202,64 +336,253 @@ def _refuse_a_flood(
             raise ValueError("it inflates to more than any X-ray detector has")
 
 
+@functools.lru_cache(maxsize=64)
+def _is_character_set(
+    term: str,  # one value of SpecificCharacterSet
+) -> bool:
+    "Can texts be decoded by it? Some garbage is the name of a codec of Python's that decodes no text"
+    from pydicom.charset import convert_encodings
+
+    try:
+        with quiet():
+            return all(bytes(range(256)).decode(one, "replace") for one in convert_encodings(term))
+    except Exception:  # codecs refuse with whatever they meet
+        return False
+
+
+_CHARACTER_SET = re.compile(  # the element's tag, and its length: explicit, implicit, and explicit big endian
+    rb"\x08\0\x05\0(?:[A-Z]{2}(..)|(..)\0\0)|\0\x08\0\x05[A-Z]{2}(..)", re.DOTALL
+)
+_PIXEL_DATA = re.compile(rb"\xe0\x7f\x10\0|\x7f\xe0\0\x10")
+
+
+def _with_known_character_sets(
+    path: Path,  # a DICOM file
+) -> bytes | None:  # the same file; None where all are known
+    "Blank the character sets that nobody knows: pixels need none, and names are read with the standard's default"
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+
+    with open(path, "rb") as file:
+        read_preamble(file, force=True)
+        deflated = _read_file_meta_info(file).get("TransferSyntaxUID") == _DEFLATED
+        start = file.tell()
+        file.seek(0)
+        head, body = file.read(start), file.read()
+    whole = bytearray(zlib.decompressobj(-zlib.MAX_WBITS).decompress(body) if deflated else body)
+    pixels = _PIXEL_DATA.search(whole)
+    header = bytes(whole[: pixels.start() if pixels else len(whole)])
+    for match in _CHARACTER_SET.finditer(header):
+        length = int.from_bytes(match[match.lastindex], "big" if match.lastindex == 3 else "little")
+        terms = [one.strip("\0 ") for one in header[match.end() : match.end() + length].decode("latin-1").split("\\")]
+        if not all(map(_is_character_set, terms)):
+            kept = "\\".join(one if _is_character_set(one) else "" for one in terms)
+            whole[match.end() : match.end() + length] = kept.encode("latin-1").ljust(length)
+    if whole.startswith(header):
+        return None
+    if deflated:
+        packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+        return head + packer.compress(whole) + packer.flush()
+    return head + whole
+
+
+def _parsed(
+    path: Path,  # a DICOM file
+    header_only: bool,  # stop before the pixels
+) -> Any:  # a pydicom Dataset
+    "What pydicom makes of a file, whatever its character sets; raises what pydicom does"
+    import pydicom
+
+    failed = None
+    try:
+        ds = pydicom.dcmread(path, force=True, stop_before_pixels=header_only)
+        terms = ds.get("SpecificCharacterSet") or ""
+        if all(_is_character_set(str(one)) for one in ([terms] if isinstance(terms, str) else terms)):
+            return ds
+    except OSError:
+        raise
+    except Exception as error:  # pydicom meets broken bytes with whatever error they lead to
+        failed = error
+    mended = _with_known_character_sets(path)
+    if mended is not None:
+        return pydicom.dcmread(io.BytesIO(mended), force=True, stop_before_pixels=header_only)
+    if failed is not None:
+        raise failed
+    return ds
+
+
 def _read_dataset(
     path: Path,  # a DICOM file, with or without the preamble and file meta
     header_only: bool = False,  # stop before the pixels
 ) -> Any:  # a pydicom Dataset
     "Read a DICOM file as the standard has it or without its file meta; XrayError says why where it cannot be read"
-    import pydicom
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the competition's hashed UIDs and dates are invalid for their VR, and harmless
+        with quiet():  # the competition's hashed UIDs and dates are invalid for their VR, and harmless
             _refuse_a_flood(path)
-            ds = pydicom.dcmread(path, force=True, stop_before_pixels=header_only)
+            ds = _parsed(path, header_only)
             if "TransferSyntaxUID" not in ds.file_meta:
                 implicit, little_endian = ds.original_encoding
-                ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+                explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+                ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     except FileNotFoundError as error:
         raise XrayError(f"{path}: no such file") from error
-    except Exception as error:  # pydicom meets broken bytes with whatever error they lead to
-        raise XrayError(f"{path}: not a readable DICOM file ({_why(error)})") from error
+    except Exception as error:
+        raise XrayError(f"{path}: not a readable DICOM file ({reason(error)})") from error
     if "Rows" not in ds or "Columns" not in ds:
         with open(path, "rb") as file:
             dicom = file.read(132)[128:] == b"DICM"
-        what = "is it a report, or was it cut off when it was copied?" if dicom else "is it a DICOM, PNG or JPEG file at all?"
+        copied = "is it a report, or was it cut off when it was copied?"
+        what = copied if dicom else "is it a DICOM, PNG or JPEG file at all?"
         raise XrayError(f"{path}: not an image (no Rows and Columns); {what}")
     return ds
 
 # %% ../nbs/01_dicom.ipynb #01-027
-def _numbers(
-    value: Any,  # a header's value, of whatever kind
-) -> list[float]:  # its numbers above 0, or nothing where it holds anything else
-    "Numbers of a header that may hold none"
+def _value(
+    ds: Any,  # a pydicom Dataset
+    name: Any,  # an element's keyword or tag
+) -> Any:  # bytes where they cannot be understood; None where there is nothing
+    "A header's value, however broken: one bad value must not cost the file"
     try:
-        numbers = [float(one) for one in value]
-    except (TypeError, ValueError):
-        return []
-    return numbers if all(np.isfinite(one) and one > 0 for one in numbers) else []
+        value = ds.get(name) if isinstance(name, str) else ds[name].value
+    except Exception:  # pydicom looks at a value when it is asked for, and raises whatever the bytes lead to
+        value = ds.get_item(name).value
+    return None if value is None or (hasattr(value, "__len__") and not len(value)) else value
+
+
+def _text(
+    ds: Any,  # a pydicom Dataset
+    name: str,  # an element's keyword
+) -> str:  # nothing where there is none, or none that can be understood
+    "A header's value as text, without the blanks around it"
+    value = _value(ds, name)
+    return "" if value is None or isinstance(value, bytes) else str(value).strip("\0 \t\r\n")
+
+
+def _number(
+    value: Any,  # a number, or a text that should be one
+) -> float | None:
+    "A number as people write it, with a point or a comma; None where it is none"
+    text = str(value).strip("\0 ")
+    if text.count(",") == 1 and "." not in text:  # half of the world's programs write 2047,5
+        text = text.replace(",", ".")
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) and "_" not in text else None
+
+
+def _numbers(
+    ds: Any,  # a pydicom Dataset
+    name: str,  # an element's keyword
+) -> list[float | None]:  # None for each that is none
+    "The numbers of a header's value: one, several, or none"
+    value = _value(ds, name)
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if value is None or isinstance(value, str):
+        value = value.split("\\") if value else []
+    return [_number(one) for one in (value if hasattr(value, "__len__") else [value])]
+
+
+def _whole(
+    ds: Any,  # a pydicom Dataset
+    name: str,  # an element's keyword
+) -> int | None:  # None where there is none, or none that can be understood
+    "A header's value as a whole number"
+    first = next(iter(_numbers(ds, name)), None)
+    return int(first) if first is not None and first == int(first) else None
 
 
 def _years(
     age: str,  # such as "061Y" or "006M"
 ) -> int | None:  # whole years
     "An age as the standard writes it (PS3.5 section 6.2, AS)"
-    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", age)
+    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", age, re.ASCII)
     if not match:
         return None
     return int(int(match.group(1)) / {"D": 365.25, "W": 52.2, "M": 12, "Y": 1, "": 1}[match.group(2)])
 
+# %% ../nbs/01_dicom.ipynb #01-027b
+class _Bits(NamedTuple):
+    "How one stored value lies in memory (PS3.5 section 8.1.1)"
+    allocated: int  # bits that it takes
+    stored: int  # bits that count
+    below: int = 0  # spare bits under them: HighBit says where the highest stands
+    signed: bool = False  # may values be below 0?
+
+    @property
+    def lowest(self) -> int:
+        return -(2 ** (self.stored - 1)) if self.signed else 0
+
+    @property
+    def highest(self) -> int:
+        return 2 ** (self.stored - self.signed) - 1
+
+
+class _Stream(NamedTuple):
+    "What a coded picture says about itself; None where its coding does not say"
+    rows: int | None = None
+    columns: int | None = None
+    samples: int | None = None  # values a pixel
+    bits: int | None = None  # of a value
+    signed: bool | None = None
+    lossless: bool | None = None
+    levels: int = 0  # how often JPEG 2000 can halve it
+
+
+def _bits(
+    ds: Any,  # a pydicom Dataset
+    spare: int | None = None,  # bits a value takes by the length of the pixel data, where BitsAllocated does not say
+    stream: _Stream | None = None,  # of coded pixels
+    notes: list[str] | None = None,  # gets what had to be inferred, in words
+) -> _Bits:
+    "BitsAllocated, BitsStored, HighBit, PixelRepresentation: what is missing or wrong is inferred, or named in a ValueError"
+    notes, precision = [] if notes is None else notes, stream.bits if stream else None
+    allocated, stored, high, sign = (
+        _whole(ds, name) for name in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+    )
+
+    def inferred(name: str, value: int) -> int:
+        notes.append(f"{name} is missing or wrong in its header, {value} was taken")
+        return value
+
+    if allocated not in (1, 8, 16, 32, 64):
+        fits = (8 if precision <= 8 else 16) if precision else spare
+        if fits not in (8, 16, 32):
+            raise ValueError(f"BitsAllocated is {_text(ds, 'BitsAllocated')!r:.60}; it must be 8, 16 or 32")
+        allocated = inferred("BitsAllocated", fits)
+    known_high = high is not None and 0 <= high < allocated
+    if stored is None or not 1 <= stored <= allocated:
+        stored = inferred("BitsStored", min(high + 1 if known_high else allocated, precision or allocated, allocated))
+    if not known_high or high < stored - 1:
+        high = inferred("HighBit", stored - 1)
+    if sign not in (0, 1):
+        sign = inferred("PixelRepresentation", int(bool(stream and stream.signed)))
+    return _Bits(allocated, stored, high + 1 - stored, sign == 1)
+
 # %% ../nbs/01_dicom.ipynb #01-028
-_TURNS = ("L\\F", "R\\F", "R\\H", "L\\H", "F\\L", "F\\R", "H\\R", "H\\L")  # how a frontal view can lie; the order is that of EXIF's orientations 1 to 8
+# how a frontal view can lie; the order is that of EXIF's orientations 1 to 8
+_TURNS = ("L\\F", "R\\F", "R\\H", "L\\H", "F\\L", "F\\R", "H\\R", "H\\L")
 
 
 def _orientation(
-    value: Any,  # of PatientOrientation: where rows and columns run, L, R, F, H, A or P, or several letters, the chief one first
+    value: Any,  # of PatientOrientation, of rows and columns: L, R, F, H, A, P, or several letters, the chief one first
 ) -> str:  # as XrayFacts has it; "L\F" where the header says nothing that can be understood
     "Where a header says that left, right, feet and head are (PS3.3 C.7.6.1.1.1)"
-    chief = [str(one).strip().upper()[:1] for one in ([value] if isinstance(value, str) else value or [])]
+    several = value if hasattr(value, "__len__") and not isinstance(value, str | bytes) else [value]
+    chief = [str(one).strip().upper()[:1] for one in several]
     return "\\".join(chief) if len(chief) == 2 and all(one and one in "LRFHAP" for one in chief) else "L\\F"
+
+
+def _spacing(
+    ds: Any,  # a pydicom Dataset
+) -> list[float | None]:  # millimetres down and across; fewer, or None, where the header does not say
+    "The distance of pixels: PixelSpacing, else ImagerPixelSpacing"
+    names = ("PixelSpacing", "ImagerPixelSpacing")
+    both = [[one if one and one > 0 else None for one in _numbers(ds, name)] for name in names]
+    return max(both, key=lambda spacing: (bool(spacing) and all(spacing), bool(spacing) and spacing[0] is not None))
 
 
 def _facts(
@@ -267,38 +590,44 @@ def _facts(
     path: Path,  # its file
 ) -> XrayFacts:
     "The facts of a DICOM header under plain names; what is missing or unreadable stays empty"
-
-    def text(name: str) -> str:
-        return str(ds.get(name, "") or "").strip()
-
-    def number(name: str) -> int:
-        try:
-            return int(float(text(name) or 0))
-        except ValueError:
-            return 0
-
-    spacing = _numbers(ds.get("PixelSpacing")) or _numbers(ds.get("ImagerPixelSpacing"))
-    ratio = _numbers(ds.get("PixelAspectRatio")) or spacing
+    spacing = _spacing(ds)
+    ratio = _numbers(ds, "PixelAspectRatio")
+    ratio = ratio if all(one and one > 0 for one in ratio) and ratio else spacing
+    stored, allocated = _whole(ds, "BitsStored"), _whole(ds, "BitsAllocated") or 16
+    sides = _text(ds, "ImageLaterality"), _text(ds, "Laterality")
     return XrayFacts(
         image_id=image_name(path),
-        study_id=text("StudyInstanceUID"),
-        series_id=text("SeriesInstanceUID"),
-        patient_id=text("PatientID"),
-        height=number("Rows"),
-        width=number("Columns"),
+        study_id=_text(ds, "StudyInstanceUID"),
+        series_id=_text(ds, "SeriesInstanceUID"),
+        patient_id=_text(ds, "PatientID"),
+        height=_side(ds, "Rows", path),
+        width=_side(ds, "Columns", path),
         pixel_spacing=spacing[0] if spacing else None,
-        view=text("ViewPosition"),
-        laterality=text("ImageLaterality") if text("ImageLaterality") in ("L", "R") else text("Laterality"),
-        sex=text("PatientSex"),
-        age=_years(text("PatientAge")),
-        manufacturer=text("Manufacturer"),
-        modality=text("Modality"),
-        photometric=text("PhotometricInterpretation"),
-        bits_stored=number("BitsStored") or 8,
+        view=_text(ds, "ViewPosition"),
+        laterality=sides[0] if sides[0] in ("L", "R") else sides[1],
+        sex=_text(ds, "PatientSex"),
+        age=_years(_text(ds, "PatientAge")),
+        manufacturer=_text(ds, "Manufacturer"),
+        modality=_text(ds, "Modality"),
+        photometric=_text(ds, "PhotometricInterpretation"),
+        bits_stored=stored if stored and 1 <= stored <= allocated else 8,
         transfer_syntax=str(ds.file_meta.get("TransferSyntaxUID", "")),
-        orientation=_orientation(ds.get("PatientOrientation")),
-        aspect=ratio[0] / ratio[1] if len(ratio) == 2 else 1.0,
+        orientation=_orientation(_value(ds, "PatientOrientation")),
+        aspect=ratio[0] / ratio[1] if len(ratio) == 2 and all(ratio) else 1.0,
     )
+
+
+def _side(
+    ds: Any,  # a pydicom Dataset
+    name: str,  # Rows or Columns
+    path: Path,  # for the message
+) -> int:
+    "How many rows or columns a header has; XrayError where it does not say"
+    count = _whole(ds, name)
+    if count is None:
+        said = _text(ds, name)
+        raise XrayError(f"{path}: {name} is {said!r:.60}, no whole number; the file is damaged, export it again")
+    return count
 
 # %% ../nbs/01_dicom.ipynb #01-029
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -308,17 +637,19 @@ XRAY_SUFFIXES = (".dcm", ".dicom", *PICTURE_SUFFIXES)
 def image_name(
     path: str | Path,  # an X-ray's file
 ) -> str:  # "a" for a.dcm; 1.2.840.1 for a file that is called just so
-    "An image's id: its file's name without the ending of an X-ray; a UID's last number is no ending"
-    path = Path(path)
-    return path.stem if path.suffix.lower() in XRAY_SUFFIXES else path.name
+    "An image's id: its file's name without the ending of an X-ray (a UID's last number is none); odd bytes become %FC"
+    path = _path(path)
+    return _spelled(path.stem if path.suffix.lower() in XRAY_SUFFIXES else path.name)
 
 
+@_printable_errors()
 def is_picture(
     path: str | Path,  # any file
 ) -> bool:  # True for PNG and JPEG
-    "Is this a PNG or JPEG file, by its first bytes rather than its name?"
+    "Is this a PNG or JPEG file, by its first bytes rather than its name? Raises XrayError where it is no file"
+    path = _path(path)
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):  # who opens a pipe may wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # who opens a pipe may wait for ever
             raise XrayError(f"{path}: not a regular file")
         with open(path, "rb") as file:
             start = file.read(4)
@@ -341,82 +672,155 @@ def _exif(
     return exif
 
 
-def read_facts(
-    path: str | Path,  # a DICOM, PNG or JPEG file
-) -> XrayFacts:  # what it says about itself
-    "Read the header's facts without decoding the pixels"
-    path = Path(path)
-    if not is_picture(path):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return _facts(_read_dataset(path, header_only=True), path)
-        except XrayError:
-            raise
-        except Exception as error:  # pydicom reads a value when it is asked for, and only then finds it broken
-            raise XrayError(f"{path}: the header cannot be read ({_why(error)})") from error
+def _picture_facts(
+    path: Path,  # a PNG or JPEG file
+) -> XrayFacts:
+    "Size and bits, and how a camera was held"
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            warnings.simplefilter("ignore")  # Pillow's about large pictures; we have a limit of our own
+        with quiet(), Image.open(path) as picture:  # Pillow warns of large pictures; we have a limit of our own
             width, height = picture.size
             bits = 16 if picture.mode.startswith("I") else 8
             turn = _exif(picture.info.get("exif", b"")).get(0x0112, 1)  # a camera that was not held upright
     except Exception as error:
-        raise XrayError(f"{path}: not a readable picture ({_why(error)})") from error
+        raise XrayError(f"{path}: not a readable picture ({reason(error)})") from error
     name, turn = image_name(path), turn if turn in range(1, 9) else 1
-    return XrayFacts(name, name, patient_id=name, height=height, width=width, bits_stored=bits, orientation=_TURNS[turn - 1])
+    size = {"height": height, "width": width, "bits_stored": bits}
+    return XrayFacts(name, name, patient_id=name, orientation=_TURNS[turn - 1], **size)
+
+
+@_printable_errors()
+def read_facts(
+    path: str | Path,  # a DICOM, PNG or JPEG file
+) -> XrayFacts:  # what it says about itself
+    "Read the header's facts without decoding the pixels; raises XrayError with the file and the reason"
+    path = _path(path)
+    if is_picture(path):
+        return _picture_facts(path)
+    try:
+        with quiet():
+            return _facts(_read_dataset(path, header_only=True), path)
+    except XrayError:
+        raise
+    except Exception as error:  # a header can be broken in more ways than can be listed
+        raise XrayError(f"{path}: the header cannot be read ({reason(error)})") from error
 
 # %% ../nbs/01_dicom.ipynb #01-031
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+
+
+def _numeric(
+    values: Any,  # what a caller gave
+) -> np.ndarray:  # its numbers
+    "Numbers at the door; XrayError where there are none, or others"
+    try:
+        values = np.asarray(values)
+    except ValueError as error:
+        raise XrayError("values must be numbers, got rows of different lengths") from error
+    if values.size == 0 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise XrayError(f"values must be finite numbers, at least one; got {values.dtype} {values.shape}")
+    return values
+
+
 def apply_window(
     values: np.ndarray,  # numbers in the units of the window
     center: float,  # the middle of the shown range
     width: float,  # its width, above 0
     function: str = "LINEAR",  # LINEAR, LINEAR_EXACT or SIGMOID
 ) -> np.ndarray:  # float32 from 0 to 1
-    "The window of a DICOM file (PS3.3 C.11.2.1.2 and C.11.2.1.3)"
-    values, function = values.astype(np.float32), function.strip().upper()
-    if function == "SIGMOID":
-        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -60, 60)))
-    if function != "LINEAR_EXACT":  # this form counts in whole grey levels: half a level off the middle, one less in width
-        center, width = center - 0.5, width - 1
-        if width <= 0:
-            return (values > center).astype(np.float32)
-    return np.clip((values - center) / width + 0.5, 0, 1)
+    "The window of a DICOM file (PS3.3 C.11.2.1.2 and C.11.2.1.3); raises XrayError for what is no window"
+    values = _numeric(values)
+    center, width = (_number(one) if not isinstance(one, bool | str) else None for one in (center, width))
+    if center is None or width is None or width <= 0:
+        raise XrayError("a window's center must be a finite number and its width one above 0")
+    function = function.strip().upper() if isinstance(function, str) else function
+    if function not in _FUNCTIONS:
+        raise XrayError(f"window function {function!r:.60} is unknown; choose one of {', '.join(_FUNCTIONS)}")
+    return _windowed(values, center, width, function)
+
+
+def _windowed(
+    values: np.ndarray,  # finite numbers
+    center: float,
+    width: float,  # above 0
+    function: str,  # one of _FUNCTIONS
+) -> np.ndarray:  # float32 from 0 to 1
+    "The window itself, of arguments that are known to be right"
+    values = values.astype(np.float32)
+    with np.errstate(all="ignore"):  # a very narrow window leads to infinity, and is clipped like all else
+        if function == "SIGMOID":
+            return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -60, 60)))
+        if function == "LINEAR":  # it counts in whole grey levels: half a level off the middle, one less in width
+            center, width = center - 0.5, width - 1
+            if width <= 0:
+                return (values > center).astype(np.float32)
+        return np.clip((values - center) / width + 0.5, 0, 1)
 
 
 def percentile_window(
     values: np.ndarray,  # any numbers
-    valid: np.ndarray | None = None,  # where they count; False at padding
+    valid: np.ndarray | None = None,  # boolean, of the same shape: where they count; False at padding
 ) -> np.ndarray:  # float32 from 0 to 1
-    "A window from the 0.5th to the 99.5th percentile, for files that bring none"
+    "A window from the 0.5th to the 99.5th percentile, for files that bring none; raises XrayError without numbers"
+    values = _numeric(values)
+    if valid is not None:
+        valid = np.asarray(valid)
+        if valid.dtype != bool or valid.shape != values.shape:
+            raise XrayError(f"valid must be boolean {values.shape}, got {valid.dtype} {valid.shape}")
     inside = values[valid] if valid is not None and valid.any() else values
-    low, high = np.percentile(inside, (0.5, 99.5))
-    return np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
+    low, high = (float(one) for one in np.percentile(inside, (0.5, 99.5)))
+    shown = values.astype(np.float32)
+    shown -= low
+    shown /= max(high - low, 1e-6)
+    return np.clip(shown, 0, 1, out=shown)
 
 # %% ../nbs/01_dicom.ipynb #01-034
 _JPEG_SIZES = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)  # start of frame: baseline, extended, progressive, lossless, JPEG-LS
 
 
-def _coded_size(
-    stream: bytes,  # one frame as coded
-) -> tuple[int, int, int] | None:  # rows, columns, samples a pixel; None where the stream does not say
-    "The size that a JPEG, JPEG-LS or JPEG 2000 stream states about itself (ITU-T T.81 B.2.2, T.87 C.2.2, T.800 A.5.1)"
-    start = stream.find(b"\xff\x4f\xff\x51", 0, 400)  # JPEG 2000; some files wrap the stream in boxes
-    if start >= 0 and len(stream) >= start + 42:
-        right, bottom, left, top = struct.unpack(">4I", stream[start + 8 : start + 24])
-        return bottom - top, right - left, struct.unpack(">H", stream[start + 40 : start + 42])[0]
-    if stream[:2] != b"\xff\xd8":
-        return None
-    place = 2
-    while place + 10 <= len(stream) and stream[place] == 0xFF:
-        mark, length = stream[place + 1], struct.unpack(">H", stream[place + 2 : place + 4])[0]
+def _jpeg_stream(
+    coded: bytes,  # JPEG or JPEG-LS
+) -> _Stream | None:  # None where it does not say its size
+    "Size and kind by the frame's header; by the scan's, whether JPEG-LS lost anything (ITU-T T.81 B.2.2, T.87 C.2)"
+    said, place = None, 2
+    while place + 10 <= len(coded) and coded[place] == 0xFF:
+        mark, length = coded[place + 1], struct.unpack(">H", coded[place + 2 : place + 4])[0]
         if mark in _JPEG_SIZES:
-            rows, columns, samples = struct.unpack(">2HB", stream[place + 5 : place + 10])
-            return rows, columns, samples
+            bits, rows, columns, samples = struct.unpack(">B2HB", coded[place + 4 : place + 10])
+            said = _Stream(rows, columns, samples, bits, lossless=mark in (0xC3, 0xF7))
+            if mark != 0xF7:
+                return said
+        if mark == 0xDA:
+            near = coded[place + 5 + 2 * coded[place + 4] :][:1]
+            return said and said._replace(lossless=near in (b"\0", b""))
         place += 1 if mark == 0xFF else 2 + length  # 0xFF may be repeated as filler
-    return None
+    return said
+
+
+def _jpeg_2000_stream(
+    coded: bytes,  # JPEG 2000, from its first marker on
+) -> _Stream:
+    "Size and kind by the first markers (ITU-T T.800 A.5.1 and A.6.1); of its two wavelets, 9-7 is lossy"
+    right, bottom, left, top = struct.unpack(">4I", coded[8:24])
+    samples, depth = struct.unpack(">HB", coded[40:43])
+    levels, lossless, place = 0, None, 2
+    while place + 14 <= len(coded) and coded[place] == 0xFF and coded[place + 1] != 0x90:
+        if coded[place + 1] == 0x52:  # the marker that tells how it is coded
+            levels, lossless = coded[place + 9], coded[place + 13] == 1
+            break
+        place += 2 + struct.unpack(">H", coded[place + 2 : place + 4])[0]
+    return _Stream(bottom - top, right - left, samples, (depth & 127) + 1, depth > 127, lossless, levels)
+
+
+def _stream(
+    coded: bytes,  # one frame as coded
+) -> _Stream | None:  # None where it does not say its size
+    "What a JPEG, JPEG-LS or JPEG 2000 picture states about itself, before any memory is taken for it"
+    start = coded.find(b"\xff\x4f\xff\x51", 0, 400)  # JPEG 2000; some files wrap the stream in boxes
+    if start >= 0 and len(coded) >= start + 43:
+        return _jpeg_2000_stream(coded[start : start + 65536])
+    return _jpeg_stream(coded) if coded[:2] == b"\xff\xd8" else None
 
 
 _MARK = re.compile(rb"\xff+([\x80-\xcf\xd8-\xfe])")  # within coded data, FF is followed by less than 80 or by D0 to D7
@@ -424,7 +828,7 @@ _MARK = re.compile(rb"\xff+([\x80-\xcf\xd8-\xfe])")  # within coded data, FF is 
 
 def _jpeg_segments(
     stream: bytes,  # JPEG or JPEG-LS
-) -> Iterator[tuple[int, int, int]]:  # mark, where its content starts, where it ends; the last is the end mark D9, if it is there
+) -> Iterator[tuple[int, int, int]]:  # mark, where its content starts and ends; the last is the end mark D9, if there
     "The segments of a stream, without the coded data between them (ITU-T T.81 B.1.1, T.87 A.1)"
     place = 2
     while found := _MARK.search(stream, place):
@@ -442,10 +846,13 @@ def _ended(
     "Is the mark there with which each must end? A decoder fills what is missing with grey, and says nothing"
     if b"\xff\xd9" in stream.rstrip(b"\0")[-256:]:  # some files fill their last fragment with zeros
         return True
-    return stream[:2] == b"\xff\xd8" and any(mark == 0xD9 for mark, _, _ in _jpeg_segments(stream))  # cameras and viewers may write more behind it
+    # cameras and viewers may write more behind it
+    return stream[:2] == b"\xff\xd8" and any(mark == 0xD9 for mark, _, _ in _jpeg_segments(stream))
 
 
-_HIGH_THROUGHPUT = {f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203)}  # JPEG 2000's younger form, which pydicom's plug-in decodes
+# JPEG 2000's younger form, which pydicom's plug-in decodes
+_HIGH_THROUGHPUT = {f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203)}
+_MAY_LOSE = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55, 81, 91, 203)}  # the lossy transfer syntaxes
 _CODECS = {  # transfer syntax to decoder in imagecodecs, by measurement (benchmarks/prepare_speed.py)
     **{f"1.2.840.10008.1.2.4.{number}": "jpeg8" for number in (50, 51, 53, 55, 57, 70)},
     **{f"1.2.840.10008.1.2.4.{number}": "jpegls" for number in (80, 81)},
@@ -454,22 +861,17 @@ _CODECS = {  # transfer syntax to decoder in imagecodecs, by measurement (benchm
 
 # %% ../nbs/01_dicom.ipynb #01-036
 def _halvings(
-    stream: bytes,  # one frame as coded
-    shape: tuple[int, int],  # rows and columns
-    stored: int,  # significant bits by the header
+    coded: bytes,  # one frame
+    stream: _Stream,  # what it says about itself
+    bits: _Bits,  # by the header
     shortest: int | None,  # pixels that the shorter side must keep; None to keep all
 ) -> int:  # how often a JPEG 2000 picture may be halved by leaving its finest wavelets out; 0 for any other coding
-    "From a stream's own words (ITU-T T.800 A.5.1 and A.6.1), where it holds unsigned values of the stored bits and nothing else"
-    usual = stream[:4] == b"\xff\x4f\xff\x51" and stream[16:24] == bytes(8)  # its first pixel is at 0, 0
-    if shortest is None or not usual or stored > 16 or tuple(stream[40:45]) != (0, 1, stored - 1, 1, 1):
+    "Only where it holds unsigned values of the stored bits and nothing else, from pixel 0, 0 on"
+    usual = coded[:4] == b"\xff\x4f\xff\x51" and coded[16:24] == bytes(8)
+    plain = (stream.samples, stream.bits, stream.signed) == (1, bits.stored, False)
+    if shortest is None or not usual or not plain or bits.stored > 16 or coded[43:45] != b"\1\1":
         return 0
-    place = 2
-    while stream[place : place + 2] != b"\xff\x52":  # the marker that tells how it is coded
-        if stream[place : place + 1] != b"\xff" or stream[place : place + 2] == b"\xff\x90" or place + 4 > len(stream):
-            return 0
-        place += 2 + struct.unpack(">H", stream[place + 2 : place + 4])[0]
-    levels = stream[place + 9] if place + 9 < len(stream) else 0
-    return min(levels, max(min(shape) // shortest, 1).bit_length() - 1)
+    return min(stream.levels, max(min(stream.rows, stream.columns) // shortest, 1).bit_length() - 1)
 
 
 def _halved(
@@ -477,175 +879,372 @@ def _halved(
     shape: tuple[int, int],  # rows and columns
     halvings: int,  # how often; 1 or more
 ) -> np.ndarray:  # stored values, each side halved so often and rounded up
-    "Decode the coarse part of a JPEG 2000 picture, with its pixels where area averaging has them; raises what Pillow does"
+    "Decode the coarse part of a JPEG 2000 picture, its pixels where area averaging has them; raises what Pillow does"
     from PIL import Image
 
     step, bits = 2**halvings, stream[42] + 1
     with Image.open(io.BytesIO(stream)) as picture:
         picture.reduce = halvings
-        picture._size = tuple(-(-side // step) * step for side in picture.size)  # the standard rounds a halved side up, Pillow 13 to the nearest, and then takes the stream for broken
+        # the standard rounds a halved side up, Pillow 13 to the nearest, and then takes the stream for broken
+        picture._size = tuple(-(-side // step) * step for side in picture.size)
         values = np.asarray(picture)
     values = values >> (8 * values.dtype.itemsize - bits)  # Pillow fills its 8 or 16 bits from the top
     turn = np.zeros((2, 3))
     for axis, (side, halved) in enumerate(zip(shape[::-1], values.shape[::-1])):
-        ratio = side / halved  # a pixel of the result in pixels of the whole picture; `step`, or less where the side was rounded up
-        turn[axis, axis], turn[axis, 2] = ratio / step, (ratio / 2 - 0.5) / step  # a wavelet's pixel lies on the first of `step` pixels, their average in the middle
-    return opencv().warpAffine(values, turn, values.shape[::-1], flags=opencv().INTER_LINEAR | opencv().WARP_INVERSE_MAP, borderMode=opencv().BORDER_REPLICATE)
+        ratio = side / halved  # a pixel of the result in pixels of the whole: `step`, or less where it was rounded up
+        # a wavelet's pixel lies on the first of `step` pixels, their average in the middle
+        turn[axis, axis], turn[axis, 2] = ratio / step, (ratio / 2 - 0.5) / step
+    cv2 = opencv()
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(values, turn, values.shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 # %% ../nbs/01_dicom.ipynb #01-037
+def _frame(
+    content: bytes,  # encapsulated pixel data of one frame
+) -> bytes:  # the frame as coded
+    "One frame is all its fragments, whatever the offset table in front says about them (PS3.5 section A.4)"
+    from pydicom.encaps import generate_fragments
+
+    fragments = generate_fragments(content)
+    next(fragments, None)  # the offset table
+    return b"".join(fragments)
+
+
+def _lossy(
+    stream: _Stream | None,  # what the coded picture says about itself
+    syntax: str,  # its transfer syntax
+    ds: Any,  # its header
+) -> bool:
+    "Did coding change values? Where the stream could be either, the transfer syntax and LossyImageCompression say"
+    if stream is None or syntax not in {*_HIGH_THROUGHPUT, "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}:
+        return bool(stream) and not stream.lossless
+    # a stream that could be decoded without loss may have been cut short
+    may = syntax in _MAY_LOSE and _text(ds, "LossyImageCompression") != "00"
+    return stream.lossless is False or may
+
+
 def _decoded(
-    stream: bytes,  # one frame as coded
+    coded: bytes,  # one frame
     codec: str,  # a decoder's name in imagecodecs
-    shape: tuple[int, int],  # rows and columns by the header
-    signed: bool,  # may values be below 0?
+    stream: _Stream,  # what the frame says about itself
+    signed: bool,  # may values be below 0, by the header?
     halvings: int = 0,  # how often to halve the picture, see `_halvings`
 ) -> np.ndarray:  # stored values, (height, width)
     "Decode one frame with imagecodecs; raises ValueError and what the decoder raises"
     import imagecodecs
 
-    claimed = _coded_size(stream)
-    if claimed != (*shape, 1):
-        raise ValueError(f"the header says {shape[0]} x {shape[1]} grey pixels, the coded picture {claimed or 'no size at all'}")
-    if not _ended(stream):
-        raise ValueError("the coded picture is cut off; copy the file again")
+    shape = (stream.rows, stream.columns)
     if halvings:
         try:
-            return _halved(stream, shape, halvings)
+            return _halved(coded, shape, halvings)
         except (OSError, SyntaxError):
             pass  # whole, it can be decoded, or said what is wrong with it
-    values = getattr(imagecodecs, f"{codec}_decode")(stream)
+    values = getattr(imagecodecs, f"{codec}_decode")(coded)
     if values.shape != shape:
         raise ValueError(f"decoded to {values.shape}, not to {shape}")
-    return values.view(f"i{values.dtype.itemsize}") if signed and values.dtype.kind == "u" else values
-
-
-def _without_spare_bits(
-    values: np.ndarray,  # 8 or 16 bits
-    stored: int,  # how many of them count
-) -> np.ndarray:
-    "What stands above the stored bits (old files keep overlays there) is taken off; the stored sign becomes the number's"
-    spare = 8 * values.dtype.itemsize - stored
-    if spare <= 0 or (values.dtype.kind == "u" and values.max() < 2**stored):
+    if (values.dtype.kind == "i") == signed:
         return values
-    return (values << spare) >> spare
+    size = values.dtype.itemsize  # the stream does not know of the sign, or the header does not: the header is believed
+    spare = max(8 * size - stream.bits, 0)
+    return values.view(f"{'i' if signed else 'u'}{size}") << spare >> spare
+
+
+def _run_lengths(
+    coded: bytes,  # one frame in RLE
+    shape: tuple[int, int],  # rows and columns
+    bits: _Bits,
+) -> np.ndarray:  # stored values, (height, width)
+    "Run lengths (PS3.5 annex G) by pylibjpeg-rle, written in Rust: no damaged run can lead it out of its memory"
+    from rle.utils import decode_pixel_data
+
+    plan = {"rows": shape[0], "columns": shape[1], "bits_allocated": bits.allocated}
+    raw = decode_pixel_data(coded, version=2, **plan)
+    kind = np.dtype(f"<{'i' if bits.signed else 'u'}{bits.allocated // 8}")
+    return np.frombuffer(raw, kind, shape[0] * shape[1]).reshape(shape)
+
+
+def _by_pydicom(
+    coded: bytes,  # one frame
+    syntax: str,  # its transfer syntax
+    shape: tuple[int, int],  # rows and columns
+    bits: _Bits,
+) -> np.ndarray:  # stored values, (height, width)
+    "Decode one frame with whatever decoder pydicom knows for it"
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels import pixel_array
+
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.Rows, ds.Columns = shape
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated = ds.BitsStored = bits.allocated  # what does not count is taken off by us, as for all codings
+    ds.HighBit, ds.PixelRepresentation = bits.allocated - 1, int(bits.signed)
+    ds.PixelData = encapsulate([coded])
+    ds["PixelData"].is_undefined_length = True
+    return pixel_array(ds)
+
+# %% ../nbs/01_dicom.ipynb #01-037b
+def _significant(
+    values: np.ndarray,  # stored values with all their bits
+    bits: _Bits,  # which of them count
+    lossy: bool = False,  # did coding change them?
+    padding: tuple[int, int] | None = None,  # from and to which value they are padding
+) -> np.ndarray:
+    "The bits that count (PS3.5 section 8.1.1): HighBit shifts them down; what stands above is clamped or masked"
+    if bits.below:
+        values = values >> bits.below
+    spare = 8 * values.dtype.itemsize - bits.stored
+    if spare <= 0 or (values.min() >= bits.lowest and values.max() <= bits.highest):
+        return values
+    if lossy:  # a lossy decoder overshoots at an edge, as its waves do: a little more than white is white
+        return np.clip(values, bits.lowest, bits.highest)
+    masked = values << spare  # old files keep overlays above the value; the sign fills these bits
+    masked >>= spare
+    if padding and not bits.below and not bits.lowest <= padding[0] <= padding[1] <= bits.highest:
+        np.copyto(masked, values, where=(values >= padding[0]) & (values <= padding[1]))  # it needs those bits
+    return masked
 
 # %% ../nbs/01_dicom.ipynb #01-038
-_NATIVE = {"1.2.840.10008.1.2": "<", "1.2.840.10008.1.2.1": "<", "1.2.840.10008.1.2.2": ">", _DEFLATED: "<"}  # uncompressed, and its byte order
+# uncompressed, and its byte order
+_NATIVE = {"1.2.840.10008.1.2": "<", "1.2.840.10008.1.2.1": "<", "1.2.840.10008.1.2.2": ">", _DEFLATED: "<"}
 
 
-def _checked(
+def _word(
+    ds: Any,  # a pydicom Dataset
+    name: str,  # an element of one or two bytes, signed or not
+) -> int | None:
+    "A header's value of 16 bits, also where pydicom cannot tell its sign and leaves its bytes"
+    value = _value(ds, name)
+    if isinstance(value, bytes) and len(value) >= 2:
+        order = "big" if _NATIVE.get(ds.file_meta.get("TransferSyntaxUID")) == ">" else "little"
+        return int.from_bytes(value[:2], order)
+    return _whole(ds, name)
+
+
+def _padding_values(
+    ds: Any,  # a pydicom Dataset
+    bits: _Bits,
+) -> tuple[int, int] | None:  # the least and the greatest; None where nothing is padding
+    "Which stored values fill the place beside the picture (PS3.3 C.7.5.1.1.2), read with the sign that the pixels have"
+    first, limit = _word(ds, "PixelPaddingValue"), _word(ds, "PixelPaddingRangeLimit")
+    if first is None:
+        return None
+    read = []
+    for value in (first, first if limit is None else limit):
+        if bits.signed:
+            for wide in (16, bits.allocated, bits.stored):  # 63536 is -2000 in 16 bits, and 2096 is in 12
+                if 2 ** (wide - 1) <= value < 2**wide and value > bits.highest:
+                    value -= 2**wide
+        elif value < 0:
+            value += 2 ** min(bits.allocated, 16)
+        read.append(value)
+    return min(read), max(read)
+
+
+def _shape(
     ds: Any,  # a pydicom Dataset
     path: Path,  # its file, for the messages
-) -> tuple[tuple[int, int], tuple[int, int], bool]:  # rows and columns, bits allocated and stored, signed?
+    notes: list[str],  # gets what had to be inferred
+) -> tuple[int, int]:  # rows and columns
     "One grey frame of a size that a detector can have? XrayError says what else it is"
     if "PixelData" not in ds:
         raise XrayError(f"{path}: no pixel data; is this a structured report or a presentation state?")
-    if int(ds.get("SamplesPerPixel", 1) or 1) != 1 or ds.get("PhotometricInterpretation") == "PALETTE COLOR":
-        raise XrayError(f"{path}: a colour image ({ds.get('PhotometricInterpretation')}); an X-ray is grey")
-    if int(ds.get("NumberOfFrames", 1) or 1) != 1:
-        raise XrayError(f"{path}: {ds.NumberOfFrames} frames; an X-ray has one")
-    shape, allocated = (int(ds.Rows), int(ds.Columns)), int(ds.get("BitsAllocated", 16) or 16)
+    kind = _text(ds, "PhotometricInterpretation")
+    if (_whole(ds, "SamplesPerPixel") or 1) != 1 or kind == "PALETTE COLOR":
+        raise XrayError(f"{path}: a colour image ({kind}); an X-ray is grey")
+    frames = _whole(ds, "NumberOfFrames")
+    if frames is None and _text(ds, "NumberOfFrames"):
+        notes.append("NumberOfFrames is wrong in its header, 1 was taken")
+    if (frames or 1) != 1:
+        raise XrayError(f"{path}: {frames} frames; an X-ray has one")
+    shape = _side(ds, "Rows", path), _side(ds, "Columns", path)
+    claim = f"{shape[0]} x {shape[1]} pixels"
     if min(shape) < 1:
-        raise XrayError(f"{path}: the header claims {shape[0]} x {shape[1]} pixels; the file is damaged, export it again")
+        raise XrayError(f"{path}: the header claims {claim}; the file is damaged, export it again")
     if shape[0] * shape[1] > LARGEST_IMAGE:
-        raise XrayError(f"{path}: the header claims {shape[0]} x {shape[1]} pixels, more than any X-ray detector has")
-    return shape, (allocated, int(ds.get("BitsStored", allocated) or allocated)), int(ds.get("PixelRepresentation", 0) or 0) == 1
+        raise XrayError(f"{path}: the header claims {claim}, more than any X-ray detector has")
+    return shape
 
 # %% ../nbs/01_dicom.ipynb #01-039
-def _decode(
+class _Pixels(NamedTuple):
+    "What a file's pixels are before anything is made of them"
+    values: np.ndarray  # as stored, (height, width)
+    padding: tuple[int, int] | None  # from and to which of them is no picture
+    signed: bool  # can they be below 0?
+
+
+_PLUG_INS = {"rle": "pylibjpeg-rle", "openjpeg": "pylibjpeg-openjpeg"}  # what is imported, and its package
+
+
+def _native(
+    ds: Any,  # a pydicom Dataset with uncompressed pixels
+    order: str,  # of their bytes, "<" or ">"
+    shape: tuple[int, int],  # rows and columns
+    notes: list[str],  # gets what had to be inferred
+) -> _Pixels:
+    "Read uncompressed pixels; raises ValueError where there are too few"
+    content, count = ds.PixelData, shape[0] * shape[1]
+    bits = _bits(ds, spare=8 * (len(content) // count), notes=notes)
+    if bits.allocated not in (8, 16, 32):  # packed bits, or more than any detector has
+        from pydicom.pixels import pixel_array
+
+        return _Pixels(pixel_array(ds), None, bits.signed)
+    size = bits.allocated // 8
+    if len(content) < count * size:
+        there = f"{len(content):,} bytes of pixels, {count * size:,} are needed"
+        raise ValueError(f"{there}; the file was cut off, copy it again")
+    if size == 1 and order == ">" and ds["PixelData"].VR == "OW":  # words of two pixels, turned (PS3.5 section 8.1.2)
+        content = np.frombuffer(content[: len(content) // 2 * 2], "u2").byteswap().tobytes()
+    values = np.frombuffer(content, f"{order}{'i' if bits.signed else 'u'}{size}", count).reshape(shape)
+    padding = _padding_values(ds, bits)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return _Pixels(_significant(values, bits, padding=padding), padding, bits.signed)
+
+
+def _coded(
+    ds: Any,  # a pydicom Dataset with coded pixels
+    syntax: str,  # its transfer syntax
+    shape: tuple[int, int],  # rows and columns
+    shortest: int | None,  # as in `_stored`
+    notes: list[str],  # gets what had to be inferred
+) -> _Pixels:
+    "Decode a frame that is coded; raises ValueError and what the decoder raises"
+    coded, inferred = _frame(ds.PixelData), len(notes)
+    run_lengths = syntax == TRANSFER_SYNTAXES["rle"]
+    stream = None if run_lengths else _stream(coded)
+    if syntax in _CODECS or syntax in _HIGH_THROUGHPUT:
+        said = stream and (stream.rows, stream.columns, stream.samples)
+        if said != (*shape, 1):
+            wanted = f"{shape[0]} x {shape[1]} grey pixels"
+            raise ValueError(f"the header says {wanted}, the coded picture {said or 'no size at all'}")
+        if not _ended(coded):
+            raise ValueError("the coded picture is cut off; copy the file again")
+    bits = _bits(ds, 8 * int.from_bytes(coded[:4], "little") if run_lengths else None, stream, notes)
+    if run_lengths and bits.allocated in (8, 16, 32):
+        values = _run_lengths(coded, shape, bits)
+    elif syntax in _CODECS:
+        averages = bits.signed or "PixelPaddingValue" in ds or len(notes) > inferred  # of padding, or of who knows what
+        halvings = 0 if averages else _halvings(coded, stream, bits, shortest)
+        values = _decoded(coded, _CODECS[syntax], stream, bits.signed, halvings)
+    else:
+        values = _by_pydicom(coded, syntax, shape, bits)
+    if stream and stream.bits < bits.below + bits.stored:
+        bits = bits._replace(below=0)  # the stream cannot hold the highest bit: whoever coded it has shifted already
+    padding = _padding_values(ds, bits)
+    return _Pixels(_significant(values, bits, _lossy(stream, syntax, ds), padding), padding, bits.signed)
+
+
+def _stored(
     ds: Any,  # a pydicom Dataset
     path: Path,  # its file, for the messages
-    shortest: int | None = None,  # pixels that the shorter side must keep, where the coding can spare others
-) -> np.ndarray:  # stored values, (height, width)
+    shortest: int | None,  # pixels that the shorter side must keep, where the coding can spare others
+    notes: list[str],  # gets what of the header had to be inferred, in words
+) -> _Pixels:
     "Decode one grey frame, or say why it cannot be done"
     syntax = ds.file_meta.TransferSyntaxUID
     try:
-        shape, bits, signed = _checked(ds, path)
-        if syntax in _NATIVE and ds["PixelData"].is_undefined_length:
-            raise XrayError(f"{path}: the pixels are coded, but the file does not say how (its transfer syntax is missing or wrong); export it again")
-        if syntax in _NATIVE and bits[0] in (8, 16):
-            kind = np.dtype(f"{_NATIVE[syntax]}{'i' if signed else 'u'}{bits[0] // 8}")
-            if len(ds.PixelData) < shape[0] * shape[1] * kind.itemsize:
-                raise ValueError(f"{len(ds.PixelData):,} bytes of pixels, {shape[0] * shape[1] * kind.itemsize:,} are needed; the file was cut off, copy it again")
-            content = ds.PixelData
-            if bits[0] == 8 and _NATIVE[syntax] == ">" and ds["PixelData"].VR == "OW":
-                content = np.frombuffer(content[: len(content) // 2 * 2], "u2").byteswap().tobytes()  # words of two pixels, each turned round (PS3.5 section 8.1.2)
-            values = np.frombuffer(content, kind, shape[0] * shape[1]).reshape(shape)
-            below = int(ds.get("HighBit", bits[1] - 1)) + 1 - bits[1]  # old files leave spare bits below the value
-            return _without_spare_bits(values >> below if 0 < below < bits[0] else values, bits[1])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if syntax in _CODECS:
-                from pydicom.encaps import generate_frames
-
-                stream = next(generate_frames(ds.PixelData, number_of_frames=1))
-                enough = None if signed or "PixelPaddingValue" in ds else shortest  # an average with padding is no value of the picture
-                return _without_spare_bits(_decoded(stream, _CODECS[syntax], shape, signed, _halvings(stream, shape, bits[1], enough)), bits[1])
-            from pydicom.pixels import pixel_array
-
-            return pixel_array(ds, decoding_plugin="pylibjpeg" if syntax == TRANSFER_SYNTAXES["rle"] else "")  # pylibjpeg-rle is written in Rust: no damaged run can lead it out of its memory
+        with quiet():
+            shape = _shape(ds, path, notes)
+            if syntax not in _NATIVE:
+                return _coded(ds, syntax, shape, shortest, notes)
+            if ds["PixelData"].is_undefined_length:
+                raise XrayError(
+                    f"{path}: the pixels are coded, but the file does not say how "
+                    "(its transfer syntax is missing or wrong); export it again"
+                )
+            return _native(ds, _NATIVE[syntax], shape, notes)
     except (XrayError, KeyboardInterrupt, SystemExit):
         raise
     except ImportError as error:
-        raise XrayError(f"{path}: {getattr(syntax, 'name', syntax)} needs the package {error.name}: `pip install {error.name}`") from error
-    except BaseException as error:  # decoders meet damaged bytes with whatever error they lead to; Rust's panic is not even an Exception
+        package, known = _PLUG_INS.get(error.name, error.name), getattr(syntax, "name", syntax)
+        raise XrayError(f"{path}: {known} needs the package {package}: `pip install {package}`") from error
+    except BaseException as error:  # damaged bytes lead decoders to any error; Rust's panic is not even an Exception
         known = " ".join((getattr(syntax, "name", "") or str(syntax)).split()) or "no transfer syntax"
-        raise XrayError(f"{path}: the pixels cannot be decoded ({known}): {_why(error)}") from error
+        raise XrayError(f"{path}: the pixels cannot be decoded ({known}): {reason(error)}") from error
+
+
+def _decode(
+    ds: Any,  # a pydicom Dataset
+    path: Path,  # its file, for the messages
+) -> np.ndarray:  # stored values, (height, width)
+    "The stored values alone"
+    return _stored(ds, path, None, []).values
 
 # %% ../nbs/01_dicom.ipynb #01-041
-def _voi(
-    values: np.ndarray,  # after the modality transform, one for each stored value
-    ds: Any,  # the header
-    count: Callable[[], np.ndarray],  # how many pixels have that value, 0 where padding; asked only where it matters
-    window: int | str | None,  # as in `read_xray`
-) -> np.ndarray:  # float32 from 0 to 1
-    "The VOI LUT or the window; a window from percentiles where the file has neither"
-    windows = list(zip(_listed(ds.get("WindowCenter")), _listed(ds.get("WindowWidth"))))
-    if window is None and ds.get("VOILUTSequence"):
-        return _looked_up(values, ds)
-    if isinstance(window, int) and not (window < len(windows) and windows[window][1] > 0):
-        also = " and a VOI LUT, which is taken where no window is asked for" if ds.get("VOILUTSequence") else ""
-        raise ValueError(f"there is no window {window}; the file has {', '.join(f'{center:g} / {width:g}' for center, width in windows) or 'none'}{also}")
-    if window == "percentile" or not windows or windows[window or 0][1] <= 0:
-        low, high = _percentiles(values, count(), (0.5, 99.5))
-        return np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
-    return apply_window(values, *windows[window or 0], function=str(ds.get("VOILUTFunction", "LINEAR") or "LINEAR"))
+def _table(
+    ds: Any,  # a pydicom Dataset
+    name: str,  # ModalityLUTSequence or VOILUTSequence
+) -> Any:  # its first item; None where it says nothing
+    "A look-up table, if the header has one with something in it"
+    items = _value(ds, name)
+    item = items[0] if hasattr(items, "__len__") and not isinstance(items, str | bytes) else None
+    return item if item is not None and _value(item, "LUTDescriptor") and _value(item, "LUTData") is not None else None
 
 
-def _looked_up(
-    values: np.ndarray,  # after the modality transform
-    ds: Any,  # the header, with a VOI LUT Sequence
-) -> np.ndarray:  # float32 from 0 to 1
-    "A VOI LUT (PS3.3 C.11.2.1.1): entries of 8 or 16 bits, one a word or two"
-    item = ds.VOILUTSequence[0]
-    count, first, bits = (int(one) for one in item.LUTDescriptor)
-    signed = int(ds.get("PixelRepresentation", 0) or 0) == 1 or float(ds.get("RescaleIntercept", 0)) < 0  # then what comes in may be below 0
+def _entries(
+    item: Any,  # of `_table`
+    signed: bool,  # can what goes in be below 0?
+    ds: Any,  # the header, for its byte order
+) -> tuple[np.ndarray, int, int]:  # what comes out; what the first of it stands for; of how many bits it is
+    "A look-up table's entries of 8 or 16 bits, one a word or two (PS3.3 C.11.1.1, C.11.2.1.1); ValueError if broken"
+    said = _numbers(item, "LUTDescriptor")
+    if len(said) != 3 or None in said or not 1 <= said[2] <= 16:
+        given = _text(item, "LUTDescriptor")
+        raise ValueError(f"LUTDescriptor is {given!r:.60}; it must be three numbers, the last from 1 to 16 (bits)")
+    count, first, bits = (int(one) for one in said)
     count, first = count or 65536, first - 65536 if signed and first > 32767 else first
-    data = item.LUTData
-    if isinstance(data, bytes) and ds.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.2":
+    data = _value(item, "LUTData")
+    if isinstance(data, bytes) and _NATIVE.get(ds.file_meta.get("TransferSyntaxUID")) == ">":
         data = np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes()
     if isinstance(data, bytes):
-        entries = np.frombuffer(data, np.uint8 if len(data) < 2 * count else "<u2")
+        words = len(data) >= 2 * count
+        entries = np.frombuffer(data[: 2 * count], "<u2") if words else np.frombuffer(data, np.uint8)
     else:
         entries = np.atleast_1d(np.asarray(data)).astype("<u2")
         entries = entries.view(np.uint8) if len(entries) < count <= 2 * len(entries) else entries
     if len(entries) < count:
-        raise ValueError(f"its VOI LUT has {len(entries)} entries instead of {count}")
-    table = entries[:count].astype(np.float32)
-    top = int(table.max())
-    bits = bits if top >= 2 ** (bits - 1) else max(top.bit_length(), 1)  # some vendors say 16 bits and fill 12
-    place = np.clip(np.round(values).astype(np.int64) - first, 0, count - 1)
-    return table[place] / (2.0**bits - 1)
+        raise ValueError(f"LUTData has {len(entries)} entries instead of {count}")
+    return entries[:count].astype(float), first, bits
 
 
-def _listed(
-    value: Any,  # one number, several, or none
-) -> list[float]:
-    "What a header gives as one value or as many"
-    if value in (None, ""):
-        return []
-    numbers = [float(one) for one in value] if hasattr(value, "__len__") and not isinstance(value, str) else [float(value)]
-    return numbers if np.isfinite(numbers).all() else []
+def _looked_up(
+    values: np.ndarray,  # what goes in
+    entries: np.ndarray,  # what comes out
+    first: int,  # what the first of it stands for
+) -> np.ndarray:
+    "What lies beside a table gets its first entry or its last"
+    return entries[np.clip(np.round(values) - first, 0, len(entries) - 1).astype(np.int64)]
+
+
+def _rescaled(
+    occurring: np.ndarray,  # stored values
+    ds: Any,  # the header
+    signed: bool,  # can these be below 0?
+    notes: list[str],  # gets what cannot be used
+) -> tuple[np.ndarray, bool]:  # in the units that windows are in; False where these are not known
+    "The modality transform (PS3.3 C.11.1): a table, or slope and intercept"
+    item = _table(ds, "ModalityLUTSequence")
+    if item is not None:
+        entries, first, _ = _entries(item, signed, ds)
+        return _looked_up(occurring, entries, first), True
+    usual = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}
+    slope, intercept = ((_numbers(ds, name) or [number])[0] for name, number in usual.items())
+    with np.errstate(all="ignore"):
+        values = occurring * slope + intercept if slope and intercept is not None else None
+    if values is not None and np.isfinite(values).all():
+        return values, True
+    notes.append("RescaleSlope or RescaleIntercept is no number that can be used, so its window is not used either")
+    return occurring.astype(float), False
+
+
+def _windows(
+    ds: Any,  # the header
+) -> list[tuple[float, float] | None]:  # center and width; None for one that cannot be used
+    "The windows that a header names, in its order"
+    pairs = zip(_numbers(ds, "WindowCenter"), _numbers(ds, "WindowWidth"))
+    return [pair if None not in pair and pair[1] > 0 else None for pair in pairs]
 
 
 def _percentiles(
@@ -659,43 +1258,142 @@ def _percentiles(
     found = []
     for one in percent:
         place = one / 100 * (reached[-1] - 1)
-        below, above = (values[np.searchsorted(reached, np.floor(place) + step, side="right")] for step in (0, place > np.floor(place)))
+        steps = (0, place > np.floor(place))
+        below, above = (values[np.searchsorted(reached, np.floor(place) + step, side="right")] for step in steps)
         found.append(float(below + (above - below) * (place - np.floor(place))))
     return found
 
+# %% ../nbs/01_dicom.ipynb #01-041b
+class _Look(NamedTuple):
+    "One way to show the values"
+    name: str  # in words
+    shown: np.ndarray  # from 0 to 1, one for each value
+    edges: tuple[float, float]  # what lies beside them is shown as plain black or white
+
+
+def _looks(
+    values: np.ndarray,  # as in `_voi`
+    ds: Any,  # the header
+    signed: bool,  # can stored values be below 0?
+    notes: list[str],  # gets what cannot be used
+) -> Iterator[tuple[int | None, _Look]]:  # number of a window, None for the VOI LUT
+    "What the header offers, in the order in which it is taken"
+    item = _table(ds, "VOILUTSequence")
+    if item is not None:
+        below_zero = signed or ((_numbers(ds, "RescaleIntercept") or [0])[0] or 0) < 0  # may what comes in be so?
+        entries, first, said = _entries(item, below_zero, ds)
+        top = int(entries.max())
+        said = said if top >= 2 ** (said - 1) else max(top.bit_length(), 1)  # some vendors say 16 bits and fill 12
+        shown = _looked_up(values, entries, first) / (2.0**said - 1)
+        yield None, _Look("VOI LUT", shown, (first, first + len(entries) - 1))
+    function = _text(ds, "VOILUTFunction").upper() or "LINEAR"
+    if function not in _FUNCTIONS:
+        notes.append("VOILUTFunction is wrong in its header, LINEAR was taken")
+        function = "LINEAR"
+    for number, pair in enumerate(_windows(ds)):
+        if pair:
+            center, width = pair
+            middle, half = (center - 0.5, (width - 1) / 2) if function == "LINEAR" else (center, width / 2)
+            yield number, _Look(f"window {number}", _windowed(values, *pair, function), (middle - half, middle + half))
+
+
+def _tells_nothing(
+    look: _Look,
+    values: np.ndarray,  # as in `_voi`
+    inside: np.ndarray,  # boolean: which of them are in the picture
+) -> bool:
+    "Would the whole picture be one plain grey, because this way to show it lies wholly beside its values?"
+    least, most = values[inside].min(), values[inside].max()
+    beside = most <= look.edges[0] or least > look.edges[1]
+    shown = look.shown[inside]
+    return bool(least < most and beside and shown.max() - shown.min() < 1 / 255)
+
+
+def _asked(
+    window: int,  # its number
+    looks: Iterator[tuple[int | None, _Look]],  # of `_looks`
+    ds: Any,  # the header
+) -> _Look:
+    "The window that was asked for; ValueError says which there are"
+    for number, look in looks:
+        if number == window:
+            return look
+    table = _table(ds, "VOILUTSequence") is not None
+    also = " and a VOI LUT, which is taken where no window is asked for" if table else ""
+    there = [f"{pair[0]:g} / {pair[1]:g}" if pair else "one that cannot be used" for pair in _windows(ds)]
+    raise ValueError(f"there is no window {window}; the file has {', '.join(there) or 'none'}{also}")
+
+
+def _voi(
+    values: np.ndarray,  # after the modality transform, one for each stored value
+    inside: np.ndarray,  # boolean: which of them are in the picture
+    ds: Any,  # the header
+    signed: bool,  # can stored values be below 0?
+    window: int | str | None,  # as in `read_xray`
+    notes: list[str],  # gets what cannot be used
+) -> np.ndarray | None:  # from 0 to 1; None where a window from percentiles shall be taken
+    "The VOI LUT or the window, the first that shows anything"
+    looks = _looks(values, ds, signed, notes)
+    if window == "percentile":
+        return None
+    if window is not None:
+        look = _asked(window, looks, ds)
+        if _tells_nothing(look, values, inside):
+            notes.append(f"its {look.name} lies beside all values, so the picture is plain")
+        return look.shown
+    beside = ""
+    for _, look in looks:
+        if not _tells_nothing(look, values, inside):
+            if beside:
+                notes.append(f"its {beside} lies beside all values, so its {look.name} is shown")
+            return look.shown
+        beside = beside or look.name
+    if beside:
+        notes.append(f"its {beside} lies beside all values, so the middle 99 % of them is shown")
+    elif any(_value(ds, name) is not None for name in ("WindowCenter", "WindowWidth")):
+        notes.append("its window is no pair of numbers that can be used, so the middle 99 % of the values is shown")
+    return None
+
 # %% ../nbs/01_dicom.ipynb #01-042
 def _brightness(
-    stored: np.ndarray,  # values as stored
+    pixels: _Pixels,
     ds: Any,  # the header
-    window: int | str | None = None,  # as in `read_xray`
+    window: int | str | None,  # as in `read_xray`
+    notes: list[str],  # gets what of the header cannot be used
 ) -> np.ndarray:  # float32 from 0 to 1, bright is dense
     "Modality transform, window or VOI LUT, MONOCHROME1 inversion, padding black"
-    from pydicom.pixels import apply_modality_lut
-
-    for name in ("ModalityLUTSequence", "VOILUTSequence"):
-        if ds.get(name) and not (ds[name].value[0].get("LUTDescriptor") and ds[name].value[0].get("LUTData")):
-            del ds[name]  # an empty table says nothing
-    for name in ("RescaleSlope", "RescaleIntercept"):
-        if name in ds and ds[name].value in (None, ""):
-            del ds[name]
+    stored, padding, signed = pixels
     lowest, highest = int(stored.min()), int(stored.max())
     if highest - lowest >= 2**20:
         raise ValueError(f"values from {lowest} to {highest} are no X-ray's")
     occurring = np.arange(lowest, highest + 1)
-    padding = _padding(ds, occurring)
+    beside = np.zeros(len(occurring), bool)
+    if padding:
+        beside = (occurring >= padding[0]) & (occurring <= padding[1])
 
-    def count() -> np.ndarray:
-        counts = sum(np.bincount(part.astype(np.int64) - lowest, minlength=len(occurring)) for part in _parts(stored))
-        inside = np.where(padding, 0, counts)
-        return inside if inside.any() else counts
+    @functools.cache
+    def counts() -> np.ndarray:  # how many pixels have each value, 0 where that is padding
+        counted = _counts(stored, lowest, len(occurring))
+        picture = np.where(beside, 0, counted)
+        return picture if picture.any() else counted
 
-    shown = _voi(apply_modality_lut(occurring, ds), ds, count, window)
-    if not np.isfinite(shown).all():
-        raise ValueError("its rescale values or its window are no numbers")
-    if ds.get("PhotometricInterpretation") == "MONOCHROME1":
+    values, known = _rescaled(occurring, ds, signed, notes)
+    inside = counts() > 0 if beside.any() else ~beside
+    shown = _voi(values, inside, ds, signed, window if known or _is_whole(window) else "percentile", notes)
+    if shown is None:
+        shown = _between(values, *_percentiles(values, counts(), (0.5, 99.5)))
+    if _text(ds, "PhotometricInterpretation").upper() == "MONOCHROME1":
         shown = 1 - shown
-    table = np.where(padding, 0, np.clip(shown, 0, 1)).astype(np.float32)
-    return _each(stored, lowest, table)
+    return _each(stored, lowest, np.where(beside, 0, np.clip(shown, 0, 1)).astype(np.float32))
+
+
+def _between(
+    values: np.ndarray,
+    low: float,  # what becomes 0
+    high: float,  # what becomes 1
+) -> np.ndarray:  # from 0 to 1
+    "A window by its edges"
+    return np.clip((np.asarray(values, float) - low) / (high - low if high > low else 1e-6), 0, 1)
 
 
 def _parts(
@@ -705,38 +1403,42 @@ def _parts(
     return np.array_split(values.reshape(-1), values.size // 2**20 + 1)
 
 
+def _counts(
+    stored: np.ndarray,  # values as stored
+    lowest: int,  # the least of them
+    length: int,  # how many values there are from it on
+) -> np.ndarray:
+    "How many pixels have each value"
+    return sum(np.bincount(part.astype(np.int64) - lowest, minlength=length) for part in _parts(stored))
+
+
 def _each(
     stored: np.ndarray,  # values as stored
     lowest: int,  # the least of them
     table: np.ndarray,  # float32: what the least becomes, and each value above it
 ) -> np.ndarray:  # float32, of the shape of `stored`
-    "Look every pixel up"
+    "Look every pixel up, without a copy of the picture in between"
+    stored = np.ascontiguousarray(stored)
     if stored.dtype.itemsize > 2:
-        return np.concatenate([table[part.astype(np.int64) - lowest] for part in _parts(stored)]).reshape(stored.shape)
+        shown = np.empty(stored.shape, np.float32)
+        for part, place in zip(_parts(stored), _parts(shown)):
+            np.take(table, part.astype(np.int64) - lowest, out=place)
+        return shown
     words = np.dtype(f"u{stored.dtype.itemsize}")
     whole = np.zeros(2 ** (8 * words.itemsize), np.float32)
-    whole[np.arange(lowest, lowest + len(table)).astype(words)] = table  # values below 0 stand in the upper half, as their bits do
-    return opencv().LUT(np.ascontiguousarray(stored).astype(words, copy=False), whole)  # four times as fast as NumPy's indexing
-
-
-def _padding(
-    ds: Any,  # the header
-    occurring: np.ndarray,  # stored values
-) -> np.ndarray:  # boolean: these are no picture (PS3.3 C.7.5.1.1.2)
-    "Stored values that fill the place beside the picture"
-    first = ds.get("PixelPaddingValue")
-    if not isinstance(first, int):
-        return np.zeros(len(occurring), bool)
-    last = ds.get("PixelPaddingRangeLimit")
-    limits = sorted((first, last if isinstance(last, int) else first))
-    return (occurring >= limits[0]) & (occurring <= limits[1])
+    # values below 0 stand in the upper half, as their bits do
+    whole[np.arange(lowest, lowest + len(table)).astype(words)] = table
+    return opencv().LUT(stored.view(words), whole)  # four times as fast as NumPy's indexing
 
 # %% ../nbs/01_dicom.ipynb #01-044
 _KEPT = (  # what a picture needs to be shown and studied; all else stays behind, private elements and overlays with it
-    "SOPClassUID Modality BodyPartExamined ViewPosition ImageLaterality Laterality PatientOrientation PatientSex ImageType "
-    "Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation PixelSpacing ImagerPixelSpacing PixelAspectRatio "
-    "PixelPaddingValue PixelPaddingRangeLimit SmallestImagePixelValue LargestImagePixelValue RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence "
-    "WindowCenter WindowWidth VOILUTFunction VOILUTSequence PresentationLUTShape PresentationIntentType PixelIntensityRelationship PixelIntensityRelationshipSign "
+    "SOPClassUID Modality BodyPartExamined ViewPosition ImageLaterality Laterality PatientOrientation PatientSex "
+    "ImageType "
+    "Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation "
+    "PixelSpacing ImagerPixelSpacing PixelAspectRatio PixelPaddingValue PixelPaddingRangeLimit "
+    "SmallestImagePixelValue LargestImagePixelValue RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence "
+    "WindowCenter WindowWidth VOILUTFunction VOILUTSequence PresentationLUTShape PresentationIntentType "
+    "PixelIntensityRelationship PixelIntensityRelationshipSign "
     "LossyImageCompression BurnedInAnnotation Manufacturer KVP NumberOfFrames PixelData"
 ).split()
 _IDENTIFYING = (  # looked for when `covidxr prepare` says what it found (PS3.15 table E.1-1 names them all)
@@ -751,14 +1453,17 @@ _IDENTIFYING = (  # looked for when `covidxr prepare` says what it found (PS3.15
 
 def pseudonym(
     identifier: str,  # what must not leave
-    key: str,  # a secret of your own: who has it can repeat the pseudonyms, who has not cannot find the patient by trying names
+    key: str,  # a secret of your own: who has it can repeat the pseudonyms, who has not cannot find a patient by trying
 ) -> str:  # 12 hexadecimal digits, or nothing for nothing
-    "The same name for the same patient, and no way back (HMAC with SHA-256, RFC 2104)"
+    "The same name for the same patient, and no way back (HMAC with SHA-256, RFC 2104); raises XrayError without a key"
     import hmac
 
-    if not key:
-        raise XrayError("a pseudonym needs a secret key; without one, anybody could find a patient by trying names")
-    return hmac.new(key.encode(), identifier.encode(), "sha256").hexdigest()[:12] if identifier else ""
+    if not isinstance(key, str) or not key:
+        raise XrayError("a pseudonym needs a secret key, a text: without it, anybody could find a patient by trying")
+    if not isinstance(identifier, str):
+        raise XrayError(f"an identifier must be text, got a {type(identifier).__name__}")
+    secret, name = (text.encode(errors="surrogatepass") for text in (key, identifier))
+    return hmac.new(secret, name, "sha256").hexdigest()[:12] if identifier else ""
 
 
 def _stored_only(
@@ -766,18 +1471,16 @@ def _stored_only(
     order: str,  # of the bytes, "<" or ">"
 ) -> bytes:
     "The pixels without what can hide beside them: bytes behind the last, bits above and below the stored ones"
-    allocated, signed = int(ds.get("BitsAllocated", 16) or 16), int(ds.get("PixelRepresentation", 0) or 0) == 1
-    stored = int(ds.get("BitsStored", allocated) or allocated)
-    top = int(ds.get("HighBit", stored - 1))
-    top = top if stored - 1 <= top < allocated else stored - 1
-    values = int(ds.Rows) * int(ds.Columns) * int(ds.get("SamplesPerPixel", 1) or 1) * int(ds.get("NumberOfFrames", 1) or 1)
-    length = -(-values * allocated // 16) * 2  # the standard has an even number of bytes
+    values = int(ds.Rows) * int(ds.Columns) * (_whole(ds, "SamplesPerPixel") or 1) * (_whole(ds, "NumberOfFrames") or 1)
+    bits = _bits(ds, spare=8 * (len(ds.PixelData) // max(values, 1)))
+    length = -(-values * bits.allocated // 16) * 2  # the standard has an even number of bytes
     content = ds.PixelData[:length].ljust(min(length, len(ds.PixelData) + 1), b"\0")
-    if allocated not in (8, 16, 32) or stored >= allocated or len(content) != length:
+    if bits.allocated not in (8, 16, 32) or bits.stored >= bits.allocated or len(content) != length:
         return content
-    kind = np.dtype(f"{order}{'i' if signed else 'u'}{allocated // 8}")
-    numbers = np.frombuffer(content, kind)
-    return (numbers << (allocated - 1 - top) >> (allocated - stored) << (top + 1 - stored)).astype(kind).tobytes()  # a sign fills the bits above
+    kind = np.dtype(f"{order}{'i' if bits.signed else 'u'}{bits.allocated // 8}")
+    numbers, above = np.frombuffer(content, kind), bits.allocated - bits.stored - bits.below
+    # a sign fills the bits above
+    return (numbers << above >> (above + bits.below) << bits.below).astype(kind).tobytes()
 
 
 def _jpeg_2000_comments(
@@ -802,14 +1505,16 @@ def _without_texts(
     stream: bytes,  # one frame, coded as JPEG, JPEG-LS or JPEG 2000
 ) -> bytes:  # the same picture
     "Comments and what programs leave in a coded picture are emptied, and what stands behind its end is left out; all else keeps its place"
-    start = max(0, stream.find(b"\xff\x4f\xff\x51", 0, 400))  # JPEG 2000; some files wrap the stream in boxes, which can hold texts, too
+    # JPEG 2000; some files wrap the stream in boxes, which can hold texts, too
+    start = max(0, stream.find(b"\xff\x4f\xff\x51", 0, 400))
     clean = bytearray(stream[start:])
     if clean[:2] == b"\xff\x4f":
         segments = list(_jpeg_2000_comments(stream[start:]))
     else:
         segments = []
         for mark, first, last in _jpeg_segments(stream) if stream[:2] == b"\xff\xd8" else ():
-            known = stream[first : first + 5] in (b"JFIF\0", b"Adobe") and last - first in (12, 14)  # these say how colours are coded
+            # these say how colours are coded
+            known = stream[first : first + 5] in (b"JFIF\0", b"Adobe") and last - first in (12, 14)
             if mark in (0xD9, 0xFE) or (0xE0 <= mark <= 0xEF and not known):
                 segments.append((first, last))
     for first, last in segments:
@@ -829,43 +1534,105 @@ def _pixels_only(
     try:
         if syntax in _NATIVE:
             return _stored_only(ds, _NATIVE[syntax])
+        count = _whole(ds, "NumberOfFrames") or 1
+        frames = [_frame(ds.PixelData)] if count == 1 else generate_frames(ds.PixelData, number_of_frames=count)
         if syntax in _CODECS or syntax in _HIGH_THROUGHPUT:
-            return encapsulate([_without_texts(frame) for frame in generate_frames(ds.PixelData, number_of_frames=int(ds.get("NumberOfFrames", 1) or 1))])
+            return encapsulate([_without_texts(frame) for frame in frames])
     except Exception as error:  # broken pixel data fail in many ways
-        raise XrayError(f"the pixel data cannot be looked through for texts ({_why(error)}); is the file whole?") from error
+        why = reason(error)
+        raise XrayError(f"the pixel data cannot be looked through for texts ({why}); is the file whole?") from error
     return ds.PixelData
+
+
+def _content_id(
+    ds: Any,  # a pydicom Dataset
+    key: str,  # as in `deidentified`
+) -> str:  # the same for the same header and pixels only
+    "An id for a file that has none: by all that is in it"
+    digest = hashlib.sha256()
+    for tag in sorted(ds.keys()):
+        value = _value(ds, tag)
+        digest.update(f"{tag} {len(value) if isinstance(value, bytes) else ''}".encode())
+        digest.update(value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass"))
+    return pseudonym(digest.hexdigest(), key)
+
+
+def _replace_identifiers(
+    clean: Any,  # the copy that `deidentified` makes; gets pseudonyms
+    ds: Any,  # what it is a copy of
+    key: str,  # as in `deidentified`
+) -> None:
+    "Pseudonyms; a file without a UID gets one by its content, so that no two share it, a patient without an id none"
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        known = _text(ds, name)
+        if name == "SOPInstanceUID" and not known:  # the file's own header repeats it
+            known = _text(getattr(ds, "file_meta", None) or {}, "MediaStorageSOPInstanceUID")
+        setattr(clean, name, valid_uid(pseudonym(known, key) if known else f"{name} {_content_id(ds, key)}"))
+    clean.PatientID = clean.PatientName = pseudonym(_text(ds, "PatientID"), key)
+    years = _years(_text(ds, "PatientAge"))
+    clean.PatientAge = "" if years is None else f"{min(years, 90):03d}Y"  # the few above 90 would stand out
+    clean.PatientIdentityRemoved = "YES"
+    clean.DeidentificationMethod = "covidxr: only listed elements kept, identifiers replaced"
+
+
+def _kept(
+    ds: Any,  # a pydicom Dataset
+) -> Any:  # a new one, with pixels as they are
+    "What it takes to show and to study the picture"
+    from copy import deepcopy
+
+    from pydicom.dataset import Dataset
+
+    clean = Dataset()
+    for name in _KEPT:
+        if name in ds:
+            try:
+                clean.add(deepcopy(ds[name]))
+            except Exception:  # a value that cannot be read is of no use to anybody else either
+                continue
+    for name in ("ModalityLUTSequence", "VOILUTSequence"):
+        for item in clean.get(name) or []:
+            for element in [one for one in item if one.keyword not in ("LUTDescriptor", "LUTData", "ModalityLUTType")]:
+                del item[element.tag]  # LUTExplanation is free text
+    return clean
+
+
+def _check_dataset(
+    ds: Any,  # what a caller gave
+) -> None:
+    "XrayError where it is no pydicom Dataset"
+    from pydicom.dataset import Dataset
+
+    if not isinstance(ds, Dataset):
+        raise XrayError(f"expected a pydicom Dataset, got {ds!r:.60} ({type(ds).__name__}); pydicom.dcmread reads one")
 
 
 def deidentified(
     ds: Any,  # a pydicom Dataset; stays as it is
     key: str,  # a secret for the pseudonyms
 ) -> Any:  # a new pydicom Dataset
-    "A copy that holds the picture, what it takes to show it, and pseudonyms; text burnt into the pixels stays, and `findings` tells of it"
-    from copy import deepcopy
+    "A copy of the picture, what it takes to show it, and pseudonyms; text burnt in stays, and `findings` tells of it"
+    from pydicom.dataset import FileMetaDataset
 
-    from pydicom.dataset import Dataset, FileMetaDataset
-
-    clean = Dataset()
-    for name in _KEPT:
-        if name in ds:
-            clean.add(deepcopy(ds[name]))
-    for name in ("ModalityLUTSequence", "VOILUTSequence"):
-        for item in clean.get(name) or []:
-            for element in [one for one in item if one.keyword not in ("LUTDescriptor", "LUTData", "ModalityLUTType")]:
-                del item[element.tag]  # LUTExplanation is free text
-    syntax = ds.file_meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2"  # the standard's default, where a file says none
-    if "PixelData" in clean:
-        clean.PixelData = _pixels_only(clean, syntax)
-    clean.remove_private_tags()  # also inside sequences
-    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-        setattr(clean, name, valid_uid(pseudonym(str(ds.get(name, "")), key) or name))
-    clean.PatientID = clean.PatientName = pseudonym(str(ds.get("PatientID", "")), key)
-    years = _years(str(ds.get("PatientAge", "") or "").strip())
-    clean.PatientAge = "" if years is None else f"{min(years, 90):03d}Y"  # the few above 90 would stand out
-    clean.PatientIdentityRemoved, clean.DeidentificationMethod = "YES", "covidxr: only listed elements kept, identifiers replaced"
-    clean.file_meta = FileMetaDataset()
-    clean.file_meta.TransferSyntaxUID = syntax
-    clean.file_meta.MediaStorageSOPClassUID, clean.file_meta.MediaStorageSOPInstanceUID = str(ds.get("SOPClassUID", "")), clean.SOPInstanceUID
+    _check_dataset(ds)
+    pseudonym("", key)  # a key that is none is refused before any work
+    meta = getattr(ds, "file_meta", None) or {}
+    syntax = meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2"  # the standard's default, where a file says none
+    try:
+        with quiet():  # hashed ids and dates are invalid for their VR, and harmless
+            clean = _kept(ds)
+            clean.file_meta = FileMetaDataset()
+            clean.file_meta.TransferSyntaxUID = syntax
+            if "PixelData" in clean:
+                clean.PixelData = _pixels_only(clean, syntax)
+            clean.remove_private_tags()  # also inside sequences
+            _replace_identifiers(clean, ds, key)
+            clean.file_meta.MediaStorageSOPClassUID = _text(ds, "SOPClassUID")
+            clean.file_meta.MediaStorageSOPInstanceUID = clean.SOPInstanceUID
+    except XrayError:
+        raise
+    except Exception as error:  # a header can be broken in more ways than can be listed
+        raise XrayError(f"the header cannot be copied without names ({reason(error)})") from error
     return clean
 
 # %% ../nbs/01_dicom.ipynb #01-045
@@ -881,39 +1648,77 @@ def _kind(
 
 def _within(
     ds: Any,  # a pydicom Dataset
+    broken: list[str],  # gets the names of sequences that cannot be read
 ) -> Iterator[Any]:  # itself, and every item of its sequences, however deep
     "All the headers in a header"
+    from pydicom.datadict import keyword_for_tag
+
     yield ds
     for tag in [tag for tag in ds.keys() if _kind(ds, tag) == "SQ"]:
-        for item in ds[tag].value or []:
-            yield from _within(item)
+        items = _value(ds, tag)
+        if isinstance(items, bytes):
+            broken.append(keyword_for_tag(tag) or str(tag))
+        else:
+            for item in items or []:
+                yield from _within(item, broken)
+
+
+def _filled(
+    ds: Any,  # a pydicom Dataset
+    name: str,  # an element's keyword
+) -> bool:
+    "Does the header say anything there, be it in letters that nobody can read?"
+    value = _value(ds, name)
+    return bool(value.strip(b"\0 ")) if isinstance(value, bytes) else bool(str(value or "").strip("\0 "))
 
 
 def findings(
     ds: Any,  # a pydicom Dataset, with or without pixels
 ) -> list[str]:  # such as "PatientName in the header"
-    "What in this file's header could tell who the patient is, apart from the patient's pseudonym; the picture itself needs eyes"
+    "What in this file's header could tell who the patient is, apart from a pseudonym; the picture itself needs eyes"
+    _check_dataset(ds)
+    try:
+        with quiet():
+            return _identifying(ds)
+    except Exception as error:  # a header can be broken in more ways than can be listed
+        raise XrayError(f"the header cannot be looked through for names ({reason(error)})") from error
+
+
+def _identifying(
+    ds: Any,  # a pydicom Dataset
+) -> list[str]:  # as `findings` has them
+    "The work of `findings`"
     from pydicom.datadict import keyword_for_tag
 
-    name, number = (str(ds.get(one, "") or "").strip() for one in ("PatientName", "PatientID"))
-    replaced = str(ds.get("PatientIdentityRemoved", "")).upper() == "YES" and name in ("", number) and "^" not in name
-    found, private, overlay = [], False, False
-    for part in _within(ds):
+    name, number = _text(ds, "PatientName"), _text(ds, "PatientID")
+    removed = _text(ds, "PatientIdentityRemoved").upper() == "YES"
+    replaced = removed and name in ("", number) and "^" not in name
+    found, private, overlay, broken = [], False, False, []
+    for part in _within(ds, broken):
         people = [keyword_for_tag(tag) for tag in part.keys() if _kind(part, tag) == "PN"]
-        names = [one for one in [*_IDENTIFYING, *people] if one and str(part.get(one, "") or "").strip()]
-        found += [f"{one} in the header" for one in names if not (part is ds and replaced and one in ("PatientID", "PatientName"))]
-        found += ["a small copy of the picture in the header"] * ("IconImageSequence" in part)
+        for one in dict.fromkeys([*_IDENTIFYING, *people]):
+            pseudonymous = part is ds and replaced and one in ("PatientID", "PatientName")
+            if one and one in part and _filled(part, one) and not pseudonymous:
+                found.append(f"{one} in the header")
+        if "IconImageSequence" in part:
+            found.append("a small copy of the picture in the header")
         private |= any(tag.is_private for tag in part.keys())
         overlay |= any(0x6000 <= tag.group <= 0x60FF for tag in part.keys())
-    found += ["text is burnt into the picture, by the header's word"] * (str(ds.get("BurnedInAnnotation", "")).upper() == "YES")
-    found += ["an overlay in the header"] * overlay + ["private elements in the header"] * private
+    found += [f"{one} in the header, which cannot be read" for one in broken]
+    if _text(ds, "BurnedInAnnotation").upper() == "YES":
+        found.append("text is burnt into the picture, by the header's word")
+    if overlay:
+        found.append("an overlay in the header")
+    if private:
+        found.append("private elements in the header")
     return list(dict.fromkeys(found))
 
 # %% ../nbs/01_dicom.ipynb #01-049
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _EXIF_TEXTS = {  # tags that can hold words or a place
-    0x010D: "DocumentName", 0x010E: "ImageDescription", 0x013B: "Artist", 0x013C: "HostComputer", 0x8298: "Copyright", 0x8825: "GPS place",
-    0x9286: "UserComment", 0x9C9B: "XPTitle", 0x9C9C: "XPComment", 0x9C9D: "XPAuthor", 0x9C9E: "XPKeywords", 0x9C9F: "XPSubject", 0xA430: "CameraOwnerName",
+    0x010D: "DocumentName", 0x010E: "ImageDescription", 0x013B: "Artist", 0x013C: "HostComputer", 0x8298: "Copyright",
+    0x8825: "GPS place", 0x9286: "UserComment", 0x9C9B: "XPTitle", 0x9C9C: "XPComment", 0x9C9D: "XPAuthor",
+    0x9C9E: "XPKeywords", 0x9C9F: "XPSubject", 0xA430: "CameraOwnerName",
 }  # fmt: skip
 
 
@@ -940,12 +1745,15 @@ def _beside(
         for mark, first, last in _jpeg_segments(coded):
             content = coded[first:last]
             exif = content if mark == 0xE1 and content[:4] == b"Exif" else exif
-            found += ["a comment in the picture's file"] * (mark == 0xFE and bool(content.strip(b"\0 ")))
-            found += ["XMP or IPTC texts in the picture's file"] * (mark == 0xED or (mark == 0xE1 and content[:4] == b"http"))
+            if mark == 0xFE and content.strip(b"\0 "):
+                found.append("a comment in the picture's file")
+            if mark == 0xED or (mark == 0xE1 and content[:4] == b"http"):
+                found.append("XMP or IPTC texts in the picture's file")
     else:
         for kind, content in _chunks(coded):
             exif = bytes(content) if kind == b"eXIf" else exif
-            found += ["a text in the picture's file"] * (kind in _PNG_TEXTS and bytes(content[:9]) != b"Software\0")
+            if kind in _PNG_TEXTS and bytes(content[:9]) != b"Software\0":
+                found.append("a text in the picture's file")
     values = _exif(exif)
     told = [tag for tag, value in [*values.items(), *values.get_ifd(0x8769).items()] if value and tag in _EXIF_TEXTS]
     found += [f"{_EXIF_TEXTS[tag]} in the picture's EXIF" for tag in told]
@@ -955,7 +1763,7 @@ def _beside(
 def _read_picture(
     path: Path,  # a PNG or JPEG file
     facts: XrayFacts,  # what its header says
-) -> tuple[np.ndarray, list[str]]:  # float32 from 0 to 1, as stored; what stands beside it, see `_beside`
+) -> tuple[np.ndarray, list[str]]:  # uint8 or uint16, as stored; what stands beside it, see `_beside`
     "Read a grey or grey-in-colour PNG or JPEG of 8 or 16 bits"
     cv2 = opencv()
     if facts.height * facts.width > LARGEST_IMAGE:
@@ -963,41 +1771,66 @@ def _read_picture(
     coded = path.read_bytes()
     if coded[0] == 0xFF and not _ended(coded):
         raise XrayError(f"{path}: the picture is cut off (a JPEG must end with FF D9); copy it again")
+    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         found = _beside(coded)
-        pixels = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(np.frombuffer(coded, np.uint8), flags)
     except (cv2.error, ValueError) as error:
-        raise XrayError(f"{path}: the picture cannot be decoded ({_why(error)}); copy it again") from error
-    if pixels is None or pixels.shape != (facts.height, facts.width):
+        raise XrayError(f"{path}: the picture cannot be decoded ({reason(error)}); copy it again") from error
+    if pixels is None or pixels.shape != (facts.height, facts.width) or pixels.dtype not in (np.uint8, np.uint16):
         raise XrayError(f"{path}: the picture is broken or truncated; copy it again")
-    bits = 8 if pixels.dtype == np.uint8 else max(8, int(pixels.max()).bit_length())  # X-rays of 10 to 14 bits are often saved in 16 as they are
-    shown = pixels.astype(np.float32)
-    shown /= 2**bits - 1
-    return shown, found
+    return pixels, found
 
 
-def _upright(
-    pixels: np.ndarray,  # (height, width)
+def _shades(
+    pixels: np.ndarray,  # uint8 or uint16, of a PNG or JPEG
+    window: str | None,  # as in `read_xray`
+) -> np.ndarray:  # float32 from 0 to 1
+    "The whole range of its bits, or the middle of its values"
+    top = int(pixels.max())
+    # X-rays of 10 to 14 bits are often saved in 16 as they are
+    bits = 8 if pixels.dtype == np.uint8 else max(8, top.bit_length())
+    values = np.arange(top + 1)
+    edges = (0, 2**bits - 1)
+    if window == "percentile":
+        edges = _percentiles(values, _counts(pixels, 0, top + 1), (0.5, 99.5))
+    return _each(pixels, 0, _between(values, *edges).astype(np.float32))
+
+
+def _turned(
+    values: np.ndarray,  # (height, width), stored or shown
     facts: XrayFacts,  # orientation and aspect; follow the pixels
-) -> np.ndarray:  # as a radiologist looks at it
-    "Mirror, turn and stretch as the header asks (PS3.3 C.7.6.1.1.1 and 10.7.1.3)"
+) -> np.ndarray:  # a view of them, as a radiologist looks at it
+    "Mirror and turn as the header asks (PS3.3 C.7.6.1.1.1)"
     across, down = facts.orientation.split("\\") if facts.orientation in _TURNS else ("L", "F")
     if across in "FH":  # rows run along the body
-        pixels, across, down = pixels.T, down, across
+        values, across, down = values.T, down, across
         facts.aspect, facts.pixel_spacing = 1 / facts.aspect, facts.pixel_spacing and facts.pixel_spacing / facts.aspect
-    pixels = pixels[:, ::-1] if across == "R" else pixels
-    pixels = pixels[::-1] if down == "H" else pixels
+    values = values[:, ::-1] if across == "R" else values
+    values = values[::-1] if down == "H" else values
+    facts.orientation = "L\\F" if facts.orientation in _TURNS else facts.orientation
+    facts.height, facts.width = values.shape
+    return values
+
+
+def _stretched(
+    pixels: np.ndarray,  # (height, width)
+    facts: XrayFacts,  # aspect; follows the pixels
+) -> np.ndarray:  # with pixels as high as wide
+    "Stretch as the header asks (PS3.3 10.7.1.3)"
     if abs(facts.aspect - 1) > 0.01:
         height, width = pixels.shape
-        height, width = (round(height * facts.aspect), width) if facts.aspect > 1 else (height, round(width / facts.aspect))
+        if facts.aspect > 1:
+            height = round(height * facts.aspect)
+        else:
+            width = round(width / facts.aspect)
         if height * width > LARGEST_IMAGE:
             raise ValueError(f"pixels {facts.aspect:.3g} times as high as wide are no X-ray's")
-        pixels = opencv().resize(np.ascontiguousarray(pixels), (width, height), interpolation=opencv().INTER_LINEAR)
+        pixels = opencv().resize(pixels, (width, height), interpolation=opencv().INTER_LINEAR)
         facts.pixel_spacing = facts.pixel_spacing and facts.pixel_spacing / max(facts.aspect, 1)
         facts.aspect = 1.0
-    facts.orientation = "L\\F" if facts.orientation in _TURNS else facts.orientation
     facts.height, facts.width = pixels.shape
-    return np.ascontiguousarray(pixels)
+    return pixels
 
 # %% ../nbs/01_dicom.ipynb #01-050
 def _turn(
@@ -1005,61 +1838,94 @@ def _turn(
     as_stored: bool,  # as in `read_xray`
 ) -> str:  # nothing where it lies as usual
     "How a picture was turned, or should be, in words"
-    asked = [f"orientation {facts.orientation}"] * (facts.orientation != "L\\F") + [f"pixels {facts.aspect:.3g} times as high as wide"] * (abs(facts.aspect - 1) > 0.01)
+    asked = []
+    if facts.orientation != "L\\F":
+        asked.append(f"orientation {facts.orientation}")
+    if abs(facts.aspect - 1) > 0.01:
+        asked.append(f"pixels {facts.aspect:.3g} times as high as wide")
+    if not asked:
+        return ""
     left = as_stored or facts.orientation not in _TURNS  # a lateral view has no usual way to lie
-    return f"{'left as stored, though its header says' if left else 'turned to the usual view, as its header says'} {' and '.join(asked)}" if asked else ""
+    done = "left as stored, though its header says" if left else "turned to the usual view, as its header says"
+    return f"{done} {' and '.join(asked)}"
 
 
-def _check_window(
-    window: Any,  # what a caller asked for
+def _check_asked(
     path: Path,  # for the message
-    windows: bool,  # can such a file have any?
+    window: Any,  # what a caller asked for
+    shortest: Any,  # what a caller asked for
 ) -> None:
-    "XrayError where it is none that can be asked for"
-    number = isinstance(window, int) and not isinstance(window, bool) and window >= 0
-    if window not in (None, "percentile") and not number:
-        raise XrayError(f"{path}: window {window!r} is unknown; give a number from 0, or 'percentile', or nothing")
-    if number and not windows:
-        raise XrayError(f"{path}: there is no window {window}; a PNG or JPEG has none")
+    "XrayError for a window, or a shortest side, that no file can have"
+    text = isinstance(window, str) and window == "percentile"
+    if not (window is None or text or (_is_whole(window) and window >= 0)):
+        raise XrayError(f"{path}: window {window!r:.60} is unknown; give a number from 0, or 'percentile', or nothing")
+    if shortest is not None and not (_is_whole(shortest) and shortest >= 1):
+        raise XrayError(f"{path}: shortest is {shortest!r:.60}; give a whole number of pixels from 1, or nothing")
 
 
+def _shown(
+    path: Path,  # a DICOM, PNG or JPEG file
+    picture: bool,  # is it a PNG or JPEG?
+    window: int | str | None,  # as in `read_xray`
+    as_stored: bool,  # as in `read_xray`
+    shortest: int | None,  # as in `read_checked`
+) -> tuple[Xray, list[str], list[str]]:  # the X-ray; as in `findings`; how it was turned, and what its header lacks
+    "Decode, turn, show, stretch: in this order, as stored values are half as large as shown ones"
+    notes: list[str] = []
+    if picture:
+        facts = read_facts(path)
+        stored, found = _read_picture(path, facts)
+    else:
+        ds = _read_dataset(path)
+        stored = _stored(ds, path, shortest, notes)
+        facts, found = _facts(ds, path), _identifying(ds)
+    turn = _turn(facts, as_stored)
+    if not as_stored:
+        stored = _turned(stored, facts) if picture else stored._replace(values=_turned(stored.values, facts))
+    pixels = _shades(stored, window) if picture else _brightness(stored, ds, window, notes)
+    if not as_stored:
+        pixels = _stretched(pixels, facts)
+    return Xray(pixels, facts), found, [turn, *notes] if turn else notes
+
+
+@_printable_errors()
 def read_checked(
     path: str | Path,  # a DICOM, PNG or JPEG file
     window: int | str | None = None,  # as in `read_xray`
     as_stored: bool = False,  # as in `read_xray`
-    shortest: int | None = None,  # pixels that the shorter side must keep: JPEG 2000 is then decoded no finer than it takes, up to 16 times as fast, and the pixels may be fewer than the facts say
-) -> tuple[Xray, list[str], str]:  # the X-ray; what in its file could tell who the patient is, see `findings`; how it was turned or should be
+    # pixels that the shorter side must keep: JPEG 2000 is then decoded no finer than it takes,
+    # up to 16 times as fast, and the pixels may be fewer than the facts say
+    shortest: int | None = None,
+) -> tuple[Xray, list[str], str]:  # the X-ray; as `findings`; how it was turned, and what its header lacks
     "Read one X-ray and look through its header; raises XrayError with the file and the reason"
-    path = Path(path)
+    path = _path(path)
     picture = is_picture(path)
-    _check_window(window, path, windows=not picture)
-    if picture:
-        facts = read_facts(path)
-        pixels, found = _read_picture(path, facts)
-        pixels = percentile_window(pixels) if window == "percentile" else pixels
-    else:
-        ds = _read_dataset(path)
-        stored = _decode(ds, path, shortest)
+    _check_asked(path, window, shortest)
+    if picture and _is_whole(window):
+        raise XrayError(f"{path}: there is no window {window}; a PNG or JPEG has none")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of hashed ids and dates once more: pydicom looks at a value when it is asked for
-            if not picture:
-                pixels, facts, found = _brightness(stored, ds, window), _facts(ds, path), findings(ds)
-        turned = _turn(facts, as_stored)
-        if not as_stored:
-            pixels = _upright(pixels, facts)
+        with quiet():  # of hashed ids and dates: pydicom looks at a value when it is asked for
+            xray, found, notes = _shown(path, picture, window, as_stored, shortest)
+    except XrayError:
+        raise
+    except OSError as error:
+        raise XrayError(f"{path}: {error.strerror or error}") from error
     except Exception as error:  # a header can be wrong in more ways than can be listed
-        raise XrayError(f"{path}: the header does not fit the pixels ({_why(error)})") from error
-    return Xray(pixels, facts), found, turned
+        raise XrayError(f"{path}: the header does not fit the pixels ({reason(error)})") from error
+    return xray, found, "; ".join(dict.fromkeys(notes))
 
 
 def read_xray(
     path: str | Path,  # a DICOM, PNG or JPEG file
-    window: int | str | None = None,  # the file's VOI LUT, else its first window, else the middle 99 % of its pixels; or the number of one of its windows, from 0; or "percentile", that middle
-    as_stored: bool = False,  # leave rows and columns as the file has them, so that boxes drawn on the file fit; else mirrored, turned and stretched as its header asks
+    # the file's VOI LUT, else its first window, else (or where these lie beside all its values) the middle 99 % of its
+    # pixels; or the number of one of its windows, from 0; or "percentile", that middle
+    window: int | str | None = None,
+    # leave rows and columns as the file has them, so that boxes drawn on the file fit;
+    # else mirrored, turned and stretched as its header asks
+    as_stored: bool = False,
 ) -> Xray:  # pixels from 0 to 1, bright is dense, and the facts
-    "Read one X-ray as a radiologist would see it; raises XrayError with the file and the reason"
-    xray, _, turned = read_checked(path, window, as_stored)
-    if turned:
-        warnings.warn(f"{Path(path).name}: {turned}", stacklevel=2)
+    "Read one X-ray as a radiologist would see it, warn of what had to be mended; XrayError has the file and the reason"
+    xray, _, noticed = read_checked(path, window, as_stored)
+    if noticed:
+        warnings.warn(f"{_spelled(Path(path).name)}: {noticed}", stacklevel=2)
     return xray

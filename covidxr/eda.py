@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .core import DataError, atomic_path, class_color, write_json, write_table, write_text
+from .base.files import check_folder
+from .core import BOX_COLUMNS, DataError, atomic_path, class_color, owned_folder, write_json, write_table, write_text
 from .dataset import Dataset, open_dataset, problems
 
 # %% ../nbs/05_eda.ipynb #05-009
@@ -60,12 +61,12 @@ def plot_classes(
     ax: Any,  # a matplotlib axis
 ) -> None:
     "How many studies has each class?"
-    counts = dataset.labels().value_counts().reindex(dataset.classes)
+    counts = dataset.labels().value_counts().reindex(dataset.classes, fill_value=0)
     colors = [class_color(name, position) for position, name in enumerate(dataset.classes)]
     bars = ax.barh([name.replace("-", " ") for name in counts.index], counts, color=colors)
-    ax.bar_label(bars, [f" {count} ({count / counts.sum():.0%})" for count in counts])
+    ax.bar_label(bars, [f" {count} ({count / max(counts.sum(), 1):.0%})" for count in counts])
     ax.invert_yaxis()
-    ax.set(xlabel="studies", title="Classes", xlim=(0, counts.max() * 1.35))
+    ax.set(xlabel="studies", title="Classes", xlim=(0, max([1, *counts]) * 1.35))
 
 
 def plot_boxes_per_image(
@@ -74,7 +75,8 @@ def plot_boxes_per_image(
 ) -> None:
     "How many boxes has an image?"
     images = _train(dataset)[1]
-    counts = dataset.boxes.groupby("image_id").size().reindex(images["image_id"], fill_value=0).value_counts().sort_index()
+    counts = dataset.boxes.groupby("image_id").size()
+    counts = counts.reindex(images["image_id"], fill_value=0).value_counts().sort_index()
     ax.bar(counts.index.astype(str), counts, color=class_color("opacity"))
     ax.set(xlabel="boxes in an image", ylabel="images", title="Boxes an image")
 
@@ -83,10 +85,13 @@ def plot_sizes(
     dataset: Dataset,  # any dataset
     ax: Any,  # a matplotlib axis
 ) -> None:
-    "How large are the images?"
-    sizes = _train(dataset)[1].groupby(["width", "height"]).size().reset_index(name="images")
+    "How large are the images? Those of unknown size are counted in the title"
+    images = _train(dataset)[1]
+    sizes = images.groupby(["width", "height"]).size().reset_index(name="images")
     ax.scatter(sizes["width"], sizes["height"], s=8 + 60 * sizes["images"] / sizes["images"].max(), color="#0072B2", alpha=0.5)
-    ax.set(xlabel="width (pixels)", ylabel="height (pixels)", title="Image sizes")
+    unknown = int(images[["width", "height"]].isna().any(axis=1).sum())
+    title = f"Image sizes ({unknown} unknown)" if unknown else "Image sizes"
+    ax.set(xlabel="width (pixels)", ylabel="height (pixels)", title=title)
 
 
 def plot_studies_per_patient(
@@ -99,20 +104,30 @@ def plot_studies_per_patient(
     for studies, count in counts.items():
         ax.annotate(f"{count:,}", (studies, count), (0, 6), textcoords="offset points", ha="center")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="studies of a patient", ylabel="patients (log scale)", title="Patients come back", yscale="log", xlim=(0.5, counts.index.max() + 0.5), ylim=(0.6, counts.max() * 2.5))
+    ax.set(xlabel="studies of a patient", ylabel="patients (log scale)", title="Patients come back", yscale="log")
+    ax.set(xlim=(0.5, max(counts.index, default=1) + 0.5), ylim=(0.6, max(counts, default=1) * 2.5))
     ax.yaxis.set_major_formatter("{x:,.0f}")
     ax.yaxis.set_minor_formatter("")
 
 # %% ../nbs/05_eda.ipynb #05-014
+def _in_shares(
+    dataset: Dataset,  # any dataset
+) -> np.ndarray:  # a row a box: x_min, y_min, x_max, y_max as shares of the image's width and height
+    "Boxes of images whose size is known"
+    boxes = dataset.boxes.merge(dataset.images[["image_id", "height", "width"]], on="image_id").dropna()
+    boxes = boxes[(boxes["width"] > 0) & (boxes["height"] > 0)]
+    return boxes[BOX_COLUMNS].to_numpy(float) / boxes[["width", "height"] * 2].to_numpy(float)
+
+
 def box_map(
     dataset: Dataset,  # any dataset
-    cells: int = 48,  # the map's side
+    cells: int = 48,  # the map's side, 1 or more
 ) -> np.ndarray:  # how many boxes cover each cell, (cells, cells)
-    "Where in the picture boxes lie, counted on a grid over the unit square"
-    boxes = dataset.boxes.merge(dataset.images[["image_id", "height", "width"]], on="image_id").dropna()
+    "Where in the picture boxes lie, counted on a grid over the unit square; raises DataError for a grid without cells"
+    if not isinstance(cells, int | np.integer) or isinstance(cells, bool) or cells < 1:
+        raise DataError(f"a map has 1 cell a side or more, not {cells}")
     covered = np.zeros((cells, cells), int)
-    relative = np.column_stack([boxes["x_min"] / boxes["width"], boxes["y_min"] / boxes["height"], boxes["x_max"] / boxes["width"], boxes["y_max"] / boxes["height"]])
-    for x_min, y_min, x_max, y_max in np.clip(np.round(relative * cells), 0, cells).astype(int):
+    for x_min, y_min, x_max, y_max in np.clip(np.round(_in_shares(dataset) * cells), 0, cells).astype(int):
         covered[y_min:y_max, x_min:x_max] += 1
     return covered
 
@@ -132,9 +147,8 @@ def plot_box_sizes(
     ax: Any,  # a matplotlib axis
 ) -> None:
     "How large are boxes?"
-    boxes = dataset.boxes.merge(dataset.images[["image_id", "height", "width"]], on="image_id").dropna()
-    share = (boxes["x_max"] - boxes["x_min"]) * (boxes["y_max"] - boxes["y_min"]) / (boxes["width"] * boxes["height"])
-    ax.hist(100 * share, bins=30, color=class_color("opacity"))
+    x_min, y_min, x_max, y_max = _in_shares(dataset).T
+    ax.hist(100 * (x_max - x_min) * (y_max - y_min), bins=30, color=class_color("opacity"))
     ax.set(xlabel="area of a box (% of the image)", ylabel="boxes", title="Box sizes")
 
 # %% ../nbs/05_eda.ipynb #05-016
@@ -166,29 +180,44 @@ def _text(
     lines.append(f"{numbers['non_negative_without_box']:,} images without a box in classes that have boxes")
     lines.append(f"{numbers['studies_with_several_images']:,} studies with several images")
     if numbers["patients_known"]:
-        lines.append(f"{numbers['patients']:,} patients, {numbers['patients_with_several_studies']:,} with several studies, {numbers['patients_with_several_classes']:,} with several classes: split by patient")
+        several = f"{numbers['patients_with_several_studies']:,} with several studies"
+        mixed = f"{numbers['patients_with_several_classes']:,} with several classes"
+        lines.append(f"{numbers['patients']:,} patients, {several}, {mixed}: split by patient")
     else:
         lines.append("patients unknown: every study counts as one")
     lines += [f"warning: {warning}" for warning in numbers["warnings"]]
     return "\n".join(lines)
 
 
+def _write(
+    dataset: Dataset,  # any dataset
+    numbers: dict[str, Any],  # what `summary` returned
+    out: Path,  # our folder
+) -> None:
+    "Write what was counted and drawn, under names that no dataset uses"
+    write_json(numbers, out / "eda-summary.json")
+    write_text(_text(numbers) + "\n", out / "eda-summary.txt")
+    paths = [path.encode("utf-8", "backslashreplace").decode() for path in dataset.images["path"]]  # names may hold odd bytes
+    for name, table in {
+        "studies": dataset.studies,
+        "images": dataset.images.assign(path=paths),
+        "boxes": dataset.boxes,
+    }.items():
+        write_table(table, out / f"eda-{name}.csv")
+    with atomic_path(out / "eda-figure.png") as partial:
+        figure(dataset).savefig(partial)
+
+
 def explore(
     source: Dataset | str | Path,  # a dataset or its folder; images need not be there
-    out: str | Path | None = None,  # a folder for summary.json, summary.txt, tables and eda.png; nothing is written where None
+    out: str | Path | None = None,  # a new folder, or one of an earlier call, for the numbers, tables and figure; none where None
 ) -> dict[str, Any]:  # what `summary` counts, and `text`
-    "Count and draw a dataset"
-    dataset = source if isinstance(source, Dataset) else open_dataset(source)
-    if out is not None and any((Path(out) / name).exists() for name in ("train_study_level.csv", "boxes.csv")) and not (Path(out) / "summary.json").exists():
-        raise DataError(f"{out}: holds a dataset, whose tables would be overwritten; choose another folder")
-    numbers = summary(dataset)
-    text = _text(numbers)
+    "Count and draw a dataset; raises DataError where `out` holds anything that an earlier call did not write"
     if out is not None:
-        out = Path(out)
-        write_json(numbers, out / "summary.json")
-        write_text(text + "\n", out / "summary.txt")
-        for name in ("studies", "images", "boxes"):
-            write_table(getattr(dataset, name), out / f"{name}.csv")
-        with atomic_path(out / "eda.png") as partial:
-            figure(dataset).savefig(partial)
-    return numbers | {"text": text}
+        check_folder(out, "eda")  # told before the time is spent
+    dataset = source if isinstance(source, Dataset) else open_dataset(source)
+    numbers = summary(dataset)
+    if out is not None:
+        with owned_folder(out, "eda") as folder:
+            _write(dataset, numbers, folder)
+    return numbers | {"text": _text(numbers)}

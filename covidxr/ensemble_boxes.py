@@ -8,16 +8,50 @@ Docs: https://covidxr.github.io/covidxr/ensemble_boxes.html.md"""
 __all__ = ['ROUNDING', 'weighted_boxes_fusion', 'non_maximum_weighted', 'nms_method', 'nms', 'soft_nms']
 
 # %% ../nbs/10d_ensemble_boxes.ipynb #10d-003
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from covidxr.base.arguments import (
+    check_choice,
+    check_corners,
+    check_list,
+    check_number,
+    check_numbers,
+    check_row,
+    shown,
+)
 from .core import DataError
 from .ensemble import CONFIDENCE_TYPES, _agreed, _checked_threshold, _cluster, _suppress
-from .metrics import surest_first
+from .metrics import _surest_first
 
 # %% ../nbs/10d_ensemble_boxes.ipynb #10d-006
 ROUNDING = 0.01  # corners may leave the image by so much of its size; more is no rounding
+
+
+def _each(
+    several: Sequence,  # one list a model
+    what: str,  # "boxes", "scores" or "labels", for messages
+    check: Callable,  # what makes an array of one list
+) -> list[np.ndarray]:  # an array a model
+    "The lists of all models; DataError names the model whose list is none"
+    if isinstance(several, np.ndarray) and several.ndim:
+        several = list(several)
+    several = check_list(several, f"{what}, a list for each model,")
+    return [check(one, f"{what} of model {number} (from 0)") for number, one in enumerate(several)]
+
+
+def _joined(
+    labels: list[np.ndarray],  # an array a model
+) -> np.ndarray:  # (n,)
+    "Labels of all models under each other; DataError where one is missing, or is text here and a number there"
+    label = np.concatenate([one for one in labels if len(one)]) if any(map(len, labels)) else np.zeros(0, int)
+    said = [one for part in labels for one in part.tolist()]
+    if any(one is None or isinstance(one, list | dict) or one != one for one in said):
+        raise DataError("a label is missing, or is neither text nor a number; give one for each box")
+    if len({isinstance(one, str) for one in said}) > 1:
+        raise DataError("labels are text for some boxes and numbers for others; make them alike")
+    return label
 
 
 def _image(
@@ -30,15 +64,17 @@ def _image(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # labels, the label of each box as a number, corners, scores, models, weights
     "The lists of one image as arrays; DataError says what cannot be fused"
     _checked_threshold(iou_threshold)
+    check_number(least, "the score below which boxes are left out", 0, 1)
+    boxes = _each(boxes, "boxes", check_corners)
+    scores, labels = _each(scores, "scores", check_numbers), _each(labels, "labels", check_row)
     sizes = [[len(one) for one in several] for several in (boxes, scores, labels)]
     if not sizes[0] == sizes[1] == sizes[2]:
         raise DataError(f"boxes, scores and labels must be as many for each model; they are {sizes[0]}, {sizes[1]} and {sizes[2]}")
-    share = np.ones(len(boxes)) if weights is None else np.asarray(weights, float)
+    share = np.ones(len(boxes)) if weights is None else check_numbers(weights, "weights")
     if len(share) != len(boxes) or not np.isfinite(sum(share.tolist())) or (share < 0).any() or (len(share) and not share.sum()):
         raise DataError(f"weights {share.tolist()} must be one for each of {len(boxes)} models, 0 or more, not all 0, and their sum finite")
-    corners = np.concatenate([np.zeros((0, 4)), *(np.asarray(one, float).reshape(-1, 4) for one in boxes)])
-    sure = np.concatenate([np.zeros(0), *(np.asarray(one, float) for one in scores)])
-    label = np.concatenate([np.asarray(one) for one in labels if len(one)]) if sum(sizes[0]) else np.zeros(0, int)
+    corners, sure = np.concatenate([np.zeros((0, 4)), *boxes]), np.concatenate([np.zeros(0), *scores])
+    label = _joined(labels)
     for wrong, what in (
         (~np.isfinite(corners).all(1), "has a corner that is not a number"),
         ((corners < -ROUNDING).any(1) | (corners > 1 + ROUNDING).any(1), "is not from 0 to 1; divide corners by the image's width and height, or give pixels to covidxr.ensemble"),
@@ -65,11 +101,10 @@ def weighted_boxes_fusion(
     allows_overflow: bool = False,  # with "avg": every box has a vote, so that scores can exceed 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # boxes (n, 4), scores, labels, the surest first
     "Weighted boxes fusion of one image (Solovyev, Wang and Gabruseva 2021), called as in ensemble-boxes; raises DataError"
-    if conf_type not in CONFIDENCE_TYPES:
-        raise DataError(f"unknown conf_type {conf_type!r}; it can be {', '.join(CONFIDENCE_TYPES)}")
+    check_choice(conf_type, CONFIDENCE_TYPES, "conf_type")
     names, group, corners, sure, model, share = _image(boxes_list, scores_list, labels_list, weights, iou_thr, skip_box_thr)
     pull = sure * share[model]
-    _, rows, starts = surest_first(group, len(names), pull, np.column_stack([model, corners]))
+    _, rows, starts = _surest_first(group, len(names), pull, np.column_stack([model, corners]))
     cluster, fused, label = _cluster(rows, starts, corners, pull, iou_thr, True)
     agreed = _agreed(cluster, len(label), sure, model, share, conf_type, allows_overflow)
     order = np.argsort(-agreed, kind="stable")
@@ -87,7 +122,7 @@ def non_maximum_weighted(
     "Non-maximum weighted of one image (Zhou et al. 2017), called as in ensemble-boxes; raises DataError"
     names, group, corners, sure, model, share = _image(boxes_list, scores_list, labels_list, weights, iou_thr, skip_box_thr)
     pull = sure * (share / max(share, default=1))[model]
-    _, rows, starts = surest_first(group, len(names), pull, np.column_stack([model, corners]))
+    _, rows, starts = _surest_first(group, len(names), pull, np.column_stack([model, corners]))
     cluster, fused, label = _cluster(rows, starts, corners, pull, iou_thr, False)
     loudest = np.zeros(len(label))
     np.maximum.at(loudest, cluster, pull)
@@ -106,14 +141,16 @@ def nms_method(
     weights: Sequence[float] | None = None,  # a weight a model; scores are multiplied by its share of the sum
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # boxes (n, 4), scores, labels; label by label, the surest first
     "Non-maximum suppression of one image, called as in ensemble-boxes; raises DataError"
-    if method not in (1, 2, 3):
-        raise DataError(f"unknown method {method}; it can be 1 (linear), 2 (Gaussian) or 3 (NMS)")
+    if isinstance(method, bool) or not isinstance(method, int | np.integer) or method not in (1, 2, 3):
+        raise DataError(f"unknown method {shown(method)}; it can be 1 (linear), 2 (Gaussian) or 3 (NMS)")
+    sigma = check_number(sigma, "sigma", 0, above=True)
+    check_number(thresh, "the threshold of a score that is kept", 0, 1)
     names, group, corners, sure, model, share = _image(boxes, scores, labels, weights, iou_thr)
     pull = sure if weights is None else sure * (share / share.sum())[model]
     keys = np.column_stack([model, corners])
-    _, rows, starts = surest_first(group, len(names), pull, keys)
-    left = _suppress(rows, starts, corners, pull, iou_thr, method % 3, sigma)
-    rows = surest_first(group, len(names), left, keys)[1]
+    _, rows, starts = _surest_first(group, len(names), pull, keys)
+    left = _suppress(rows, starts, corners, pull, float(iou_thr), int(method) % 3, sigma)
+    rows = _surest_first(group, len(names), left, keys)[1]
     rows = rows[left[rows] >= 0] if method == 3 else rows[left[rows] > thresh]
     return corners[rows], left[rows], names[group[rows]]
 

@@ -12,8 +12,11 @@ __all__ = ['LARGEST_DRAWING', 'Patient', 'Pose', 'draw_patient', 'draw_pose', 'C
            'simulate_dataset']
 
 # %% ../nbs/02_phantom.ipynb #02-003
+import errno
+import operator
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +24,21 @@ import numpy as np
 import pandas as pd
 
 from . import __version__
-from .core import APPEARANCES, BOX_COLUMNS, UNFINISHED, DataError, generator, opencv, parallel, read_json, write_json, write_table
+from .base.files import check_folder
+from .base.process import one_opencv_thread
+from covidxr.core import (
+    APPEARANCES,
+    BOX_COLUMNS,
+    UNFINISHED,
+    DataError,
+    generator,
+    opencv,
+    owned_folder,
+    parallel,
+    read_json,
+    write_json,
+    write_table,
+)
 from .dicom import TRANSFER_SYNTAXES, Xray, XrayFacts, write_dicom
 
 # %% ../nbs/02_phantom.ipynb #02-013
@@ -55,11 +72,28 @@ class Pose:
     field: float = 36.0  # what the shorter side of the picture covers, cm
 
 
+def _whole(
+    value: int,  # what a caller gave
+    what: str,  # what it is, for the message
+    least: int = 0,  # the smallest that can be
+    most: int = 2**63,  # the largest
+) -> int:  # the same, as Python's own
+    "A whole number that a caller gave, NumPy's too; raises DataError for what is none, or out of range"
+    try:
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:  # 2.0 is no count, and nan no seed
+        number = None
+    if number is None or not least <= number <= most:
+        until = f" to {most:,}" if most < 2**63 else ""
+        raise DataError(f"{what} {value!r}: must be a whole number from {least:,}{until}")
+    return number
+
+
 def draw_patient(
     seed: int,  # the patient's number
 ) -> Patient:
-    "A patient by chance, within the range of adults"
-    rng = generator(seed, "patient")
+    "A patient by chance, within the range of adults; raises DataError for what is no seed"
+    rng = generator(_whole(seed, "seed"), "patient")
     sex = "F" if rng.random() < 0.45 else "M"
     return Patient(
         seed=seed,
@@ -76,8 +110,8 @@ def draw_patient(
 def draw_pose(
     seed: int,  # the exposure's number
 ) -> Pose:
-    "How a patient stood or lay, by chance"
-    rng = generator(seed, "pose")
+    "How a patient stood or lay, by chance; raises DataError for what is no seed"
+    rng = generator(_whole(seed, "seed"), "pose")
     view = "AP" if rng.random() < 0.5 else "PA"
     breath = rng.normal(0.7 if view == "PA" else 0.3, 0.22)
     shift = tuple(float(value) for value in rng.normal(0, 0.8, 2))
@@ -201,12 +235,22 @@ def _curve(
     return PchipInterpolator(knots, values)
 
 
+def _side_generator(
+    seed: int,  # the patient's number
+    what: str,  # what the stream is for, such as "lung"
+    side: int,  # -1 the patient's right, 1 the left
+) -> np.random.Generator:
+    "A random stream for each side of a patient"
+    # the right side's stream is the plain one: its key once ended in 0, which meant the same, and pictures stay as they were
+    return generator(seed, what) if side < 0 else generator(seed, what, side + 1)
+
+
 def _levels(
     canvas: Canvas,
     side: int,  # -1 the patient's right, 1 the left
 ) -> tuple[float, float]:  # cm from the top
     "Top of the lung and height of the diaphragm's dome"
-    rng = generator(canvas.patient.seed, "levels", side + 1)
+    rng = _side_generator(canvas.patient.seed, "levels", side)
     top = 5.0 + rng.normal(0, 0.25)
     dome = 22.8 + 6.2 * canvas.pose.inspiration + (0.9 if side > 0 else -0.3) + rng.normal(0, 0.35)
     return top, dome
@@ -218,7 +262,7 @@ def lung_outline(
 ) -> np.ndarray:  # corners, cm
     "A lung from apex along the mediastinum, over the dome to the costophrenic angle, and up the ribs"
     patient, pose = canvas.patient, canvas.pose
-    rng = generator(patient.seed, "lung", side + 1)
+    rng = _side_generator(patient.seed, "lung", side)
     top, dome = _levels(canvas, side)
     share = [0, 0.04, 0.12, 0.25, 0.45, 0.65, 0.85, 1.0]
     width = patient.scale * (1 + 0.035 * rng.normal())
@@ -751,6 +795,14 @@ def _places(
     return kind, [(side, 0, 0, 0, 0, 0)]
 
 # %% ../nbs/02_phantom.ipynb #02-042
+def _check_appearance(
+    appearance: str,  # what a caller asks for
+) -> None:
+    "DataError for a class that the simulator does not know"
+    if not isinstance(appearance, str) or appearance not in APPEARANCES:
+        raise DataError(f"cannot simulate a {appearance} X-ray; classes are {', '.join(APPEARANCES)}")
+
+
 def add_disease(
     canvas: Canvas,
     chest: Chest,
@@ -758,7 +810,8 @@ def add_disease(
     seed: int,  # the exposure's number
     strength: float | None = None,  # 0.4 subtle to 1.6 obvious; by chance where None
 ) -> Finding:
-    "The opacities of one study"
+    "The opacities of one study; raises DataError for a class that it does not know"
+    _check_appearance(appearance)
     rng = generator(seed, "disease")
     total, masks = np.zeros(canvas.shape, np.float32), []
     if appearance == "negative":
@@ -793,6 +846,9 @@ def opacity_extent(
     opacity: np.ndarray,  # boolean opacity mask of the same shape
 ) -> int:  # 0 none, 1 under 25 %, 2 to 50 %, 3 to 75 %, 4 above
     "Share of one lung that is opaque, on the 0 to 4 scale of RALO (Wong et al., Radiology 2020)"
+    lung, opacity = np.asarray(lung), np.asarray(opacity)
+    if lung.dtype != bool or opacity.dtype != bool or lung.shape != opacity.shape:
+        raise DataError(f"masks are boolean and of one shape, not {lung.dtype} {lung.shape} and {opacity.dtype} {opacity.shape}")
     share = (lung & opacity).sum() / max(lung.sum(), 1)
     return int(np.searchsorted([0, 0.25, 0.5, 0.75], share))
 
@@ -919,21 +975,51 @@ def _finish(
 
 # %% ../nbs/02_phantom.ipynb #02-048
 LARGEST_DRAWING = 1400  # pixels; above, organs are enlarged and only noise and processing work on every pixel
+_SIZES = {"least": 64, "most": 8192}  # pixels; no detector of a chest has more
+_LOOKS = {"aspect": (0.25, 4), "field": (10, 100), "border": (0, 4), "inspiration": (-1, 2), "rotation": (-5, 5), "tilt": (-45, 45)}
+
+
+def _check_pose(
+    pose: Pose,  # as a caller made it
+) -> None:
+    "DataError where nobody could stand so before a detector"
+    if pose.view not in ("PA", "AP"):
+        raise DataError(f"pose: view {pose.view!r}: must be PA or AP")
+    for name, (least, most) in _LOOKS.items():
+        if not least <= getattr(pose, name) <= most:  # nan is in no range, either
+            raise DataError(f"pose: {name} {getattr(pose, name)!r}: must be from {least} to {most}")
+
+
+def _check_simulation(
+    appearance: str,
+    strength: float | None,
+    pose: Pose | None,
+    **numbers: int | None,  # seeds, by their names
+) -> None:
+    "DataError for what `simulate` cannot do"
+    _check_appearance(appearance)
+    for what, number in numbers.items():
+        if number is not None:
+            _whole(number, what)
+    if strength is not None and not 0 <= strength <= 10:
+        raise DataError(f"strength {strength!r}: must be a number from 0 to 10; 0.4 is subtle, 1.6 obvious")
+    if pose is not None:
+        _check_pose(pose)
 
 
 def simulate(
     seed: int,  # the exposure's number: pose, disease, noise
     appearance: str = "typical",  # one of APPEARANCES
-    size: int = 512,  # the longer side, pixels, 64 or more
+    size: int = 512,  # the longer side, pixels, 64 to 8,192
     patient: int | Patient | None = None,  # the patient or the patient's number, to let a patient come back; the seed where None
     disease: int | None = None,  # the disease's number, the same for all images of a study; the seed where None
     strength: float | None = None,  # 0.4 subtle to 1.6 obvious; by chance where None
     pose: Pose | None = None,  # how the patient stood; by chance where None
     marked: bool = True,  # the word SIMULATED at the lower edge
 ) -> SimulatedXray:
-    "Simulate one chest X-ray with its truth; raises DataError for a class or size that it does not know"
-    if appearance not in APPEARANCES or size < 64:
-        raise DataError(f"cannot simulate a {appearance} X-ray of {size} pixels; classes are {', '.join(APPEARANCES)}, sizes 64 and more")
+    "Simulate one chest X-ray with its truth; raises DataError for a class, size or pose that cannot be"
+    _check_simulation(appearance, strength, pose, seed=seed, disease=disease)
+    size = _whole(size, "size", **_SIZES)
     person = patient if isinstance(patient, Patient) else draw_patient(seed if patient is None else patient)
     canvas = Canvas(person, pose or draw_pose(seed), size)
     chest, finding = _anatomy(canvas, appearance, seed, seed if disease is None else disease, strength)
@@ -959,8 +1045,7 @@ def simulate_study(
     strength: float | None = None,  # 0.4 subtle to 1.6 obvious; by chance where None
 ) -> list[SimulatedXray]:
     "All images of one visit: the same patient with the same disease, each time in another pose; raises DataError"
-    if not 1 <= images <= 9:
-        raise DataError(f"a study has 1 to 9 images, not {images}")
+    images, seed = _whole(images, "images of a study", 1, 9), _whole(seed, "seed")
     person = seed if patient is None else patient
     return [simulate(seed * 16 + number, appearance, size, person, disease=seed, strength=strength) for number in range(images)]
 
@@ -975,6 +1060,18 @@ class Shares:
     several_images: float = 0.038  # studies with 2 or more images; nine in ten of them have 2
     unboxed: float = 0.0  # positive studies in which the reader forgot the boxes; 7 % of their images have none anyway (6.6 % in the competition)
     disagreement: float = 0.06  # studies to which the reader gave a neighbouring class
+
+
+def _check_shares(
+    shares: Shares,  # as a caller made them
+) -> None:
+    "DataError where a share is none"
+    classes = np.asarray(shares.classes, float)
+    if classes.shape != (len(APPEARANCES),) or not (classes >= 0).all() or not 0 < classes.sum() < np.inf:
+        raise DataError(f"classes {shares.classes}: must be {len(APPEARANCES)} shares of 0 or more, of which one is above 0")
+    for name in ("test", "returning", "same_class", "several_images", "unboxed", "disagreement"):
+        if not 0 <= getattr(shares, name) <= 1:
+            raise DataError(f"{name} {getattr(shares, name)!r}: must be a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -1019,7 +1116,10 @@ def plan_dataset(
     size: int,  # the longer side of an image, pixels
     shares: Shares = Shares(),
 ) -> list[_Plan]:
-    "Who comes, how often, with what, and how it is stored"
+    "Who comes, how often, with what, and how it is stored; raises DataError for what cannot be planned"
+    studies = _whole(studies, "studies (at least one patient in each half)", 2, 1_000_000)
+    seed, size = _whole(seed, "seed"), _whole(size, "size", **_SIZES)
+    _check_shares(shares)
     rng = generator(seed, "plan")
     plans, patients, made = [], 0, 0
     name = lambda: f"{rng.integers(2**48):012x}"  # noqa: E731  (twelve hexadecimal digits, like the competition's)
@@ -1050,9 +1150,9 @@ def _make(
     "Simulate and write one image, or recall it where an earlier call had finished it; runs in a worker process"
     out, plan = task
     file, note = Path(out) / plan.split / plan.study_id / plan.series_id / f"{plan.image_id}.dcm", Path(out) / UNFINISHED / f"{plan.image_id}.json"
-    if note.exists() and file.exists():
-        return read_json(note)
-    opencv().setNumThreads(1)
+    with suppress(DataError):  # no note yet, or one that a power cut left unreadable
+        if file.exists():
+            return read_json(note)
     xray = simulate(plan.seed, plan.appearance, max(64, plan.size), patient=plan.patient, disease=plan.disease)
     facts = xray.facts
     facts.image_id, facts.study_id, facts.series_id, facts.patient_id = plan.image_id, plan.study_id, plan.series_id, plan.patient_id
@@ -1107,6 +1207,25 @@ def _write_tables(
     write_table(_study_table(halves["train"]), out / "train_study_level.csv")
 
 # %% ../nbs/02_phantom.ipynb #02-059
+def _simulated(
+    out: Path,  # the dataset's folder
+    plans: list[_Plan],
+    workers: int | None,  # processes; all cores where None
+) -> list[dict]:  # what `_make` returned, each with its plan
+    "Simulate and write all images; DataError where the work was stopped from outside"
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    rows = parallel(_make, [(str(out), plan) for plan in plans], "simulate", workers, start=one_opencv_thread)
+    try:
+        with closing(rows):
+            return [{"plan": plan, **row} for plan, row in zip(plans, rows)]
+    except TerminatedWorkerError as error:
+        raise DataError(f"{out}: a process was ended from outside (too little memory?); the same call goes on where it stopped") from error
+    except OSError as error:
+        cure = "make room, and the same call goes on where it stopped" if error.errno == errno.ENOSPC else "what is done is kept"
+        raise DataError(f"{error.filename or out}: {error.strerror or error}; {cure}") from error
+
+
 def simulate_dataset(
     out: str | Path,  # a new folder
     studies: int = 200,  # training and test half together
@@ -1115,23 +1234,18 @@ def simulate_dataset(
     workers: int | None = None,  # processes; all cores where None
     shares: Shares = Shares(),  # what the dataset is made of
 ) -> Path:  # the folder
-    "Write a simulated dataset in the competition's layout; raises DataError where the folder holds something else"
-    out, mark = Path(out), Path(out) / "simulated.json"
-    if studies < 2 or size < 64:
-        raise DataError(f"{studies} studies of {size} pixels are no dataset; at least 2 studies (one patient in each half) and 64 pixels are needed")
-    facts = {"simulated": True, "studies": studies, "seed": seed, "size": size, "version": __version__, "shares": asdict(shares) | {"classes": list(shares.classes)}}
-    claim = mark if mark.exists() else out / UNFINISHED / "claim.json"
-    if claim.exists():
-        before = read_json(claim)
-        if before != facts:
-            raise DataError(f"{out}: holds another simulated dataset ({before}); choose another folder or delete it")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is not empty; choose another folder")
-    if not mark.exists():
-        write_json(facts, out / UNFINISHED / "claim.json")
-        plans = plan_dataset(studies, seed, size, shares)
-        rows = list(parallel(_make, [(str(out), plan) for plan in plans], "simulate", workers))
-        _write_tables(out, [{"plan": plan, **row} for plan, row in zip(plans, rows)])
-        write_json(facts, mark)  # from here on the dataset is complete
-    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+    "Write a simulated dataset in the competition's layout, or go on with one; raises DataError"
+    out, plans = Path(out), plan_dataset(studies, seed, size, shares)
+    numbers = {"studies": int(studies), "seed": int(seed), "size": int(size)}
+    facts = {"simulated": True, **numbers, "version": __version__, "shares": asdict(shares) | {"classes": list(shares.classes)}}
+    workers = None if workers is None else _whole(workers, "workers", 1, 1024)
+    check_folder(out, "data", facts)
+    mark, unfinished = out / "simulated.json", out / UNFINISHED
+    if mark.exists() and not unfinished.exists():  # complete: it is only looked at, as somebody may be reading it
+        return out
+    with owned_folder(out, "data", facts):
+        if not mark.exists():
+            _write_tables(out, _simulated(out, plans, workers))
+            write_json(facts, mark)  # from here on the dataset is complete
+        shutil.rmtree(unfinished, ignore_errors=True)
     return out

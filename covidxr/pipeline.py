@@ -716,8 +716,6 @@ def _prepared(
 
     steps("prepare", make, fingerprint(profile.cache_size, _source_key(dataset)))
     index = make()  # what stands is only looked at; a picture that was lost since is made again
-    if "sha256" not in index:  # TEMPORARY
-        index = index.assign(sha256=[file_hash(folder / "cache" / name) for name in index["file"]])
     failed = read_failed(folder / "cache")["error"].tolist()
     for reason in failed:
         say(f"not readable, so only guessed: {reason}")

@@ -8,43 +8,109 @@ Docs: https://covidxr.github.io/covidxr/prepare.html.md"""
 __all__ = ['SQUARES', 'FORMATS', 'fit_square', 'to_cache', 'from_cache', 'prepare', 'read_prepared', 'read_failed', 'privacy']
 
 # %% ../nbs/04_prepare.ipynb #04-003
+import asyncio
 import errno
+import hashlib
+import io
+import logging
+import operator
 import os
 import re
 import shutil
+import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 
-from .core import UNFINISHED, CovidxrError, DataError, atomic_path, owned_folder, cores, opencv, parallel, progress, read_json, say, write_json, write_table
-from .dataset import Dataset, open_dataset, xray_files
-from .dicom import image_name, read_checked
+from .base.files import check_folder
+from .base.process import one_opencv_thread
+from covidxr.core import (
+    UNFINISHED,
+    CovidxrError,
+    DataError,
+    atomic_path,
+    cores,
+    opencv,
+    owned_folder,
+    parallel,
+    progress,
+    read_json,
+    read_table,
+    say,
+    write_json,
+    write_table,
+)
+from .dataset import Dataset, image_ids, open_dataset, xray_files
+from .dicom import read_checked
 
 # %% ../nbs/04_prepare.ipynb #04-012
 SQUARES = ("pad", "stretch", "crop")
+_LARGEST = 8192  # pixels; no detector of a chest has more
+
+
+def _whole(
+    value: int,  # what a caller gave
+    what: str,  # what it is, for the message
+    least: int,  # the smallest that can be
+    most: int,  # the largest
+) -> int:  # the same, as Python's own
+    "A whole number that a caller gave, NumPy's too; raises DataError for what is none, or out of range"
+    try:
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:  # 2.0 is no count
+        number = None
+    if number is None or not least <= number <= most:
+        raise DataError(f"{what} {value!r}: must be a whole number from {least:,} to {most:,}")
+    return number
+
+
+def _check_choice(
+    value: str,  # what a caller asks for
+    what: str,  # what it is, for the message
+    choices: tuple[str, ...],  # what can be asked for
+) -> None:
+    "DataError for what is no choice"
+    if not isinstance(value, str) or value not in choices:
+        raise DataError(f"{what} {value!r}: must be one of {', '.join(choices)}")
+
+
+def _check_picture(
+    pixels: np.ndarray,
+    shape: tuple[int, int],  # height and width of the original
+    square: str,  # one of SQUARES
+) -> None:
+    "DataError for what is no picture, or so narrow that it would take much memory"
+    if np.ndim(pixels) != 2 or not np.size(pixels) or len(shape) != 2 or min(shape) < 1:
+        raise DataError(f"a picture has a height, a width and pixels; this has the shape {np.shape(pixels)}")
+    if square == "crop" and max(shape) > 100 * min(shape):
+        raise DataError(f"a picture of {shape[0]} x {shape[1]} pixels cannot be cropped to a square; is it an X-ray?")
 
 
 def fit_square(
     pixels: np.ndarray,  # float 0 to 1, (height, width)
     size: int,  # the side of the square, pixels
-    square: str = "pad",  # "pad" with black and lose nothing; "crop" the longer side's ends and lose them; "stretch" both sides and change every shape
+    square: str = "pad",  # "pad" with black and lose nothing; "crop" the longer side's ends; "stretch" and change every shape
     shape: tuple[int, int] | None = None,  # height and width of the original, where `pixels` are a smaller copy of it
-) -> tuple[np.ndarray, dict]:  # 8-bit picture (size, size); scale (across), scale_y (down), left and top (margins; below 0 where cropped)
-    "Shrink or grow a picture to fit a square"
-    cv2 = opencv()
+) -> tuple[np.ndarray, dict]:  # 8-bit picture; scale (across), scale_y (down), left and top (margins; below 0 where cropped)
+    "Shrink or grow a picture to fit a square; raises DataError for what is no picture"
+    cv2, size = opencv(), _whole(size, "size", 1, _LARGEST)
+    _check_choice(square, "square", SQUARES)
+    _check_picture(pixels, shape or np.shape(pixels), square)
     height, width = shape or pixels.shape
     scale = size / (min(height, width) if square == "crop" else max(height, width))
     scales = (size / width, size / height) if square == "stretch" else (scale, scale)
     new_width, new_height = max(1, round(width * scales[0])), max(1, round(height * scales[1]))
-    if max(new_width, new_height) > 100 * size:
-        raise DataError(f"a picture of {height} x {width} pixels cannot be cropped to a square; is it an X-ray?")
     method = cv2.INTER_AREA if min(scales) < 1 else cv2.INTER_LINEAR  # area averaging avoids moire when shrinking
     small = cv2.resize(pixels.astype(np.float32, copy=False), (new_width, new_height), interpolation=method)
+    if not np.isfinite(small).all():
+        raise DataError("a pixel is no finite number")
     left, top = (size - new_width) // 2, (size - new_height) // 2
     small = np.round(np.clip(small, 0, 1) * 255).astype(np.uint8)
     if left < 0 or top < 0:
@@ -54,18 +120,33 @@ def fit_square(
     return fitted, {"scale": scales[0], "scale_y": scales[1], "left": left, "top": top}
 
 
+_SIDES = (
+    ("x_min", "left", "width", "scale"),
+    ("y_min", "top", "height", "scale_y"),
+    ("x_max", "left", "width", "scale"),
+    ("y_max", "top", "height", "scale_y"),
+)
+
+
 def _places(
     boxes: pd.DataFrame,  # image_id first
     index: pd.DataFrame,  # what `prepare` returned
 ) -> pd.DataFrame:  # scale, scale_y, left, top, height, width, size of each box's image
     "Where each box's image went"
-    placed = boxes[["image_id"]].merge(index, on="image_id", how="left")
-    if placed["scale"].isna().any():
-        raise DataError(f"image {placed['image_id'][placed['scale'].isna()].iloc[0]} has a box but was not prepared")
+    for name, table, needed in (
+        ("the boxes", boxes, ["image_id", *(side[0] for side in _SIDES)]),
+        ("the index", index, ["image_id", "scale", "left", "top", "height", "width"]),
+    ):
+        missing = [column for column in needed if column not in table]
+        if missing:
+            raise DataError(f"{name}: column {', '.join(missing)} is missing")
+    if index["image_id"].duplicated().any():
+        raise DataError(f"the index: image {index['image_id'][index['image_id'].duplicated()].iloc[0]} appears twice")
+    rows = pd.Index(index["image_id"].astype(str)).get_indexer(boxes["image_id"].astype(str))
+    if (rows < 0).any():
+        raise DataError(f"image {boxes['image_id'][rows < 0].iloc[0]} has a box but was not prepared")
+    placed = index.iloc[rows].reset_index(drop=True)
     return placed if "scale_y" in placed else placed.assign(scale_y=placed["scale"])
-
-
-_SIDES = (("x_min", "left", "width", "scale"), ("y_min", "top", "height", "scale_y"), ("x_max", "left", "width", "scale"), ("y_max", "top", "height", "scale_y"))
 
 # %% ../nbs/04_prepare.ipynb #04-013
 def to_cache(
@@ -109,28 +190,48 @@ class _Task:
     square: str
     form: str
     draft: bool = False
+    root: str = ""  # which folder it comes from, see `_sign`; "" where single files were given
+
+
+def _sign(
+    path: str | Path,  # a file or folder
+) -> str:  # eight hexadecimal digits
+    "Tell paths apart without keeping them: a path can hold a patient's name"
+    return f"{zlib.crc32(os.fsencode(os.path.realpath(path))):08x}"
 
 
 def _stamp(
     path: str | Path,  # an image's file
-) -> str:  # changes when the file does, or another takes its place
-    "Which file this is, without its name: a path can hold a patient's"
-    facts = Path(path).stat()
-    return f"{zlib.crc32(os.fsencode(os.path.realpath(path))):08x}-{facts.st_size}-{facts.st_mtime_ns}"
+) -> str:  # changes when the file does, or another takes its place; "" where it is not there
+    "Which file this is, without its name"
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError):
+        return ""
+    return f"{_sign(path)}-{facts.st_size}-{facts.st_mtime_ns}"
+
+
+def _coded(
+    square: np.ndarray,  # 8-bit
+    form: str,  # one of FORMATS
+) -> bytes:
+    "A small picture as a file holds it"
+    if form == "npy":
+        file = io.BytesIO()
+        np.save(file, square)
+        return file.getvalue()
+    cv2 = opencv()
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 2] if form == "png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
+    return cv2.imencode(f".{form}", square, options)[1].tobytes()
 
 
 def _write_picture(
-    square: np.ndarray,  # 8-bit
-    path: Path,  # where; its ending says how
+    coded: bytes,  # a small picture
+    path: Path,  # where
 ) -> None:
     "Write a small picture atomically; raises OSError where the disk will not take it"
-    with atomic_path(path, durable=False) as partial:  # to wait for the disk would cost a third of the time: see `_known`
-        if path.suffix == ".npy":
-            np.save(partial, square)
-        else:
-            cv2 = opencv()
-            options = [cv2.IMWRITE_PNG_COMPRESSION, 2] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
-            partial.write_bytes(cv2.imencode(path.suffix, square, options)[1].tobytes())
+    with atomic_path(path, durable=False) as partial:  # to wait for the disk would cost a third of the time: see `_is_whole`
+        partial.write_bytes(coded)
 
 # %% ../nbs/04_prepare.ipynb #04-016c
 _PLAIN = set(
@@ -148,24 +249,36 @@ def _may_tell(
     return any(len(word) > 1 and word not in _PLAIN for word in words)
 
 # %% ../nbs/04_prepare.ipynb #04-017
+_NAMED = "the name of the file or its folder may tell who it is, and the cache keeps it"
+
+
+def _kept(
+    task: _Task,
+    square: np.ndarray,  # 8-bit
+    row: dict,  # what the index will say of it
+) -> dict:  # the same, with the file's name, length and SHA-256
+    "Write a small picture and a note of it; the note goes first, so that no call finds a picture of ours that it doesn't know"
+    coded, file = _coded(square, task.form), f"{task.image_id}.{task.form}"
+    row = row | {"file": file, "bytes": len(coded), "sha256": hashlib.sha256(coded).hexdigest(), "root": task.root}
+    settings = {"size": task.size, "square": task.square, "format": task.form, "draft": task.draft}
+    write_json(row | settings, Path(task.out) / UNFINISHED / f"{task.image_id}.json", durable=False)
+    _write_picture(coded, Path(task.out) / file)
+    return row
+
+
 def _prepare_one(
     task: _Task,
 ) -> dict:  # a row of the index; or image_id and error; or full, where the disk is
     "Read, fit and write one image; runs in a worker process, or on another machine"
-    opencv().setNumThreads(1)
-    name, note = f"{task.image_id}.{task.form}", Path(task.out) / UNFINISHED / f"{task.image_id}.json"
     try:
-        stamp = _stamp(task.path)
+        stamp = _stamp(task.path)  # before it is read: a file that changes meanwhile is read again by the next call
         xray, found, turned = read_checked(task.path, as_stored=True, shortest=task.size if task.draft else None)
         height, width = (xray.facts.height, xray.facts.width) if task.draft else xray.pixels.shape
         square, place = fit_square(xray.pixels, task.size, task.square, (height, width))
-        named = ["the name of the file or its folder may tell who it is, and the cache keeps it"] * _may_tell(f"{task.image_id}/{task.source}")
+        named = [_NAMED] if _may_tell(f"{task.image_id}/{task.source}") else []
         checks = "; ".join([*found, *named, *([turned] if turned else [])])
-        row = {"image_id": task.image_id, "file": name, "height": height, "width": width, **place, "source": task.source, "stamp": stamp, "checks": checks}
-        _write_picture(square, Path(task.out) / name)
-        row["bytes"] = (Path(task.out) / name).stat().st_size
-        write_json(row | {"size": task.size, "square": task.square, "format": task.form, "draft": task.draft}, note, durable=False)
-        return row
+        row = {"image_id": task.image_id, "height": height, "width": width, **place}
+        return _kept(task, square, row | {"source": task.source, "stamp": stamp, "checks": checks})
     except CovidxrError as error:
         return {"image_id": task.image_id, "error": str(error) if task.path in str(error) else f"{task.path}: {error}"}
     except OSError as error:
@@ -176,28 +289,36 @@ def _prepare_one(
         return {"image_id": task.image_id, "error": f"{task.path}: {type(error).__name__}: {error}"}
 
 # %% ../nbs/04_prepare.ipynb #04-018
-def _spelled(
-    name: str,  # a file's, as the system has it
-) -> str:
-    "A name as tables can hold it: bytes that are no UTF-8 become %FC and the like"
-    return "".join(f"%{ord(one) - 0xDC00:02X}" if "\udc80" <= one <= "\udcff" else one for one in name)
+def _given(
+    source: Iterable[str | Path],  # files: a list, a tuple, an array, or what a glob gives
+) -> list[Path]:
+    "The files that a caller names one by one"
+    try:
+        return [Path(path) for path in source]
+    except TypeError as error:
+        raise DataError(f"cannot prepare {source!r:.60}: give a dataset, a folder, or files") from error
 
 
 def _named(
     files: list[Path],  # X-ray files
     root: Path | None,  # the folder that they are in, if it is one
 ) -> list[tuple[str, Path, str]]:  # image id, file, and the file from the folder on
-    "Files with the ids that their names give; where names are alike, their folders go before them, then their ending behind"
-    ids = pd.Series([_spelled(image_name(path)) for path in files], dtype=str)
-    for ending in (False, True):
-        alike = ids.duplicated(keep=False)
-        if alike.any():
-            here = Path(root or os.path.commonpath([os.path.abspath(path.parent) for path in files]))
-            ways = [(path if root else Path(os.path.abspath(path))).relative_to(here) for path in files]
-            ids = ids.where(~alike, [_spelled("-".join([*way.parent.parts, way.name if ending else image_name(way)])) for way in ways])
-    if ids.duplicated().any():
-        raise DataError(f"{files[int(np.flatnonzero(ids.duplicated())[0])]}: two files would be called {ids[ids.duplicated()].iloc[0]}; rename one, as names become image ids")
-    return [(name, path, _spelled(path.name if root is None else path.relative_to(root).as_posix())) for name, path in zip(ids, files)]
+    "Files with their image ids"
+    named, seen = [], set()
+    for name, path in zip(image_ids(files, root), files):
+        if name in seen:
+            raise DataError(f"{path}: two files would be called {name}; give each file once")
+        seen.add(name)
+        named.append((name, path, _readable(path.name if root is None else path.relative_to(root).as_posix())))
+    return named
+
+
+def _readable(
+    text: str,  # with names of files in it, as the system has them
+) -> str:
+    "A text as tables can hold it: bytes that are no UTF-8 become %FC and the like"
+    told = re.sub("[\udc80-\udcff]", lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text)
+    return told.encode("utf-8", "replace").decode()
 
 
 def _in_folder(
@@ -209,31 +330,35 @@ def _in_folder(
     cache = os.path.join(os.path.realpath(out), "")
     files = [path for path in xray_files(root, closed) if not os.path.realpath(path).startswith(cache)]
     if not files:
-        raise DataError(closed[0] if closed else f"{root}: no X-rays here; files must end in .dcm, .dicom, .png, .jpg or .jpeg, or be DICOM without an ending")
-    return _named(files, root), [{"image_id": f"folder-{number}", "error": said} for number, said in enumerate(closed, start=1)]
+        raise DataError(closed[0] if closed else f"{root}: no X-rays here; they are DICOM, PNG or JPEG files")
+    unseen = [{"image_id": f"folder-{number}", "error": said} for number, said in enumerate(closed, start=1)]
+    return _named(files, root), unseen
 
 
 def _listed(
-    source: Dataset | str | Path | list[Path],  # a dataset, a dataset's folder, any folder of X-rays, one file, or several
+    source: Dataset | str | Path | Iterable[str | Path],  # as `prepare` takes it
     out: Path,  # the cache
-) -> tuple[list[tuple[str, Path, str]], list[dict]]:  # image id, file, and the file from the source's folder on; image_id and error of what cannot be read
-    "The images to prepare"
-    if isinstance(source, list) or (not isinstance(source, Dataset) and Path(source).is_file()):
-        return _named([Path(path) for path in (source if isinstance(source, list) else [source])], None), []
+) -> tuple[str, list[tuple[str, Path, str]], list[dict]]:  # the folder's sign; id, file, file from there on; id and error of what is not there
+    "The images to prepare; DataError where `out` cannot be their cache"
+    one = isinstance(source, str | Path)
+    if not isinstance(source, Dataset) and not (one and not Path(source).is_file()):
+        return "", _named([Path(source)] if one else _given(source), None), []
     root = source.root if isinstance(source, Dataset) else Path(source)
     if not root.is_dir():
         raise DataError(f"{root}: no such file or folder")
     if os.path.join(os.path.realpath(root), "").startswith(os.path.join(os.path.realpath(out), "")):
         raise DataError(f"{out}: this is the folder of the X-rays, or holds it ({root}), and the small copies would lie among them; choose another folder")
+    check_folder(out, "cache")  # before a dataset is opened, which may note its headers
     if not isinstance(source, Dataset):
         if not (root / "train_study_level.csv").exists() and not (root / "images.csv").exists():
-            return _in_folder(root, out)
+            return _sign(root), *_in_folder(root, out)
         source = open_dataset(root)
     if (source.images["path"] == "").all():
         raise DataError(f"{root}: the tables are here but no image files; models need the images")
     rows = list(source.images.itertuples())
-    absent = [{"image_id": row.image_id, "error": f"{root}: the tables name image {row.image_id}, but its file is not there"} for row in rows if not row.path]
-    return [(row.image_id, root / row.path, str(row.path)) for row in rows if row.path], absent
+    absent = [row.image_id for row in rows if not row.path]
+    unseen = [{"image_id": name, "error": f"{root}: the tables name image {name}, but its file is not there"} for name in absent]
+    return _sign(root), [(row.image_id, root / row.path, _readable(str(row.path))) for row in rows if row.path], unseen
 
 
 def _spare_originals(
@@ -241,39 +366,70 @@ def _spare_originals(
 ) -> None:
     "DataError where a small picture would take an X-ray's place"
     originals = {os.path.realpath(task.path) for task in tasks}
-    for task, folder in zip(tasks, [os.path.realpath(task.out) for task in tasks[:1]] * len(tasks)):
+    folder = os.path.realpath(tasks[0].out) if tasks else ""
+    for task in tasks:
         if os.path.join(folder, f"{task.image_id}.{task.form}") in originals:
             raise DataError(f"{task.out}: the small copy {task.image_id}.{task.form} would take the place of an X-ray; choose another folder")
 
 # %% ../nbs/04_prepare.ipynb #04-020
+_COLUMNS = "image_id file height width scale scale_y left top source stamp bytes sha256 root checks".split()
+_SETTINGS = ("size", "square", "format", "draft")
+
+
+def _is_whole(
+    out: Path,  # the cache
+    row: dict,  # of the index, or of a note
+) -> bool:
+    "Is a small picture on the disk, and byte for byte what was written?"
+    try:
+        coded = (out / row["file"]).read_bytes()
+    except (OSError, ValueError):
+        return False
+    return hashlib.sha256(coded).hexdigest() == row["sha256"]
+
+
+def _notes(
+    out: Path,  # the cache
+) -> dict[str, dict]:  # image id to row; to an empty one where a power cut left the note unreadable
+    "What unfinished calls have written down, each before its picture"
+    rows = {}
+    for note in sorted((out / UNFINISHED).glob("*.json")):
+        rows[note.stem] = {}
+        with suppress(DataError, TypeError):
+            row = read_json(note)
+            if {*_COLUMNS, *_SETTINGS} <= set(row) and row["image_id"] == note.stem:
+                rows[note.stem] = row
+    return rows
+
+
 def _noted(
     out: Path,  # the cache
 ) -> dict[str, dict]:  # image id to row
-    "What stopped calls and ended processes had finished; a note that a power cut left unreadable is none"
-    rows = {}
-    for note in sorted((out / UNFINISHED).glob("*.json")):
-        with suppress(DataError, TypeError, KeyError):
-            row = read_json(note)
-            rows[row["image_id"]] = row
-    return rows
+    "What stopped calls and ended processes had finished"
+    return {name: row for name, row in _notes(out).items() if row and _is_whole(out, row)}
 
 
 def _one_by_one(
     tasks: list[_Task],
 ) -> Iterator[dict]:  # rows as `_prepare_one` gives them
     "Each file in a process that may end, so that one that ends it ends nothing else"
-    from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError  # these do not run the caller's script again, as Python's own do
+    # these do not run the caller's script again, as Python's own do
+    from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
     pool = None
-    for task in progress(tasks, "prepare one by one"):
-        pool = pool or ProcessPoolExecutor(1)
-        try:
-            yield pool.submit(_prepare_one, task).result()
-        except TerminatedWorkerError:
-            pool = None
-            yield {"image_id": task.image_id, "error": f"{task.path}: reading it ended the process (a damaged file, or too little memory)"}
-    if pool:
-        pool.shutdown()
+    try:
+        for task in progress(tasks, "prepare one by one"):
+            pool = pool or ProcessPoolExecutor(1, initializer=one_opencv_thread)
+            try:
+                row = pool.submit(_prepare_one, task).result()
+            except TerminatedWorkerError:
+                pool = None
+                why = "reading it ended the process (a damaged file, or too little memory)"
+                row = {"image_id": task.image_id, "error": f"{task.path}: {why}"}
+            yield row
+    finally:
+        if pool:
+            pool.shutdown(kill_workers=True)  # none is at work, but where the caller stops in the middle
 
 
 def _here(
@@ -282,7 +438,7 @@ def _here(
     "The tasks in this process, but for those on which an earlier call ended"
     for task in progress(tasks, "prepare"):
         mark = Path(task.out) / UNFINISHED / f"{task.image_id}.begun"
-        if mark.exists():
+        if os.path.exists(mark):
             yield from _one_by_one([task])
             continue
         with suppress(OSError):  # a full disk will be told of in a moment
@@ -290,7 +446,8 @@ def _here(
         try:
             row = _prepare_one(task)
         finally:  # a decoder's fault is the only end that leaves the mark
-            mark.unlink(missing_ok=True)
+            with suppress(OSError):
+                mark.unlink()
         yield row
 
 
@@ -301,16 +458,19 @@ def _in_processes(
     "The tasks in several processes, whatever befalls these; a few tasks in this one"
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    if len(tasks) <= 8 or (workers or cores()) == 1:
+    workers = min(workers or cores(), max(len(tasks), 1))
+    if len(tasks) <= 8 or workers == 1:
         yield from _here(tasks)
         return
     done: set[str] = set()
     for _ in range(3):
         left = [task for task in tasks if task.image_id not in done]
+        answers = parallel(_prepare_one, left, "prepare", workers, few=0, start=one_opencv_thread)
         try:
-            for row in parallel(_prepare_one, left, "prepare", workers, few=0):
-                done.add(row["image_id"])
-                yield row
+            with closing(answers):
+                for row in answers:
+                    done.add(row["image_id"])
+                    yield row
             return
         except TerminatedWorkerError:
             noted = _noted(Path(tasks[0].out))
@@ -325,56 +485,175 @@ def _in_processes(
 _PATIENCE = 30  # seconds for the first worker of a cluster to come
 
 
+def _dask() -> ModuleType:  # the module `distributed`
+    "Import Dask; it would set what Tornado and Bokeh log, which may be the caller's own"
+    others = [logging.getLogger(name) for name in ("tornado", "tornado.application", "bokeh")]
+    before = [(log.level, list(log.handlers), log.propagate) for log in others]
+    new = "distributed" not in sys.modules
+    try:
+        import distributed
+    except ImportError as error:
+        raise DataError("a cluster needs Dask: `pip install distributed`") from error
+    for log, (level, handlers, propagate) in zip(others, before) if new else ():
+        log.setLevel(level)
+        log.handlers[:], log.propagate = handlers, propagate
+    return distributed
+
+
+def _check_scheduler(
+    address: str,  # of a Dask scheduler
+) -> None:
+    "DataError where none answers: a client that finds none would leave its event loop running"
+    from distributed.comm import connect
+
+    async def knock() -> None:
+        await (await connect(address, timeout=10)).close()
+
+    try:
+        with ThreadPoolExecutor(1) as pool:  # a notebook's own thread has an event loop already
+            pool.submit(lambda: asyncio.run(knock())).result()
+    except (OSError, ValueError, TypeError, TimeoutError) as error:
+        cure = f"start one with `dask scheduler`, and workers with `dask worker {address}`"
+        raise DataError(f"{address}: no Dask scheduler answers here ({type(error).__name__}); {cure}") from error
+
+
 def _on_cluster(
     tasks: list[_Task],
     address: str,  # of a Dask scheduler, such as tcp://10.0.0.5:8786
 ) -> Iterator[dict]:  # rows as `_prepare_one` gives them
     "The tasks on a Dask cluster whose machines see the same folders; a worker's tasks go to the others where it dies"
-    try:
-        from dask.distributed import Client, as_completed
-    except ImportError as error:
-        raise DataError("a cluster needs Dask: `pip install distributed`") from error
-    try:
-        client = Client(address, timeout=10)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise DataError(f"{address}: no Dask scheduler answers here ({type(error).__name__}); start one with `dask scheduler`, and workers with `dask worker {address}`") from error
-    with client:
+    dask = _dask()
+    _check_scheduler(address)
+    with dask.Client(address, timeout=10, set_as_default=False) as client:
         try:
             client.wait_for_workers(1, timeout=_PATIENCE)
         except TimeoutError as error:
-            raise DataError(f"{address}: the scheduler has no workers; start some with `dask worker {address}`, on machines that see the same folders") from error
+            cure = f"start some with `dask worker {address}`, on machines that see the same folders"
+            raise DataError(f"{address}: the scheduler has no workers; {cure}") from error
         futures = dict(zip(client.map(_prepare_one, tasks, pure=False, retries=2), tasks))
-        for future in progress(as_completed(list(futures)), f"prepare on {len(client.scheduler_info()['workers'])} workers", total=len(tasks)):
-            error = future.exception()
-            yield future.result() if error is None else {"image_id": futures[future].image_id, "error": f"{futures[future].path}: {type(error).__name__} on the cluster: {error}"}
+        done = dask.as_completed(list(futures), loop=client.loop)
+        for future in progress(done, f"prepare on {len(client.scheduler_info()['workers'])} workers", total=len(tasks)):
+            error, task = future.exception(), futures[future]
+            if error is None:
+                yield future.result()
+            else:
+                said = f"{task.path}: {type(error).__name__} on the cluster: {error}"
+                yield {"image_id": task.image_id, "error": said}
 
 # %% ../nbs/04_prepare.ipynb #04-022
+_INDEX = "images.parquet"
+
+
+def _read_index(
+    out: Path,  # the cache
+) -> list[dict] | None:  # its rows; None where it is absent, or left unreadable by a power cut
+    "What the last finished call had made"
+    try:
+        index = pd.read_parquet(out / _INDEX)
+    except Exception:  # whatever the reader makes of a damaged file; the pictures are made again
+        return None
+    return index.to_dict("records") if {*_COLUMNS, *_SETTINGS} <= set(index) else None
+
+
+def _check_settings(
+    out: Path,  # the cache
+    rows: list[dict],  # its index
+    settings: dict,  # size, square, format and draft of this call
+) -> None:
+    "DataError where the cache holds pictures of another kind"
+    for name, value in settings.items():
+        other = next((row[name] for row in rows if row[name] != value), None)
+        if other is not None and name == "draft":
+            raise DataError(f"{out}: holds images made {'without' if value else 'with'} --draft; choose another folder, or call it as before")
+        if other is not None:
+            raise DataError(f"{out}: holds images of {name} {other}; choose another folder for {name} {value}")
+
+
+def _is_current(
+    out: Path,  # the cache
+    row: dict,  # of the index
+    since: int,  # when the last finished call had begun, nanoseconds
+) -> bool:
+    "Is a picture there as it was made? Its length is looked at each time; if it was touched since the last call, each byte is"
+    try:
+        facts = os.stat(out / row["file"])
+    except (OSError, ValueError):
+        return False
+    if facts.st_size != row["bytes"]:  # a power cut can leave a picture's name without its content
+        return False
+    return max(facts.st_mtime_ns, facts.st_ctime_ns) < since or _is_whole(out, row)
+
+
 def _known(
+    out: Path,  # the cache
+    index: list[dict],  # its rows
+    tasks: list[_Task],  # what is asked for
+    settings: dict,  # size, square, format and draft of this call
+) -> list[dict]:  # rows whose pictures are there and up to date
+    "What earlier calls made, finished or not"
+    since = (out / _INDEX).stat().st_mtime_ns if index else 0
+    rows = [row for row in index if _is_current(out, row, since)]
+    rows += [row for row in _noted(out).values() if all(row[name] == settings[name] for name in _SETTINGS)]
+    wanted, roots = {task.image_id: task for task in tasks}, {task.root for task in tasks if task.root}
+    current = {}
+    for row in rows:
+        task = wanted.get(row["image_id"])
+        if task is None:
+            fits = row["root"] not in roots  # another folder's, about which this call knows nothing; else its X-ray is gone
+        else:
+            fits = row["source"] == task.source and row["stamp"] == _stamp(task.path)
+        if fits:
+            current[row["image_id"]] = row
+    return list(current.values())
+
+
+def _spare_others(
+    out: Path,  # the cache
+    tasks: list[_Task],  # what is asked for
+    made: set[str],  # files that we made
+) -> None:
+    "DataError where a small picture would take the place of a file that somebody has put into the cache"
+    for task in tasks:
+        file = f"{task.image_id}.{task.form}"
+        if file not in made and os.path.lexists(out / file):
+            raise DataError(f"{out / file}: lies in the cache, but `prepare` did not make it; move it away")
+
+
+def _clear(
+    out: Path,  # the cache
+    rows: list[dict],  # what is up to date
+    made: set[str],  # files that we made
+) -> None:
+    "Remove pictures that are no longer true, as their X-ray is gone, changed or asked for in another size; and their notes"
+    current = {row["file"] for row in rows}
+    for file in sorted(made - current):
+        if Path(file).name == file and Path(file).suffix.lstrip(".") in FORMATS:
+            with suppress(OSError):
+                (out / file).unlink()
+    ids = {row["image_id"] for row in rows}
+    for note in (out / UNFINISHED).glob("*.json"):
+        if note.stem not in ids:
+            note.unlink()
+
+
+def _begin(
     out: Path,  # the cache
     tasks: list[_Task],  # what is asked for
     settings: dict,  # size, square, format and draft of this call
-) -> pd.DataFrame:  # rows of the index whose pictures are there and up to date
-    "What earlier calls made, finished or not"
-    known = pd.DataFrame()
-    with suppress(OSError, ValueError):  # absent, or left unreadable by a power cut: its pictures are made again
-        known = pd.read_parquet(out / "images.parquet")
-    for name, value in settings.items():
-        if len(known) and name in known and set(known[name]) != {value}:
-            if name == "draft":
-                raise DataError(f"{out}: holds images made {'without' if value else 'with'} --draft; choose another folder, or call it as before")
-            raise DataError(f"{out}: holds images of {name} {known[name].iloc[0]}; choose another folder for {name} {value}")
-    rows = [] if "stamp" not in known else known.to_dict("records")
-    rows += _noted(out).values()
-    rows = [row for row in rows if all(row.get(name) == value for name, value in settings.items())]  # a stopped call may have asked for another size
-    wanted = {task.image_id: task for task in tasks}
-    current = {}
-    for row in rows:
-        task, picture = wanted.get(row["image_id"]), out / row["file"]
-        fits = task is None or (row["source"] == task.source and Path(task.path).exists() and row["stamp"] == _stamp(task.path))
-        # a power cut can leave a picture's name without its content
-        if fits and row["file"].endswith(settings["format"]) and picture.exists() and picture.stat().st_size == row.setdefault("bytes", picture.stat().st_size):
-            current[row["image_id"]] = row
-    return pd.DataFrame(list(current.values()))
+) -> tuple[list[dict], int]:  # rows of what is up to date; when the call began, nanoseconds by the clock of the cache's disk
+    "Look at what is there, and remove what is no longer true"
+    start = out / UNFINISHED / "start"
+    start.parent.mkdir(exist_ok=True)
+    start.touch()
+    since, index = start.stat().st_mtime_ns, _read_index(out)
+    _check_settings(out, index or [], settings)
+    rows = _known(out, index or [], tasks, settings)
+    noted = _notes(out).items()
+    made = {row["file"] for row in index or []} | {row.get("file", f"{name}.{settings['format']}") for name, row in noted}
+    if index is not None:
+        _spare_others(out, tasks, made)
+    _clear(out, rows, made)
+    return rows, since
 
 # %% ../nbs/04_prepare.ipynb #04-023
 def _write_index(
@@ -382,69 +661,72 @@ def _write_index(
     rows: list[dict],  # as `_prepare_one` gives them
     failed: list[dict],  # image_id and error
     settings: dict,  # size, square, format and draft of this call
+    since: int,  # when the call began: what was touched later is looked at by the next one
 ) -> pd.DataFrame:  # the index
     "Write images.parquet and failed.csv"
-    columns = ["image_id", "file", "height", "width", "scale", "scale_y", "left", "top", "source", "stamp", "bytes", "checks"]
-    index = pd.DataFrame(rows, columns=columns).assign(**settings).sort_values("image_id", ignore_index=True)
+    index = pd.DataFrame(rows, columns=_COLUMNS).assign(**settings).sort_values("image_id", ignore_index=True)
     whole = dict.fromkeys(["height", "width", "left", "top", "bytes", "size"], "int64")
     index = index.astype(whole | dict.fromkeys(["scale", "scale_y"], "float64"))
     if hasattr(os, "sync"):
         os.sync()  # the pictures reach the disk before the index that names them
-    with atomic_path(out / "images.parquet") as partial:
+    with atomic_path(out / _INDEX) as partial:
         index.to_parquet(partial)
-    told = [row | {"error": _spelled(row["error"])} for row in failed]
+        os.utime(partial, ns=(since, since))
+    told = [row | {"error": _readable(row["error"])} for row in failed]
     write_table(pd.DataFrame(told, columns=["image_id", "error"]).sort_values("image_id"), out / "failed.csv")
     return index
 
 
 def prepare(
-    source: Dataset | str | Path | list[Path],  # a dataset, its folder, any folder of X-rays, one file, or several
-    out: str | Path,  # the cache: small pictures, images.parquet, failed.csv
-    size: int = 512,  # side of the prepared square, pixels
+    source: Dataset | str | Path | Iterable[str | Path],  # a dataset, its folder, any folder of X-rays, one file, or several
+    out: str | Path,  # the cache, a folder of its own: small pictures, images.parquet, failed.csv
+    size: int = 512,  # side of the prepared square, 8 to 8,192 pixels
     workers: int | None = None,  # processes; all cores where None
     square: str = "pad",  # "pad", "stretch" or "crop", see `fit_square`
     form: str = "png",  # "png", "jpg" or "npy"
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
-    draft: bool = False,  # decode JPEG 2000 no finer than the small picture needs: several times as fast, and about as far from the exact picture as another way to shrink it is
-) -> pd.DataFrame:  # the index: image_id, file, height, width (original), scale, scale_y, left, top, source, checks, …
+    draft: bool = False,  # decode JPEG 2000 no finer than the small picture needs: faster, and nearly the same, see "A draft"
+) -> pd.DataFrame:  # the index: image_id, file, height, width (original), scale, scale_y, left, top, source, sha256, checks, …
     "Make a cache of small 8-bit copies; a second call does only what is missing or changed; raises DataError"
-    out = Path(out)
-    if square not in SQUARES or form not in FORMATS or size < 8:
-        raise DataError(f"cannot prepare size {size}, square {square}, format {form}; size is 8 or more, square one of {', '.join(SQUARES)}, format one of {', '.join(FORMATS)}")
-    settings = {"size": size, "square": square, "format": form, "draft": draft}
-    listed, failed = _listed(source, out)
+    out, size = Path(out), _whole(size, "size", 8, _LARGEST)
+    workers = None if workers is None else _whole(workers, "workers", 1, 1024)
+    _check_choice(square, "square", SQUARES)
+    _check_choice(form, "format", FORMATS)
+    settings = {"size": size, "square": square, "format": form, "draft": bool(draft)}
+    root, listed, failed = _listed(source, out)
     whole = os.path.abspath if scheduler else str  # the machines of a cluster work in other folders
-    tasks = [_Task(image_id, whole(path), name, whole(out), size, square, form, draft) for image_id, path, name in listed]
+    tasks = [_Task(name, whole(path), way, whole(out), size, square, form, bool(draft), root) for name, path, way in listed]
     _spare_originals(tasks)
     with owned_folder(out, "cache"):
-        known = _known(out, tasks, settings)
-        have = set(known["image_id"]) if len(known) else set()
+        rows, since = _begin(out, tasks, settings)
+        have = {row["image_id"] for row in rows}
         todo = [task for task in tasks if task.image_id not in have]
-        (out / UNFINISHED).mkdir(parents=True, exist_ok=True)
-        rows = known.to_dict("records")
-        for row in _on_cluster(todo, scheduler) if scheduler else _in_processes(todo, workers):
-            if "full" in row:
-                raise DataError(f"{row['full']}; {len(rows)} of {len(tasks)} images are done and kept: make room and run the same again")
-            (failed if "error" in row else rows).append(row)
-        index = _write_index(out, rows, failed, settings)
+        answers = _on_cluster(todo, scheduler) if scheduler else _in_processes(todo, workers)
+        with closing(answers):
+            for row in answers:
+                if "full" in row:
+                    raise DataError(f"{row['full']}; {len(rows)} of {len(tasks)} images are done and kept: make room and run the same again")
+                (failed if "error" in row else rows).append(row)
+        index = _write_index(out, rows, failed, settings, since)
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
-    wanted = {task.image_id for task in tasks}
-    return index[index["image_id"].isin(wanted)].reset_index(drop=True)
+    return index[index["image_id"].isin({task.image_id for task in tasks})].reset_index(drop=True)
 
 # %% ../nbs/04_prepare.ipynb #04-024
+_ENDS = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9"}  # what a whole file ends with
+
+
 def read_prepared(
     file: str | Path,  # a picture that `prepare` made: PNG, JPEG or npy
 ) -> np.ndarray:  # uint8 (size, size)
     "Read a small picture; raises DataError where it is missing or broken"
     picture = None
-    if Path(file).suffix == ".npy":
-        try:
-            picture = np.load(file, allow_pickle=False)
-        except (OSError, ValueError):
-            pass
-    elif Path(file).is_file():
-        picture = opencv().imread(str(file), opencv().IMREAD_GRAYSCALE)
-    if picture is None:
+    with suppress(OSError, ValueError, EOFError):
+        coded = Path(file).read_bytes()
+        if Path(file).suffix == ".npy":
+            picture = np.load(io.BytesIO(coded), allow_pickle=False)
+        elif coded.endswith(_ENDS.get(Path(file).suffix, b"")) and coded:  # decoders make grey of what is cut off
+            picture = opencv().imdecode(np.frombuffer(coded, np.uint8), opencv().IMREAD_GRAYSCALE)
+    if not isinstance(picture, np.ndarray) or picture.ndim != 2 or picture.dtype != np.uint8:
         raise DataError(f"{file}: not an image that can be read; is the cache complete? Run `covidxr prepare` again")
     return picture
 
@@ -452,13 +734,20 @@ def read_prepared(
 def read_failed(
     out: str | Path,  # a cache that `prepare` made
 ) -> pd.DataFrame:  # image_id, error
-    "What the last call of `prepare` could not read"
-    return pd.read_csv(Path(out) / "failed.csv", dtype=str)
+    "What the last call of `prepare` could not read; raises DataError where `out` is no cache"
+    path = Path(out) / "failed.csv"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; is {out} a cache that `covidxr prepare` has finished?")
+    table = read_table(path, ["image_id", "error"], rows=False, separators=",", lenient=False)
+    return table[["image_id", "error"]].reset_index(drop=True)
 
 
 def privacy(
     index: pd.DataFrame,  # what `prepare` returned
 ) -> dict[str, int]:  # finding to number of images, the commonest first
     "What was found in headers and names that could tell who the patients are; of these, only the names are in the cache"
-    found = index["checks"][index["checks"] != ""].str.split("; ").explode()
+    if not isinstance(index, pd.DataFrame) or "checks" not in index:
+        raise DataError("this is no index of a cache: it has no column checks; give what `prepare` returned")
+    told = index["checks"].fillna("").astype(str)
+    found = told[told != ""].str.split("; ").explode()
     return {str(name): int(count) for name, count in found.value_counts().items()}

@@ -107,7 +107,7 @@ def test_eda_counts_and_a_program_can_read_it(covidxr, phantom, tmp_path):
     numbers = json.loads(answer.stdout)
     assert answer.returncode == 0 and numbers["data"] == "simulated"
     assert sum(numbers["classes"].values()) == numbers["studies"]
-    assert (tmp_path / "eda" / "eda.png").stat().st_size > 10_000
+    assert (tmp_path / "eda" / "eda-figure.png").stat().st_size > 10_000
 
 
 def test_prepare_lists_what_it_cannot_read_and_says_so_in_its_exit_code(covidxr, phantom, tmp_path):
@@ -120,7 +120,7 @@ def test_prepare_lists_what_it_cannot_read_and_says_so_in_its_exit_code(covidxr,
     assert answer.returncode == 1
     told = json.loads(answer.stdout)
     assert told["prepared"] == 1 and told["failed"][0]["image_id"] == "bad"
-    assert [path.name for path in (tmp_path / "cache").glob(".*")] == [".lock"]
+    assert sorted(path.name for path in (tmp_path / "cache").glob(".*")) == [".covidxr.json", ".covidxr.lock"]
 
 
 def test_without_credentials_the_download_says_what_to_do_in_two_lines_and_leaves_nothing(covidxr, tmp_path):

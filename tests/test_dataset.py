@@ -11,7 +11,7 @@ import pytest
 
 import covidxr.dataset
 from covidxr.core import BOX_COLUMNS, DataError, atomic_path, progress
-from covidxr.dataset import class_word, open_dataset, parse_boxes, problems, scan_headers, xray_files
+from covidxr.dataset import class_word, image_ids, open_dataset, parse_boxes, problems, xray_files
 from covidxr.dicom import XrayFacts, read_facts, write_dicom
 
 STUDY_HEADER = "id,Negative for Pneumonia,Typical Appearance,Indeterminate Appearance,Atypical Appearance\n"
@@ -134,14 +134,6 @@ def test_headers_that_were_read_before_an_interruption_are_not_read_again(compet
     assert len(again) == 2 and not set(again) & set(read)
 
 
-def test_scanning_headers_gives_the_columns_that_it_names(competition):
-    table = scan_headers([competition / "train" / "s0" / "series" / "i0.dcm"])
-    assert list(table) == ["image_id", "patient_id", "rows", "columns", "view", "sex", "age"]
-    source = Path(covidxr.dataset.__file__).read_text()
-    promised = source.split("def scan_headers(")[1].split(":  # a row a file:")[1].splitlines()[0]
-    assert all(name in promised for name in table) and "study_id" not in promised
-
-
 def test_a_killed_write_leaves_nothing_that_looks_like_an_image(competition):
     target = competition / "test" / "t0" / "series" / "j9.dcm"
     code = (
@@ -183,13 +175,16 @@ def test_progress_needs_no_length(capfd, monkeypatch):
 # Names of images
 
 
-@pytest.mark.parametrize("names", [("p1/1.png", "p2/1.png"), ("x.png", "x.jpg")])
-def test_two_files_that_would_be_one_image_are_both_named(tmp_path, names):
+@pytest.mark.parametrize(
+    ("names", "ids"), [(("p1/1.png", "p2/1.png"), ["p1-1", "p2-1"]), (("x.png", "x.jpg"), ["x.png", "x.jpg"])]
+)
+def test_two_files_of_one_name_are_told_apart_as_prepare_does(tmp_path, names, ids):
     for name in names:
         _picture(tmp_path / name)
     _table(tmp_path, [f"{names[0]},well", f"{names[1]},sick"])
-    with pytest.raises(DataError, match=f"{names[0]} and {names[1]}"):
-        open_dataset(tmp_path)
+    dataset = open_dataset(tmp_path)
+    assert dataset.images["image_id"].tolist() == ids == image_ids([tmp_path / name for name in names], tmp_path)
+    assert dataset.labels().to_dict() == dict(zip(ids, ["well", "sick"], strict=True))
 
 
 def test_a_name_that_two_subfolders_have_is_not_guessed(tmp_path):
@@ -248,12 +243,12 @@ def test_labels_in_any_script_stay_apart(plain):
     ("labels", "said"),
     [
         (["well", ""], "row 3: the label is empty"),
-        (["well", "???"], r"row 3: the label \?\?\? has no letter"),
-        (["well", "none"], "row 3: the label none has a meaning"),
-        (["None", "sick"], "row 2: the label None has a meaning"),
-        (["Opacity", "well"], "row 2: the label Opacity has a meaning"),
-        (["split", "well"], "row 2: the label split has a meaning"),
-        (["Not well", "not-well"], "Not well and not-well would both be the class not-well"),
+        (["well", "???"], r"row 3: the label '\?\?\?' has no letter"),
+        (["well", "none"], "row 3: the label 'none' has a meaning"),
+        (["None", "sick"], "row 2: the label 'None' has a meaning"),
+        (["Opacity", "well"], "row 2: the label 'Opacity' has a meaning"),
+        (["split", "well"], "row 2: the label 'split' has a meaning"),
+        (["Not well", "not-well"], "'Not well' and 'not-well' would both be the class not-well"),
     ],
 )
 def test_a_label_that_cannot_be_a_class_is_named(plain, labels, said):
@@ -272,7 +267,7 @@ def test_the_label_column_is_found_beside_numbers_and_flags_with_gaps(plain):
 
 def test_a_study_has_one_label(plain):
     _table(plain, ["x0.png,well,v", "x1.png,well,v", "x2.png,sick,v", "x3.png,sick,w"], "file,label,study_id")
-    with pytest.raises(DataError, match="row 4: its study v has another label"):
+    with pytest.raises(DataError, match="row 4: its study 'v' has another label"):
         open_dataset(plain)
 
 
@@ -282,14 +277,14 @@ def test_a_study_has_one_label(plain):
 @pytest.mark.parametrize(
     ("table", "line", "said"),
     [
-        ("train_study_level.csv", "s1_study,0,1,0,0", "row 5: id s1 stands there twice"),
+        ("train_study_level.csv", "s1_study,0,1,0,0", "row 5: id 's1' appears twice"),
         ("train_study_level.csv", "s3_study,0,0.5,0.5,0", "row 5: exactly one of the four"),
         ("train_study_level.csv", "s3_study,2,-1,0,0", "row 5: exactly one of the four"),
         ("train_study_level.csv", "s3_study,0,yes,0,0", "row 5: .*Typical Appearance must be a number, not 'yes'"),
         ("train_study_level.csv", "_study,0,1,0,0", "row 5: the id is empty"),
-        ("train_image_level.csv", "i1_image,,,s1", "row 5: id i1 stands there twice"),
-        ("train_image_level.csv", "i3_image,,,s3", "row 5: its study is not in"),
-        ("headers.csv", "i1,p1,16,16,,,", "row 6: image i1 stands there twice"),
+        ("train_image_level.csv", "i1_image,,,s1", "row 5: id 'i1' appears twice"),
+        ("train_image_level.csv", "i3_image,,,s3", "row 5: its study 's3' is not in train_study_level.csv"),
+        ("headers.csv", "i1,p1,16,16,,,", "row 6: image 'i1' appears twice"),
         ("headers.csv", "i9,p9,many,16,,,", "row 6: rows must be a number of pixels, not 'many'"),
         ("headers.csv", "i9,p9,16,0,,,", "row 6: columns must be a number of pixels, not '0'"),
     ],
@@ -337,7 +332,7 @@ def test_a_table_of_boxes_may_be_empty_and_its_numbers_are_numbers(plain):
 def test_a_table_without_rows_is_refused(competition, plain, name):
     path = (plain if name == "images.csv" else competition) / name
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    with pytest.raises(DataError, match=f"{name}: no rows"):
+    with pytest.raises(DataError, match=f"{name}: row 2: there is no row below the header"):
         open_dataset(path.parent)
 
 

@@ -75,13 +75,15 @@ def test_probabilities_need_the_same_studies_once_and_a_weight_that_counts():
     table = pd.DataFrame({"study_id": ["s", "t"], "typical": [0.2, 0.4]})
     mean = mean_probabilities({"A": table, "B": table.assign(typical=1.0).iloc[::-1]}, {"A": 3, "B": 1})
     assert mean["typical"].tolist() == pytest.approx([0.4, 0.55])
-    for tables, weights in (
-        ({}, None),
-        ({"A": table, "B": table.iloc[:1]}, None),
-        ({"A": pd.concat([table, table])}, None),
-        ({"A": table}, {"A": 0}),
+    for tables, weights, said in (
+        ({}, None, "no classifier to average"),
+        ({"A": table, "B": table.iloc[:1]}, None, "B and A predict different studies"),
+        ({"A": pd.concat([table, table])}, None, "A predicts study s twice"),
+        ({"A": table}, {"A": 0}, "not all 0"),
+        ({"A": table, "B": table}, {"A": 1}, "model B has no weight"),
+        ({"A": table}, {"A": -1}, "0 or more"),
     ):
-        with pytest.raises(DataError):
+        with pytest.raises(DataError, match=said):
             mean_probabilities(tables, weights)
 
 
@@ -109,8 +111,15 @@ def test_a_useless_detector_loses_its_weight_only_beyond_the_margin():
 def test_a_class_that_one_submission_says_twice_counts_once():
     once = pd.DataFrame([("a_image", "none", 0.6, 0, 0, 1, 1)], columns=SUBMISSION)
     assert fuse_submissions([pd.concat([once, once]), once])["confidence"].tolist() == [pytest.approx(0.6)]
-    for tables, weights in (([], None), ([once], [1, 2]), ([once], [0]), ([once], [-1])):
-        with pytest.raises(SubmissionError):
+    for tables, weights, said in (
+        ([], None, "no submission to fuse"),
+        ([once], [1, 2], "1 submissions need 1 weights, not 2"),
+        ([once], [0], "not all 0"),
+        ([once], [-1], "0 or more"),
+        ([once], [float("nan")], "finite"),
+        (once, None, "must be a list"),
+    ):
+        with pytest.raises(SubmissionError, match=said):
             fuse_submissions(tables, weights)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from covidxr.core import BOX_COLUMNS, DataError
 from covidxr.metrics import (
@@ -122,9 +122,22 @@ def test_the_confusion_table_has_the_truth_in_rows_and_refuses_what_it_does_not_
     )
     assert table.loc["typical"].tolist() == [1, 1, 0]
     assert table.loc["atypical"].sum() == 0
-    for truth, said in ((["x"], ["typical"]), (["typical"], ["typical", "typical"])):
-        with pytest.raises(DataError):
-            confusion_table(truth, said, ["typical"])
+    for truth, prediction, said in (
+        (["x"], ["typical"], "class x is not among typical"),
+        (["typical"], ["x"], "class x is not among typical"),
+        (["typical"], ["typical", "typical"], "1 true classes and 2 predicted"),
+    ):
+        with pytest.raises(DataError, match=said):
+            confusion_table(truth, prediction, ["typical"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=20))
+def test_the_confusion_table_equals_scikit_learns(rows):
+    truth, said = zip(*rows, strict=True)
+    assert confusion_table(truth, said, list("abc")).to_numpy().tolist() == (
+        confusion_matrix(truth, said, labels=list("abc")).tolist()
+    )
 
 
 TWO = _boxes([("a", 0, 0, 4, 4), ("b", 0, 0, 4, 4)])
@@ -164,7 +177,7 @@ def test_what_has_no_place_in_a_score_is_refused_in_words(fault):
 
 
 def test_labels_are_a_list_and_one_that_nobody_has_selects_nothing():
-    with pytest.raises(DataError, match="list of classes"):
+    with pytest.raises(DataError, match="labels must be a list, not the text .opacity."):
         score(TWO, GUESS, labels="opacity")
     assert np.isnan(score(TWO, GUESS, labels=["cloud", "opacity"]).per_class["cloud"])
     assert score(TWO, GUESS, labels=["cloud", "opacity"]).map == 1.0
@@ -278,7 +291,7 @@ def test_answers_values_and_patients_must_fit_and_none_may_be_missing():
         for work in (roc_auc, lambda *rows: operating_point(*rows[:2], threshold=0.5, groups=rows[2])):
             with pytest.raises(DataError, match=said):
                 work(target, value, groups)
-    with pytest.raises(DataError, match="threshold is not a number"):
+    with pytest.raises(DataError, match="threshold must be a number, not nan"):
         operating_point([0, 1], [0.1, 0.2], threshold=np.nan)
     with pytest.raises(DataError, match="class is missing"):
         confusion_table(["a", None], ["a", "a"])

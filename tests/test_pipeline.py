@@ -40,7 +40,7 @@ def test_a_run_leaves_what_it_promises(finished):
         "report.html",
         "figures/grid.png",
         "figures/curves.png",
-        "eda/eda.png",
+        "eda/eda-figure.png",
     ):
         assert (finished / place).stat().st_size > 100, place
     models = sorted(path.name for path in (finished / "models").glob("*/*"))

@@ -4,7 +4,16 @@ import pandas as pd
 import pytest
 
 from covidxr.core import BOX_COLUMNS, DataError, SubmissionError
-from covidxr.submission import read_submission, read_truth, score_submission, submission_table, write_submission
+from covidxr.submission import (
+    compare_submissions,
+    fuse_files,
+    read_ids,
+    read_submission,
+    read_truth,
+    score_submission,
+    submission_table,
+    write_submission,
+)
 
 HEADER = "id,PredictionString\n"
 STUDY = "s_study,typical 1 0 0 1 1\n"
@@ -13,7 +22,7 @@ ODD = {
     "nothing below the header": (HEADER, "row 2: there is no row"),
     "a picture": (b"\x89PNG\r\n\x1a\n\x00\xff", "row 1: not a readable CSV file"),
     "another encoding": (HEADER.encode() + STUDY.encode() + b"\xe9_image,\n", "row 3: not a readable CSV file"),
-    "semicolons": ((HEADER + STUDY).replace(",", ";"), "row 1: column id is missing"),
+    "semicolons": ((HEADER + STUDY).replace(",", ";"), "row 1: column id, PredictionString is missing"),
     "a column twice": ("id,id,PredictionString\n", "row 1: column id appears twice"),
     "a comma at each end": (HEADER + STUDY.replace("\n", ",\n"), "row 2: 3 columns instead of 2"),
     "a row cut off": (HEADER + STUDY + "a_image\n", "row 3: 1 column instead of 2"),
@@ -31,6 +40,11 @@ ODD = {
         HEADER + STUDY.replace("typical 1", "typical 0_1"),
         "row 2: confidence 0_1 is not a number",
     ),
+    "a blank in the header": (HEADER.replace(",", ", ") + STUDY, "row 1: column ' PredictionString' has blanks"),
+    "a blank in the header below a blank line": ("\nid ,PredictionString\n" + STUDY, "row 2: column 'id ' has blanks"),
+    "a spreadsheet's own encoding": ((HEADER + STUDY).encode("utf-16"), "row 1: not a readable CSV file (UTF-16"),
+    "tabs": ((HEADER + STUDY).replace(",", "\t"), "row 1: column id, PredictionString is missing"),
+    "a blank behind an id": (HEADER + STUDY.replace("s_study", "s_study "), "row 2: id 's_study ' must end in"),
     "an endless box": (HEADER + "a_image,opacity 1 0 0 inf 1\n", "row 2: x_max inf"),
 }
 
@@ -166,13 +180,138 @@ def test_a_submission_in_the_truths_place_is_noticed(tmp_path):
 
 def test_semicolons_are_named_as_the_cause(tmp_path):
     (tmp_path / "s.csv").write_text((HEADER + STUDY).replace(",", ";"))
-    with pytest.raises(SubmissionError, match="semicolon"):
+    with pytest.raises(SubmissionError, match="by commas, not by semicolons"):
         read_submission(tmp_path / "s.csv")
 
 
-def test_files_to_fuse_are_two_and_name_each_other(tmp_path):
-    from covidxr.submission import fuse_files
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: text.replace(",", ", "),
+        lambda text: text.replace("\n", ",\n"),
+        lambda text: "\n" + text.replace("\n", "\n\n"),
+        lambda text: "\ufeff" + text,
+    ],
+)
+def test_a_truth_is_read_as_spreadsheets_write_it(tmp_path, change):
+    (tmp_path / "plain.csv").write_text(HEADER + STUDY + "NA_image,none 1 0 0 1 1\n")
+    (tmp_path / "changed.csv").write_text(change(HEADER + STUDY + "NA_image,none 1 0 0 1 1\n"))
+    assert read_truth(tmp_path / "changed.csv").equals(read_truth(tmp_path / "plain.csv"))
+    assert read_truth(tmp_path / "plain.csv")["id"].tolist() == ["s_study", "NA_image"]
 
+
+def test_a_truth_is_a_name_a_path_or_some_of_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "truth.csv").write_text(HEADER + STUDY)
+    (tmp_path / "sub.csv").write_text(HEADER + STUDY)
+    for truth in ("truth.csv", tmp_path / "truth.csv", ["truth.csv"], (tmp_path / "truth.csv",)):
+        assert score_submission(truth, "sub.csv").map == 1.0
+        assert read_truth(truth)["label"].tolist() == ["typical"]
+        assert compare_submissions(truth, {"a": "sub.csv"}, draws=5)["scores"]["a"].map == 1.0
+    for truth in ([], (), None, 5, [None], "", "a\0b"):
+        for work in (lambda one: score_submission(one, "sub.csv"), read_truth):
+            with pytest.raises(DataError, match="no truth|must be a list|not a file's name|no such file"):
+                work(truth)
+    with pytest.raises(DataError, match="no truth"):
+        read_truth()
+    with pytest.raises(SubmissionError, match="at least one name and its file"):
+        compare_submissions("truth.csv", {})
+    for path in (None, 5, "", "a\0b"):
+        for work in (read_submission, read_ids, lambda one: score_submission("truth.csv", one)):
+            with pytest.raises(SubmissionError, match="not a file's name"):
+                work(path)
+
+
+def test_a_submission_is_never_written_over_a_file_that_covidxr_did_not_write_as_it_is(tmp_path):
+    nothing, path = pd.DataFrame(columns=COLUMNS), tmp_path / "s.csv"
+    path.write_text("mine\n")
+    with pytest.raises(SubmissionError, match="s.csv: is there already, and covidxr did not write it"):
+        write_submission(nothing, ["a_image"], path)
+    assert path.read_text() == "mine\n" and [one.name for one in tmp_path.iterdir()] == ["s.csv"]
+    path.unlink()
+    for ids in (["a_image"], ["b_image"], ["b_image"]):  # our own may be written anew
+        write_submission(nothing, ids, str(path))
+        assert read_ids(path) == ids
+    path.write_text(path.read_text() + "c_image,\n")  # until somebody works on it
+    with pytest.raises(SubmissionError, match="did not write it as it is"):
+        write_submission(nothing, ["a_image"], path)
+    assert read_ids(path) == ["b_image", "c_image"]
+    (tmp_path / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
+    with pytest.raises(SubmissionError, match="is there already"):
+        write_submission(nothing, ["a_image"], tmp_path / "link.csv")
+    assert not (tmp_path / "elsewhere.csv").exists()
+
+
+def test_fused_files_are_never_written_over_one_of_them_however_it_is_spelt(tmp_path, monkeypatch, hashes):
+    import os
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "below").mkdir()
+    one = pd.DataFrame([("a_image", "none", 0.5, 0, 0, 1, 1)], columns=COLUMNS)
+    for name in ("a.csv", "b.csv"):
+        write_submission(one, ["a_image"], name)  # our own, so that only their being read protects them
+    os.link("a.csv", "hard.csv")
+    os.symlink("a.csv", "soft.csv")
+    os.symlink(tmp_path, "folder")
+    before = hashes(tmp_path)
+    for out in ("a.csv", "./a.csv", "below/../a.csv", tmp_path / "b.csv", "hard.csv", "soft.csv", "folder/b.csv"):
+        with pytest.raises(SubmissionError, match="is one of the submissions to fuse .* choose another name"):
+            fuse_files(["a.csv", "b.csv"], out)
+    with pytest.raises(SubmissionError, match="is one of"):
+        fuse_files(["soft.csv", "b.csv"], "a.csv")
+    assert hashes(tmp_path) == before
+    for _ in range(2):
+        fuse_files(("a.csv", "b.csv"), "out.csv", weights=(1, 2))
+    assert read_ids("out.csv") == ["a_image"]
+
+
+def test_a_foreign_file_in_the_results_place_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "out.csv").write_text("mine\n")
+    with pytest.raises(SubmissionError, match="out.csv: is there already"):
+        fuse_files([tmp_path / "absent.csv", tmp_path / "absent too.csv"], tmp_path / "out.csv")
+    with pytest.raises(SubmissionError, match="give two or more"):
+        fuse_files(str(tmp_path / "absent.csv"), tmp_path / "other.csv")
+    assert (tmp_path / "out.csv").read_text() == "mine\n"
+
+
+def test_the_command_line_does_not_write_a_fusion_over_its_input(covidxr, tmp_path):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(HEADER + STUDY)
+    answer = covidxr("ensemble", "a.csv", "b.csv", "--out", "./a.csv", cwd=tmp_path)
+    assert answer.returncode == 2 and "is one of the submissions" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1 and (tmp_path / "a.csv").read_text() == HEADER + STUDY
+
+
+@pytest.mark.parametrize("work", [read_submission, read_ids, read_truth])
+def test_the_longest_field_of_csv_is_as_it_was_after_each_reader_also_a_failing_one(tmp_path, work):
+    import csv
+
+    (tmp_path / "good.csv").write_text(HEADER + STUDY)
+    (tmp_path / "bad.csv").write_text(HEADER + 's_study,"typical\n')
+    before = csv.field_size_limit(4321)
+    try:
+        work(tmp_path / "good.csv")
+        with pytest.raises((DataError, SubmissionError)):
+            work(tmp_path / "bad.csv")
+        assert csv.field_size_limit() == 4321
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_a_study_or_image_without_an_id_makes_no_row_of_that_name():
+    from covidxr.submission import submission_ids
+
+    studies = pd.DataFrame({"study_id": ["s", None], "typical": [0.5, 0.5]})
+    boxes = pd.DataFrame(columns=["image_id", *BOX_COLUMNS, "confidence"])
+    with pytest.raises(DataError, match="row 1 .* has no study_id"):
+        submission_table(studies, boxes, {})
+    with pytest.raises(DataError, match="row 0 .* has no image_id"):
+        submission_ids(pd.DataFrame({"image_id": [float("nan")], "study_id": ["s"]}))
+
+
+def test_files_to_fuse_are_two_and_name_each_other(tmp_path):
     (tmp_path / "a.csv").write_text(HEADER + STUDY)
     (tmp_path / "b.csv").write_text(HEADER + STUDY.replace("s_study", "t_study"))
     with pytest.raises(SubmissionError, match="give two or more"):
