@@ -336,6 +336,7 @@ def _compared(stored: list[dict], fresh: list[dict], varies: bool) -> list[str]:
         ([_said("[0.30000000000000004]")], [_said("[0.3]")]),
         ([_said("loss 0.25"), EMPTY], [_said("loss  0.25")]),  # a line of progress has vanished, a column is wider
         ([_said("loss 0.25")], [EMPTY, _said("loss 0.25")]),
+        ([_said("first\nsecond\n")], [_said("first\n"), _said("second\n")]),  # printed in one piece, or in two
         ([_curve(0), _xray(0)], [_curve(0), _xray(0)]),
         ([_table(["epoch", "loss"], [[0, 0.5], [1, 0.2512]])], [_table(["epoch", "loss"], [[0, 0.5], [1, 0.2513]])]),
     ],
