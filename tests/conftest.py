@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -105,25 +104,6 @@ def copy_project(folder: Path) -> Path:
         return anywhere(place, names) | (top if Path(place) == ROOT else set())  # covidxr/runs is no folder of runs
 
     return Path(shutil.copytree(ROOT, folder / "copy", ignore=left_out, symlinks=True))
-
-
-UNIT = "import numpy, pandas"  # what every user of the library pays, too
-UNIT_SECONDS = 0.9  # on an idle core of the machine on which limits were set
-
-
-def seconds_of(code: str, times: int = 3) -> float:
-    "The best time that a fresh Python process takes for some code"
-    best = float("inf")
-    for _ in range(times):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        best = min(best, time.perf_counter() - started)
-    return best
-
-
-def in_time(seconds: float, limit: float) -> bool:
-    "Is a time within a limit, made longer as this machine is now slower than the one on which the limit was set?"
-    return seconds < limit or seconds < limit * seconds_of(UNIT) / UNIT_SECONDS
 
 
 @pytest.fixture(scope="session")

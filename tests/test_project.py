@@ -21,8 +21,9 @@ import lessons
 import pages
 import psutil
 import pytest
-from conftest import ROOT, copy_project, in_time
+from conftest import ROOT, copy_project
 from filelock import FileLock
+from measure import in_time
 from readme import readme_text
 
 NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
