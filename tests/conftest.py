@@ -1,11 +1,12 @@
 "Shared data of the tests, made once for all processes that test; how tests are spread over them; how long things may take."
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,9 @@ MODELS = (
     ModelPlan("detector", "yolov8n", size=64, epochs=2),
 )
 TINY = replace(QUICK, name="tiny", studies=60, simulated_size=96, cache_size=64, draws=200, models=MODELS)
+TEST_TIMES = Path(__file__).with_name("test_times.json")  # seconds of each test that takes one or more
+SLOW = 4.0  # seconds from which a test is left out by -m "not slow"
+COSTLY = {"finished", "learnable", "many", "processed", "built"}  # fixtures that take longer to make
 SPREAD = ("test_project.py", "test_exercises.py")  # their tests share nothing that is costly to make
 
 
@@ -36,20 +40,48 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(cores(), psutil.virtual_memory().available // (3 * 1024**3)))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def _group(item: pytest.Item) -> str:
+    "The tests that run in one process: those of a file, unless they share nothing"
+    marks = [mark.args[0] for mark in item.iter_markers("xdist_group")]
+    return marks[0] if marks else item.path.stem if item.path.name not in SPREAD else item.nodeid
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups, and -m the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    "Tests of one file run in one process, which makes their fixtures once; long ones begin first, lest one be left alone"
-    for item in items:
-        if item.path.name not in SPREAD and not any(item.iter_markers("xdist_group")):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    "Mark what is slow; tests of one file run in one process, and what takes longest begins first, lest it be left alone"
+    known = json.loads(TEST_TIMES.read_text(encoding="utf-8"))
     weights: dict[str, float] = {}
     for item in items:
-        group = next((mark.args[0] for mark in item.iter_markers("xdist_group")), item.nodeid)
-        own = next((mark.kwargs.get("seconds", 5.0) for mark in item.iter_markers("slow")), 0.3)
-        weights[group] = weights.get(group, 0) + own
-    items.sort(
-        key=lambda item: -weights[next((mark.args[0] for mark in item.iter_markers("xdist_group")), item.nodeid)]
-    )
+        seconds = known.get(item.nodeid.removeprefix("tests/"), 0.2)
+        if seconds > SLOW or COSTLY & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+        weights[_group(item)] = weights.get(_group(item), 0.0) + seconds
+    items.sort(key=lambda item: -weights[_group(item)])
+    for item in items:
+        if item.path.name not in SPREAD and not any(item.iter_markers("xdist_group")):
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+class _Times:
+    "Notes what each test takes: `COVIDXR_TEST_TIMES=1 pytest -n auto`, the whole, writes tests/test_times.json anew"
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        name = re.sub(r"@\w+$", "", report.nodeid).removeprefix("tests/")  # xdist adds the group
+        if report.when == "call":
+            self.seconds[name] = round(report.duration, 1)
+
+    def pytest_sessionfinish(self) -> None:
+        kept = {name: seconds for name, seconds in sorted(self.seconds.items()) if seconds >= 1}
+        TEST_TIMES.write_text(json.dumps(kept, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    "Note the times where that is asked for, once for all testing processes"
+    if "COVIDXR_TEST_TIMES" in os.environ and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(_Times())
 
 
 def copy_project(folder: Path) -> Path:
@@ -72,25 +104,6 @@ def copy_project(folder: Path) -> Path:
         return anywhere(place, names) | (top if Path(place) == ROOT else set())  # covidxr/runs is no folder of runs
 
     return Path(shutil.copytree(ROOT, folder / "copy", ignore=left_out, symlinks=True))
-
-
-UNIT = "import numpy, pandas"  # what every user of the library pays, too
-UNIT_SECONDS = 0.9  # on an idle core of the machine on which limits were set
-
-
-def seconds_of(code: str, times: int = 3) -> float:
-    "The best time that a fresh Python process takes for some code"
-    best = float("inf")
-    for _ in range(times):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        best = min(best, time.perf_counter() - started)
-    return best
-
-
-def in_time(seconds: float, limit: float) -> bool:
-    "Is a time within a limit, made longer as this machine is now slower than the one on which the limit was set?"
-    return seconds < limit or seconds < limit * seconds_of(UNIT) / UNIT_SECONDS
 
 
 @pytest.fixture(scope="session")

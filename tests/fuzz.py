@@ -10,7 +10,6 @@ came of it, with the slowest file and the memory; exit code 1 and a traceback wh
 import argparse
 import io
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from measure import own_peak
 
 from covidxr.core import XrayError, opencv
 from covidxr.dicom import TRANSFER_SYNTAXES, XrayFacts, read_checked, read_facts, read_xray, write_dicom
@@ -171,7 +171,7 @@ def main() -> int:
             except XrayError:
                 pass
             told["slowest_s"] = max(told["slowest_s"], round(time.monotonic() - started, 2))
-    told["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    told["memory_mb"] = round(own_peak())
     print(json.dumps(told))
     return 0
 

@@ -133,8 +133,16 @@ def debris(page: Path) -> list[str]:
 
 
 def outputs(cell: dict) -> list[dict]:
-    "A cell's outputs; a line of progress that vanished leaves an empty one, which says nothing"
-    return [output for output in cell.get("outputs", []) if not _empty(output)]
+    "A cell's outputs: without empty ones, as a vanished line of progress leaves them; what was printed in one piece or in two is one"
+    joined: list[dict] = []
+    for output in cell.get("outputs", []):
+        if _empty(output):
+            continue
+        if joined and output.get("name") and output.get("name") == joined[-1].get("name"):
+            joined[-1] = {**joined[-1], "text": "".join(joined[-1]["text"]) + "".join(output["text"])}
+        else:
+            joined.append(output)
+    return joined
 
 
 def _empty(output: dict) -> bool:

@@ -3,9 +3,9 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
+from measure import in_time, seconds_of
 
 COMMANDS = [
     ["run"],
@@ -37,18 +37,8 @@ def test_the_version_is_that_of_the_settings(covidxr):
     assert covidxr("--version").stdout.strip() == f"covidxr {config['DEFAULT']['version']}"
 
 
-def _best_seconds(code: str, times: int = 3) -> float:
-    "The fastest of some runs of a fresh interpreter: what the code costs on a quiet machine"
-    seconds = []
-    for _ in range(times):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
-
-
 def test_import_takes_under_half_a_second_and_loads_no_framework():
-    assert _best_seconds("import covidxr") < 0.5
+    assert in_time(seconds_of("import covidxr"), 0.5)
     subprocess.run(
         [
             sys.executable,
@@ -61,7 +51,7 @@ def test_import_takes_under_half_a_second_and_loads_no_framework():
 
 def test_help_answers_in_under_a_second_and_a_half_without_torch():
     code = "import sys; sys.argv = ['covidxr', '--help']\nfrom covidxr.cli import main\ntry: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
-    assert _best_seconds(code) < 1.5
+    assert in_time(seconds_of(code), 1.5)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from measure import in_time
 
 import covidxr.dataset
 from covidxr.core import BOX_COLUMNS, DataError, atomic_path, progress
@@ -347,5 +348,5 @@ def test_the_real_tables_open_in_about_a_second(real):
 
     started = process_time()
     dataset = open_dataset(real / "siim_tables")
-    assert process_time() - started < 3  # a loaded machine takes longer than the 0.3 s of an idle one
+    assert in_time(process_time() - started, 3)  # 0.3 s where nothing else runs
     assert len(dataset.images) == 6334 and dataset.images["patient_id"].nunique() == 3261

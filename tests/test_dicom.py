@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from measure import TESTS, in_time
 
 from covidxr.core import XrayError
 from covidxr.dicom import (
@@ -161,9 +162,10 @@ def test_a_coded_picture_that_claims_another_size_or_is_cut_off_is_refused(tmp_p
 def _peak(path: Path) -> tuple[int, str]:
     "Memory that a fresh process needs to read a file, in megabytes, and what it said"
     code = (
-        "import resource, sys\nfrom covidxr.core import XrayError\nfrom covidxr.dicom import read_xray\n"
+        f"import sys\nsys.path.append({TESTS!r})\nfrom measure import own_peak\n"
+        "from covidxr.core import XrayError\nfrom covidxr.dicom import read_xray\n"
         "try: print(read_xray(sys.argv[1]).pixels.shape)\nexcept XrayError as error: print(error)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "print(int(own_peak()))"
     )
     answer = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     said, peak = answer.stdout.strip().splitlines()
@@ -330,7 +332,7 @@ def test_damage_by_chance_gives_an_image_or_an_error():
     assert answer.returncode == 0, answer.stderr[-3000:]
     told = json.loads(answer.stdout)
     assert told["images"] + told["errors"] == 1500 and min(told["images"], told["errors"]) > 100
-    assert told["slowest_s"] < 5 and told["memory_mb"] < 2000
+    assert in_time(told["slowest_s"], 5) and told["memory_mb"] < 2000
 
 
 def _with_table(path: Path, scene: np.ndarray, bits: int, data: bytes | list[int], count: int = 4096) -> Path:

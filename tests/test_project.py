@@ -21,12 +21,12 @@ import lessons
 import pages
 import psutil
 import pytest
-from conftest import ROOT, copy_project, in_time
+from conftest import ROOT, copy_project
 from filelock import FileLock
+from measure import in_time
 from readme import readme_text
 
 NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-TIMES = json.loads(lessons.TIMES.read_text(encoding="utf-8"))
 BIN = Path(sys.executable).parent
 
 
@@ -147,16 +147,7 @@ def _run(notebook: Path, folder: Path) -> tuple[list[dict], float, float]:
     return json.loads(nbformat.writes(book))["cells"], seconds, (own + max(sizes.values(), default=0)) / 1024**2
 
 
-def _as_parameters(notebooks: list[Path]) -> list:
-    "The notebooks, those that take long marked so"
-    taken = [TIMES.get(_name(path), {}).get("seconds", 3.0) for path in notebooks]
-    return [
-        pytest.param(path, id=_name(path), marks=[pytest.mark.slow(seconds=seconds)] if seconds > 2.5 else [])
-        for path, seconds in zip(notebooks, taken, strict=True)
-    ]
-
-
-@pytest.mark.parametrize("notebook", _as_parameters(NOTEBOOKS))
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=_name)
 def test_a_notebook_runs_from_top_to_bottom_and_says_what_it_says(notebook, tmp_path):
     fresh, seconds, megabytes = _run(notebook, tmp_path)
     assert not list(tmp_path.iterdir()), "a lesson writes only to temporary folders"
@@ -226,7 +217,6 @@ def _pages(folder: Path) -> list[Path]:
     return sorted(path for pattern in ("*.ipynb", "*.qmd") for path in folder.rglob(pattern))
 
 
-@pytest.mark.slow(seconds=70)
 def test_processed_pages_are_whole(processed):
     made = {path.relative_to(processed).with_suffix("").as_posix() for path in _pages(processed)}
     assert made >= {_name(path) for path in NOTEBOOKS}
@@ -347,6 +337,7 @@ def _compared(stored: list[dict], fresh: list[dict], varies: bool) -> list[str]:
         ([_said("[0.30000000000000004]")], [_said("[0.3]")]),
         ([_said("loss 0.25"), EMPTY], [_said("loss  0.25")]),  # a line of progress has vanished, a column is wider
         ([_said("loss 0.25")], [EMPTY, _said("loss 0.25")]),
+        ([_said("first\nsecond\n")], [_said("first\n"), _said("second\n")]),  # printed in one piece, or in two
         ([_curve(0), _xray(0)], [_curve(0), _xray(0)]),
         ([_table(["epoch", "loss"], [[0, 0.5], [1, 0.2512]])], [_table(["epoch", "loss"], [[0, 0.5], [1, 0.2513]])]),
     ],

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from measure import TESTS, in_time
 
 from covidxr.core import CovidxrError
 from covidxr.dicom import read_xray
@@ -86,7 +87,7 @@ def test_pixels_are_those_of_pydicom_with_plug_ins(real):
         started = time.monotonic()
         read_xray(path)
         stored = _decode(_read_dataset(path), path)
-        assert time.monotonic() - started < 5, path
+        assert in_time(time.monotonic() - started, 5), path
         if row["transfer_syntax"].endswith((".4.50", ".4.51")):
             known = [float(row[name]) for name in ("pmin", "pmax", "pmean")]
             assert abs(stored.min() - known[0]) <= 1 and abs(stored.max() - known[1]) <= 1
@@ -101,9 +102,11 @@ def test_pixels_are_those_of_pydicom_with_plug_ins(real):
     assert compared >= 25 and lossy == 4
 
 
-READ_ALL = """
-import resource, sys, warnings
+READ_ALL = f"""
+import sys, warnings
 from pathlib import Path
+sys.path.append({TESTS!r})
+from measure import own_peak
 from covidxr.core import CovidxrError
 from covidxr.dicom import read_xray
 warnings.simplefilter("ignore")
@@ -113,17 +116,15 @@ for path in sorted(Path(sys.argv[1]).rglob("*")):
             read_xray(path)
         except CovidxrError:
             pass
-status = Path("/proc/self/status")  # ru_maxrss begins with the size of the process that started this one
-peak = [int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")] if status.exists() else []
-print(peak[0] if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(own_peak())
 """
 
 
 def test_reading_all_of_them_takes_little_memory(real):
     answer = subprocess.run(
-        [sys.executable, "-c", READ_ALL, str(real / "dicom")], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", READ_ALL, str(real / "dicom")], capture_output=True, text=True, check=True, timeout=600
     )
-    assert int(answer.stdout) < 2_000_000  # kilobytes
+    assert float(answer.stdout) < 2000  # megabytes
 
 
 def test_four_codings_of_one_radiograph_look_the_same(real):

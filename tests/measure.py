@@ -1,0 +1,36 @@
+"Time and memory, so that a test passes on any machine: limits grow where the machine is slow, a process's memory is its own."
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+UNIT = "import numpy, pandas"  # what every user of the library pays, too
+UNIT_SECONDS = 0.9  # on an idle core of the machine on which limits were set
+TESTS = str(Path(__file__).parent)  # where code that a test starts as a process finds this module
+
+
+def seconds_of(code: str, times: int = 3) -> float:
+    "The best time that a fresh Python process takes for some code"
+    best = float("inf")
+    for _ in range(times):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def in_time(seconds: float, limit: float) -> bool:
+    "Is a time within a limit, made longer as this machine is now slower than the one on which the limit was set?"
+    return seconds < limit or seconds < limit * seconds_of(UNIT) / UNIT_SECONDS
+
+
+def own_peak() -> float:
+    "The largest size of this process, in megabytes; what getrusage(2) tells begins with the size of the process that started it"
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if "VmHWM" in line)
+    import resource
+
+    unit = 1024**2 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
