@@ -24,7 +24,7 @@ import pandas as pd
 
 from .base.files import check_file
 from covidxr.core import (
-    BOX_COLUMNS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, XrayError, atomic_path, class_color, draw_boxes,
+    BOX_COLUMNS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, SubmissionError, XrayError, atomic_path, class_color, draw_boxes,
     generator, json_text, owned_folder, read_json, say, write_json, write_table, write_text,
 )
 from .dataset import Dataset, image_ids, open_dataset, xray_files
@@ -535,7 +535,8 @@ def fuse(
     same_images = len(turns) > 1 and turns[0].test == turns[1].test
     for name, tables in made.items():
         together = fuse_submissions(tables) if (same_images or name == "extra") and len(tables) > 1 else pd.concat(tables, ignore_index=True)
-        write_submission(together, sorted(together["id"].unique()), folder / "predictions" / f"{name}.csv")
+        with atomic_path(folder / "predictions" / f"{name}.csv") as partial:  # the run's folder is ours as a whole
+            write_submission(together, sorted(together["id"].unique()), partial)
     write_json(choices, folder / "choices.json")
     final = "extra" if "extra" in made else "ensemble"
     with atomic_path(folder / "submission.csv") as path:
@@ -929,7 +930,7 @@ def predict(
 
     run = Path(run)
     choices, size = _finished(run)
-    check_file(out)
+    check_file(out, SubmissionError)
     images = _given_files(xrays if isinstance(xrays, str | Path) else list(xrays))
     with tempfile.TemporaryDirectory() as cache:
         index = prepare(list(images["path"]), cache, size=size)

@@ -418,4 +418,4 @@ def owned_file(
     with atomic_path(path) as partial:
         yield partial
         before = [one for one in known if path.exists() and one == _hash(path)]
-        write_json({"covidxr": [*before, _hash(partial)], "file": path.name.encode("utf-8", "backslashreplace").decode()}, _sidecar(path))
+        write_json({"covidxr": list(dict.fromkeys([*before, _hash(partial)])), "file": path.name.encode("utf-8", "backslashreplace").decode()}, _sidecar(path))
