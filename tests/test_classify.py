@@ -56,7 +56,7 @@ def trained(images: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_a_trained_classifier_is_three_plain_files(trained: Path) -> None:
-    assert sorted(path.name for path in trained.iterdir()) == ["config.json", "history.csv", "model.safetensors"]
+    assert sorted(path.name for path in trained.glob("[!.]*")) == ["config.json", "history.csv", "model.safetensors"]
     config = json.loads((trained / "config.json").read_text())
     assert config["classes"] == list(CLASSES) and config["pretrained"] is False and config["train_images"] == 24
     assert list(pd.read_csv(trained / "history.csv")["epoch"]) == [1, 2]
