@@ -158,14 +158,25 @@ def test_a_coded_picture_that_claims_another_size_or_is_cut_off_is_refused(tmp_p
     assert "cut off" in _said(tmp_path / "a.dcm")
 
 
+PEAK = """
+import resource, sys
+from pathlib import Path
+from covidxr.core import XrayError
+from covidxr.dicom import read_xray
+try:
+    print(read_xray(sys.argv[1]).pixels.shape)
+except XrayError as error:
+    print(error)
+status = Path("/proc/self/status")  # ru_maxrss begins with the size of the process that started this one
+lines = status.read_text().splitlines() if status.exists() else []
+peak = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+print((peak[0] if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) // 1024)
+"""
+
+
 def _peak(path: Path) -> tuple[int, str]:
     "Memory that a fresh process needs to read a file, in megabytes, and what it said"
-    code = (
-        "import resource, sys\nfrom covidxr.core import XrayError\nfrom covidxr.dicom import read_xray\n"
-        "try: print(read_xray(sys.argv[1]).pixels.shape)\nexcept XrayError as error: print(error)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
-    )
-    answer = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    answer = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True)
     said, peak = answer.stdout.strip().splitlines()
     return int(peak), said
 
@@ -214,7 +225,7 @@ def test_a_deflated_file_is_read_and_a_flood_is_refused_before_it_takes_memory(t
     assert peak - usual < 100 and "inflates to more than any X-ray detector has" in said
 
 
-def test_the_largest_picture_that_is_read_takes_under_two_gigabytes(tmp_path, scene):
+def test_the_largest_picture_that_is_read_takes_under_one_gigabyte(tmp_path, scene):
     write_dicom(tmp_path / "a.dcm", scene, FACTS)
     ds = pydicom.dcmread(tmp_path / "a.dcm")
     large = np.zeros((10_000, 10_000), np.int16)
@@ -224,7 +235,7 @@ def test_the_largest_picture_that_is_read_takes_under_two_gigabytes(tmp_path, sc
     del ds.WindowCenter, ds.WindowWidth
     ds.save_as(tmp_path / "a.dcm")
     peak, said = _peak(tmp_path / "a.dcm")
-    assert peak < 2000 and said == "(10000, 10000)"
+    assert peak < 900 and said == "(10000, 10000)"  # 200 as stored, 400 as shown, 100 for the libraries
 
 
 def test_pictures_of_8_and_16_bits_grey_and_colour(tmp_path, scene):
