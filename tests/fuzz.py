@@ -2,14 +2,17 @@
 
     python tests/fuzz.py [--count 20000] [--seed 0]
 
-A dozen small files (DICOM in eight codings, CR and DX, 8 to 16 bits, with and without window, LUT and file meta; PNG, JPEG) are
-mutated: bytes flipped, the file cut, a part repeated, an element dropped, a size blown up, a value replaced by nonsense. Prints what
-came of it, with the slowest file and the memory; exit code 1 and a traceback where anything else was raised.
+Small files (DICOM in all codings, CR and DX, 8 to 16 bits, with and without window, LUT and file meta, and every kind of `xrays.py`:
+overshoot, values in high bits, frames in fragments, padding, odd header values and character sets; PNG, JPEG; where real files lie
+beside the checkout, odd ones of a folder `cases` next to them) are mutated: bytes flipped, the file cut, a part repeated, an element
+dropped, a size blown up, a value replaced by nonsense. Prints what came of it, with the slowest file and the memory; exit code 1 and
+a traceback where anything else was raised.
 """
 
 import argparse
 import io
 import json
+import os
 import sys
 import tempfile
 import time
@@ -19,16 +22,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import xrays
 from measure import own_peak
 
 from covidxr.core import XrayError, opencv
-from covidxr.dicom import TRANSFER_SYNTAXES, XrayFacts, read_checked, read_facts, read_xray, write_dicom
+from covidxr.dicom import (
+    TRANSFER_SYNTAXES,
+    XrayFacts,
+    deidentified,
+    findings,
+    read_checked,
+    read_facts,
+    read_xray,
+    write_dicom,
+)
 
 warnings.simplefilter("ignore")
 
 
 def seeds(folder: Path) -> list[bytes]:
-    "A dozen small files, each of another kind"
+    "Small files, each of another kind"
     import imagecodecs
     import pydicom
     from pydicom.encaps import encapsulate
@@ -86,7 +99,29 @@ def seeds(folder: Path) -> list[bytes]:
         ("jpg", (scene >> 4).astype(np.uint8)),
     ):
         files.append(cv2.imencode(f".{name}", picture)[1].tobytes())
-    return files
+    files += [make(folder / "seed.dcm").read_bytes() for make in xrays.KINDS.values()]
+    return files + [path.read_bytes() for path in sorted(_cases().glob("*.dcm"))]
+
+
+def _cases() -> Path:
+    "Odd files beside the real ones, where there are any"
+    real = os.environ.get("COVIDXR_REAL", Path(__file__).parents[2] / "shared" / "real")
+    return Path(real).parent / "cases"
+
+
+def look_through(path: Path) -> None:
+    "What else is done with a DICOM file that pydicom reads; raises nothing but XrayError"
+    import pydicom
+
+    try:
+        ds = pydicom.dcmread(path, force=True)
+    except Exception:  # not ours to read
+        return
+    for work in (findings, lambda header: deidentified(header, "key")):
+        try:
+            work(ds)
+        except XrayError as error:
+            assert "\n" not in str(error), error
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
@@ -137,6 +172,13 @@ def _changed(data: bytes, rng: np.random.Generator, drop: bool) -> bytes:
         return data
 
 
+def _shown(number: int, seed: int) -> int:
+    "What was raised, and by which mutant"
+    print(f"mutant {number} of seed {seed}:", file=sys.stderr)
+    traceback.print_exc()
+    return 1
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--count", type=int, default=20_000)
@@ -163,13 +205,16 @@ def main() -> int:
                 assert str(path) in str(error) and "\n" not in str(error), error
                 told["errors"] += 1
             except BaseException:
-                print(f"mutant {number} of seed {options.seed}:", file=sys.stderr)
-                traceback.print_exc()
-                return 1
+                return _shown(number, options.seed)
             try:
-                read_facts(path)
-            except XrayError:
-                pass
+                try:
+                    read_facts(path)
+                except XrayError:
+                    pass
+                if number % 5 == 0:
+                    look_through(path)
+            except BaseException:
+                return _shown(number, options.seed)
             told["slowest_s"] = max(told["slowest_s"], round(time.monotonic() - started, 2))
     told["memory_mb"] = round(own_peak())
     print(json.dumps(told))

@@ -216,7 +216,7 @@ def test_a_deflated_file_is_read_and_a_flood_is_refused_before_it_takes_memory(t
     assert peak - usual < 100 and "inflates to more than any X-ray detector has" in said
 
 
-def test_the_largest_picture_that_is_read_takes_under_two_gigabytes(tmp_path, scene):
+def test_the_largest_picture_that_is_read_takes_under_one_gigabyte(tmp_path, scene):
     write_dicom(tmp_path / "a.dcm", scene, FACTS)
     ds = pydicom.dcmread(tmp_path / "a.dcm")
     large = np.zeros((10_000, 10_000), np.int16)
@@ -226,7 +226,7 @@ def test_the_largest_picture_that_is_read_takes_under_two_gigabytes(tmp_path, sc
     del ds.WindowCenter, ds.WindowWidth
     ds.save_as(tmp_path / "a.dcm")
     peak, said = _peak(tmp_path / "a.dcm")
-    assert peak < 2000 and said == "(10000, 10000)"
+    assert peak < 900 and said == "(10000, 10000)"  # 200 as stored, 400 as shown, 100 for the libraries
 
 
 def test_pictures_of_8_and_16_bits_grey_and_colour(tmp_path, scene):

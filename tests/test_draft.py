@@ -198,6 +198,8 @@ def test_drafts_and_exact_copies_do_not_share_a_cache(tmp_path, covidxr):
     refused = covidxr("prepare", source, out, "--size", "64")
     assert refused.returncode == 2 and "made with --draft" in refused.stderr and "another folder" in refused.stderr
     assert (tmp_path / "out" / "x.png").read_bytes() == before
+    prepare(source, tmp_path / "exact", size=64)
+    before = (tmp_path / "exact" / "x.png").read_bytes()
     with pytest.raises(DataError, match="made without --draft"):
-        prepare(source, tmp_path / "exact", size=64)
         prepare(source, tmp_path / "exact", size=64, draft=True)
+    assert (tmp_path / "exact" / "x.png").read_bytes() == before

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import warnings
 
+import numpy as np
 import pytest
 from measure import TESTS, in_time
 
@@ -125,6 +127,78 @@ def test_reading_all_of_them_takes_little_memory(real):
         [sys.executable, "-c", READ_ALL, str(real / "dicom")], capture_output=True, text=True, check=True, timeout=600
     )
     assert float(answer.stdout) < 2000  # megabytes
+
+
+@pytest.fixture
+def cases(real):
+    folder = real.parent / "cases"
+    if not (folder / "mk.py").is_file():
+        pytest.skip("no folder of odd files beside the real ones")
+    return folder
+
+
+def _scene(cases) -> np.ndarray:
+    "The picture that most of the odd files show"
+    import importlib.util
+
+    place = importlib.util.spec_from_file_location("mk", cases / "mk.py")
+    maker = importlib.util.module_from_spec(place)
+    place.loader.exec_module(maker)
+    return maker.chest()
+
+
+@pytest.mark.parametrize("name", ["hb15_rle", "hb15_jpegll", "bot_perfrag", "rle_frag_bot", "highbit_empty", "cs_bad0"])
+def test_odd_files_of_twelve_bits_hold_the_values_that_were_meant(cases, name):
+    from covidxr.dicom import _decode, _read_dataset, read_checked
+
+    path = cases / f"{name}.dcm"
+    assert np.array_equal(_decode(_read_dataset(path), path), _scene(cases))
+    assert np.allclose(read_checked(path)[0].pixels, _scene(cases) / 4095, atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "center"), [("wc_deccomma", 2047.5), ("wc_multi_bad", 2048)])
+def test_odd_files_keep_the_usable_window(cases, name, center):
+    from covidxr.dicom import apply_window, read_checked
+
+    assert np.allclose(read_checked(cases / f"{name}.dcm")[0].pixels, apply_window(_scene(cases), center, 4096), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["jpeg12_hdr10", "dcm4che504"])
+def test_odd_files_that_overshoot_have_no_black_in_their_white(cases, name):
+    import cv2
+
+    from covidxr.dicom import _decode, _read_dataset
+
+    path = cases / f"{name}.dcm"
+    stored = _decode(_read_dataset(path), path).astype(np.float32)
+    assert stored.max() == 1023
+    jumps = np.abs(stored - cv2.medianBlur(stored, 5))[stored < 64]
+    assert not (jumps > 700).any(), "a masked overshoot would be a black dot in white"
+
+
+@pytest.mark.parametrize("name", ["pad_us_signed", "pad_us_signed_m1"])
+def test_odd_files_with_padding_have_a_black_border(cases, name):
+    from covidxr.dicom import _decode, _read_dataset, read_checked
+
+    path = cases / f"{name}.dcm"
+    padding = _decode(_read_dataset(path), path) == -2000
+    pixels = read_checked(path)[0].pixels
+    assert padding.any() and (pixels[padding] == 0).all() and np.ptp(pixels[~padding]) == 1
+
+
+def test_the_odd_file_with_a_window_beside_its_values_is_shown_and_said(cases):
+    with pytest.warns(UserWarning, match="beside all values"):
+        pixels = read_xray(cases / "flat_white.dcm").pixels
+    assert np.ptp(pixels) == 1 and 0.2 < pixels.mean() < 0.8
+
+
+def test_real_files_differ_from_pydicoms_picture_for_listed_reasons_only(real):
+    import differential
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        needed, strange = differential.check(differential.given([real / "dicom"]))
+    assert needed["all files"] >= 25 and not strange
 
 
 def test_four_codings_of_one_radiograph_look_the_same(real):

@@ -20,6 +20,7 @@ CODINGS = {  # the transfer syntax of each
     "jpeg-ls": "1.2.840.10008.1.2.4.80",
     "jpeg-2000": "1.2.840.10008.1.2.4.90",
     "ht-jpeg-2000": "1.2.840.10008.1.2.4.201",
+    "jpeg-8": "1.2.840.10008.1.2.4.50",
     "jpeg-12": "1.2.840.10008.1.2.4.51",
     "near-jpeg-ls": "1.2.840.10008.1.2.4.81",
     "lossy-jpeg-2000": "1.2.840.10008.1.2.4.91",
@@ -27,6 +28,7 @@ CODINGS = {  # the transfer syntax of each
 NATIVE = ("explicit", "implicit", "big-endian", "deflated")
 LOSSLESS = (*NATIVE, "rle", "jpeg-lossless", "jpeg-ls", "jpeg-2000", "ht-jpeg-2000")
 LOSSY = ("jpeg-12", "near-jpeg-ls", "lossy-jpeg-2000")
+COMPRESSED = (*LOSSLESS[len(NATIVE) :], *LOSSY)  # of 12 bits and more
 
 
 def chest(bits: int = 12, rows: int = 72, columns: int = 60) -> np.ndarray:
@@ -47,6 +49,8 @@ def _compressed(words: np.ndarray, coding: str, precision: int) -> bytes:
     unsigned = words.view(f"u{words.dtype.itemsize}") & (2**precision - 1)
     if coding == "jpeg-lossless":
         return imagecodecs.jpeg8_encode(unsigned, lossless=True, predictor=1, bitspersample=precision)
+    if coding == "jpeg-8":
+        return imagecodecs.jpeg8_encode(unsigned.astype(np.uint8), level=90)
     if coding == "jpeg-12":
         return imagecodecs.jpeg8_encode(unsigned.astype(np.uint16), level=60, bitspersample=12)
     if coding in ("jpeg-ls", "near-jpeg-ls"):
@@ -181,8 +185,7 @@ KINDS |= {
 }
 KINDS |= {
     f"fragments {coding}": lambda path, coding=coding: save(dataset(chest(), coding=coding, pieces=5, **WINDOW), path)
-    for coding in CODINGS
-    if coding not in NATIVE
+    for coding in COMPRESSED
 }
 KINDS |= {
     f"padding {photometric}": lambda path, photometric=photometric: with_raw(
