@@ -18,6 +18,7 @@ def gated(task):
     "The usual work, but once some pictures are there every process waits until the file `open` lies beside the cache"
     out, until = Path(task.out), time.monotonic() + 300
     while len(list(out.glob("*.png"))) >= BEFORE and not (out.parent / "open").exists():
+        (out.parent / f"waits-{os.getpid()}").touch()
         if time.monotonic() > until:
             os._exit(3)  # nobody waits any more
         time.sleep(0.02)
@@ -29,3 +30,8 @@ def poisoned(task):
     if task.image_id == "poison":
         os.kill(os.getpid(), signal.SIGKILL)
     return _usual(task)
+
+
+def killed(task):
+    "What too little memory does"
+    os.kill(os.getpid(), signal.SIGKILL)

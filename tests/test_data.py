@@ -7,9 +7,9 @@ import pytest
 
 from covidxr.core import BOX_COLUMNS, DataError, XrayError
 from covidxr.dataset import open_dataset, problems
-from covidxr.dicom import read_xray
+from covidxr.dicom import TRANSFER_SYNTAXES, read_xray
 from covidxr.folds import patient_folds, rounds
-from covidxr.phantom import simulate, simulate_dataset
+from covidxr.phantom import SimulatedXray, simulate, simulate_dataset
 from covidxr.prepare import prepare
 
 
@@ -54,20 +54,67 @@ def test_the_test_half_hides_its_truth_and_keeps_it_in_one_place(phantom):
         assert not any(word in text for word in ("negative", "typical", "opacity"))
 
 
-def test_pixels_on_disk_are_the_simulated_ones_in_every_coding(phantom):
-    for path in sorted(phantom.glob("train/*/*/*.dcm"))[:12]:
+def _again(row: pd.Series, shape: tuple[int, int]) -> SimulatedXray:
+    "The X-ray that a row of the truth tells of, simulated once more"
+    return simulate(int(row["seed"]), row["appearance"], max(shape), int(row["patient"]), disease=int(row["disease"]))
+
+
+@pytest.fixture(scope="module")
+def truth(phantom) -> pd.DataFrame:
+    return pd.read_csv(phantom / "truth" / "severity.csv", dtype={"image_id": str}).set_index("image_id")
+
+
+def test_pixels_on_disk_are_the_simulated_ones_in_every_coding(phantom, truth):
+    seen, syntaxes = set(), {str(uid) for uid in TRANSFER_SYNTAXES.values()}
+    for path in sorted(phantom.glob("*/*/*/*.dcm")):
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        kind = (str(header.file_meta.TransferSyntaxUID), header.PhotometricInterpretation)
+        if kind in seen:
+            continue
+        seen.add(kind)
         pixels = read_xray(path).pixels
-        assert pixels.dtype == np.float32 and 0 <= pixels.min() < pixels.max() <= 1
+        wanted = _again(truth.loc[path.stem], pixels.shape).pixels
+        assert pixels.dtype == np.float32 and pixels.shape == wanted.shape
+        assert np.abs(pixels - wanted).max() < 1 / 2**12, kind
+    assert {syntax for syntax, _ in seen} == syntaxes and {way for _, way in seen} == {"MONOCHROME1", "MONOCHROME2"}
 
 
-@pytest.mark.parametrize("appearance", ["negative", "typical", "indeterminate", "atypical"])
-def test_boxes_hold_what_the_truth_says(appearance):
-    for seed in range(5):
-        xray = simulate(seed, appearance, size=160)
-        assert xray.pixels.shape[0] and np.isfinite(xray.pixels).all()
-        if appearance == "negative":
-            assert len(xray.boxes) == 0
-        assert (xray.boxes["x_max"] > xray.boxes["x_min"]).all() and (xray.boxes["y_max"] > xray.boxes["y_min"]).all()
+def test_boxes_hold_what_the_truth_says(phantom, truth):
+    dataset, held, negatives = open_dataset(phantom), 0, 0
+    sizes = dataset.images.set_index("image_id")[["height", "width"]]
+    for image_id, row in truth[truth["split"] == "train"].iterrows():
+        boxes = dataset.boxes.loc[dataset.boxes["image_id"] == image_id, BOX_COLUMNS].to_numpy()
+        if row["appearance"] == "negative":
+            negatives += 1
+            assert len(boxes) == 0 or row["finding"] == "none"
+            continue
+        if (
+            len(boxes) == 0
+        ):  # another image of the study is boxed, or the reader called it negative, or there is nothing to box
+            continue
+        xray = _again(row, tuple(sizes.loc[image_id].astype(int)))
+        masks = [mask for mask in xray.opacities if mask.sum() >= 12]
+        assert len(boxes) == len(masks)
+        for mask, (x_min, y_min, x_max, y_max) in zip(masks, boxes, strict=True):
+            inside = mask[round(y_min) : round(y_max), round(x_min) : round(x_max)].sum()
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            tight = (rows[-1] + 1 - rows[0]) * (columns[-1] + 1 - columns[0])
+            assert inside > 0.8 * mask.sum() and 0.5 < (x_max - x_min) * (y_max - y_min) / tight < 1.8
+            held += 1
+    assert held > 10 and negatives > 3
+
+
+@pytest.mark.parametrize("damage", ["cut off", "zeroed", "another's", "gone", "not there at all"])
+def test_broken_copies_are_not_left(phantom, tmp_path, hashes, damage):
+    first = prepare(phantom, tmp_path / "cache", size=48)
+    before, (broken, other) = hashes(tmp_path / "cache"), [tmp_path / "cache" / name for name in first["file"][:2]]
+    raw = broken.read_bytes()
+    broken.unlink()
+    made = {"cut off": raw[:100], "zeroed": bytes(len(raw)), "another's": other.read_bytes(), "not there at all": b""}
+    if damage in made:
+        broken.write_bytes(made[damage])
+    assert prepare(phantom, tmp_path / "cache", size=48).equals(first)
+    assert hashes(tmp_path / "cache") == before
 
 
 def test_a_plain_folder_opens_as_a_dataset(tmp_path):
@@ -129,7 +176,7 @@ def test_no_patient_stands_on_two_sides_of_any_split(phantom):
         assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
 
 
-def test_preparing_twice_changes_nothing_and_broken_copies_are_not_left(phantom, tmp_path, hashes):
+def test_preparing_twice_changes_nothing(phantom, tmp_path, hashes):
     first = prepare(phantom, tmp_path / "cache", size=48)
     before = hashes(tmp_path / "cache")
     assert prepare(phantom, tmp_path / "cache", size=48).equals(first)
@@ -158,7 +205,7 @@ def test_a_cache_never_gives_another_patients_picture_nor_an_old_one(tmp_path):
 
 
 def test_a_damaged_jpeg_ls_header_is_an_error_and_not_the_end_of_the_process(tmp_path):
-    from covidxr.dicom import TRANSFER_SYNTAXES, write_dicom
+    from covidxr.dicom import write_dicom
 
     xray = simulate(1, "negative", size=64)
     facts = xray.facts

@@ -1,7 +1,13 @@
 "The simulator's truth is true: masks, boxes, severity, what disease changes, what files hold."
 
+import os
+import subprocess
+import sys
 import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,8 +16,20 @@ import pytest
 
 from covidxr.core import APPEARANCES, DataError, opencv
 from covidxr.dicom import TRANSFER_SYNTAXES, read_xray, write_dicom
-from covidxr.phantom import draw_pose, opacity_extent, plan_dataset, simulate, simulate_dataset, simulate_study
+from covidxr.phantom import (
+    Shares,
+    _side_generator,
+    add_disease,
+    draw_patient,
+    draw_pose,
+    opacity_extent,
+    plan_dataset,
+    simulate,
+    simulate_dataset,
+    simulate_study,
+)
 
+LUNGS, MEAN = [1069, 1179], 0.42108  # of `simulate(3, "typical", 96)`: pixels of each lung, mean of the picture
 DISEASED = [(seed, appearance) for appearance in APPEARANCES[1:] for seed in range(12)]
 
 
@@ -115,14 +133,6 @@ def test_the_images_of_a_study_show_one_disease_and_a_dataset_can_be_simulated_a
         assert again.pixels.shape == pixels.shape and np.abs(again.pixels - pixels).max() < 1 / 2**12
 
 
-def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(tmp_path):
-    one = simulate_dataset(tmp_path / "one", studies=12, seed=5, size=96, workers=1)
-    two = simulate_dataset(tmp_path / "two", studies=12, seed=5, size=96, workers=2)
-    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
-    assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
-    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in files)
-
-
 def test_every_nuisance_can_be_switched_and_is_recorded():
     plain = replace(draw_pose(1), leads=False, tubes=False, pacemaker=False, letters=False, border=0.0)
     bare = simulate(1, "negative", 160, pose=plain, marked=False)
@@ -146,3 +156,119 @@ def test_the_grain_of_a_picture_of_full_size_is_that_of_a_detector_whose_light_s
     around = pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:]
     grain = np.median(np.abs(4 * pixels[1:-1, 1:-1] - around)) / 0.6745 / np.sqrt(20)  # of white noise the deviation
     assert 0.0005 < grain < 0.006  # real radiographs of 1,024 to 1,760 pixels: 0.0007 to 0.003 of their range
+
+
+def test_pictures_are_those_of_before__both_sides_of_a_patient_keep_their_streams():
+    words = zlib.crc32(b"lung")
+    for side, key in ((-1, [7, words]), (1, [7, words, 2])):
+        assert _side_generator(7, "lung", side).random() == np.random.default_rng(key).random()
+    xray = simulate(3, "typical", 96)  # coarse, as the last digits are the processor's
+    assert [int(lung.sum()) for lung in xray.lungs] == pytest.approx(LUNGS, abs=4)
+    assert xray.pixels.mean() == pytest.approx(MEAN, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"seed": seed} for seed in (-1, 1.5, float("nan"), "1", None, True)),
+        *({"size": size} for size in (0, -5, 63, 8193, 96.0, float("inf"), "96")),
+        *({"appearance": name} for name in ("covid", None, 3, ["typical"])),
+        *({"strength": value} for value in (float("nan"), -1, float("inf"))),
+        *({"patient": value} for value in (-1, 0.5, "x")),
+        *({"disease": value} for value in (-1, 0.5, "x")),
+        *({"pose": replace(draw_pose(1), **odd)} for odd in ({"view": "LL"}, {"aspect": 0}, {"field": float("nan")})),
+    ],
+)
+def test_simulate_says_what_cannot_be(wrong):
+    with pytest.raises(DataError):
+        simulate(**{"seed": 1, "size": 96} | wrong)
+
+
+def test_other_doors_of_the_simulator_say_what_cannot_be(tmp_path):
+    for call in (draw_patient, draw_pose):
+        for seed in (-1, 0.5, None):
+            with pytest.raises(DataError, match="whole number"):
+                call(seed)
+    for images in (0, 10, 1.0, None):
+        with pytest.raises(DataError, match="1 to 9"):
+            simulate_study(4, images=images)
+    with pytest.raises(DataError, match="cannot simulate a covid X-ray"):
+        add_disease(None, None, "covid", 1)
+    with pytest.raises(DataError, match="boolean and of one shape"):
+        opacity_extent(np.ones((3, 3), bool), np.ones((4, 4), bool))
+    half = (0.5, 0.5)
+    for shares in (Shares(classes=half), Shares(classes=(0, 0, 0, 0)), Shares(test=2), Shares(unboxed=float("nan"))):
+        with pytest.raises(DataError, match="must be"):
+            plan_dataset(4, 1, 96, shares)
+    for wrong in ({"studies": 1}, {"studies": 4.0}, {"size": 10}, {"seed": -1}, {"workers": 0}, {"workers": -1}):
+        with pytest.raises(DataError, match="must be a whole number"):
+            simulate_dataset(tmp_path / "data", **{"studies": 4, "size": 64} | wrong)
+    assert not (tmp_path / "data").exists()
+
+
+def test_threads_simulate_what_one_thread_does():
+    alone = [simulate(seed, "typical", 96).pixels for seed in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda seed: simulate(seed, "typical", 96).pixels, range(6)))
+    assert all((one == other).all() for one, other in zip(alone, together, strict=True))
+
+
+def test_a_dataset_is_written_into_a_folder_of_its_own_and_goes_on_only_as_it_was_begun(tmp_path, hashes):
+    theirs = tmp_path / "theirs"
+    for name in ("train_study_level.csv", "simulated.json", ".unfinished/claim.json", "thesis.txt"):
+        (theirs / name).parent.mkdir(parents=True, exist_ok=True)
+        (theirs / name).write_text("a stranger's")
+        before = hashes(theirs)
+        with pytest.raises(DataError, match="choose a new or an empty folder"):
+            simulate_dataset(theirs, studies=4, size=64)
+        assert hashes(theirs) == before
+        (theirs / name).unlink()
+        if name.startswith("."):
+            (theirs / name).parent.rmdir()
+    threads = opencv().getNumThreads()
+    data = simulate_dataset(tmp_path / "data", studies=4, size=64)
+    assert opencv().getNumThreads() == threads
+    whole = hashes(data)
+    for other in ({"seed": 1}, {"studies": 5}, {"size": 65}, {"shares": Shares(test=0.5)}):
+        with pytest.raises(DataError, match=f"another {next(iter(other))}"):
+            simulate_dataset(data, **{"studies": 4, "size": 64} | other)
+    assert simulate_dataset(str(data), studies=np.int64(4), size=64) == data and hashes(data) == whole
+
+
+def test_two_calls_at_once_do_not_write_one_dataset(tmp_path):
+    code = (
+        "import sys\nfrom covidxr import phantom\n"
+        "phantom._make = lambda task: print('begun', flush=True) or input()\n"
+        "phantom.simulate_dataset(sys.argv[1], studies=4, size=64, workers=1)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "data")]
+    other = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "begun\n"
+        with pytest.raises(DataError, match="another call is writing here"):
+            simulate_dataset(tmp_path / "data", studies=4, size=64)
+    finally:
+        other.kill()
+        other.communicate()
+    simulate_dataset(tmp_path / "data", studies=4, size=64)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_dataset_that_is_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
+    kills = os.environ.get("COVIDXR_KILLS", "6")
+    command = [sys.executable, str(Path(__file__).parent / "chaos.py"), "simulate", str(tmp_path), kills]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_a_worker_that_is_killed_is_said_in_words_and_the_next_call_goes_on(tmp_path):
+    code = (
+        "import os, sys, signal\nsys.path.insert(0, sys.argv[2])\nimport gates\nfrom covidxr import phantom\n"
+        "phantom._make = gates.killed\n"
+        "try:\n    phantom.simulate_dataset(sys.argv[1], studies=12, size=64, workers=2)\n"
+        "except phantom.DataError as error:\n    print(error)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "data"), str(Path(__file__).parent)]
+    answer = subprocess.run(words, capture_output=True, text=True)
+    assert "a process was ended from outside" in answer.stdout and "goes on where it stopped" in answer.stdout
+    assert (simulate_dataset(tmp_path / "data", studies=12, size=64, workers=1) / "simulated.json").exists()

@@ -21,7 +21,7 @@ from covidxr import prepare as room
 from covidxr.core import BOX_COLUMNS, DataError
 from covidxr.dicom import XrayFacts, read_xray, write_dicom
 from covidxr.phantom import simulate_dataset
-from covidxr.prepare import fit_square, from_cache, prepare, privacy, read_failed, to_cache
+from covidxr.prepare import fit_square, from_cache, prepare, privacy, read_failed, read_prepared, to_cache
 
 HERE = str(Path(__file__).parent)
 KILLS = int(os.environ.get("COVIDXR_KILLS", "8"))  # of the chaos; what is reported is measured with 50
@@ -85,7 +85,11 @@ def test_a_stopped_call_says_that_the_next_one_goes_on_and_leaves_no_process(man
     out = tmp_path / "cache"
     process = _started(many, out, "--workers", workers, gated=True, stderr=subprocess.PIPE, text=True)
     _pictured(out, BEFORE, process)
-    time.sleep(0.5)  # all processes are at the gate, which never opens: the call cannot end by itself
+    while len(list(tmp_path.glob("waits-*"))) < int(
+        workers
+    ):  # at the gate, which never opens: the call cannot end by itself
+        assert process.poll() is None
+        time.sleep(0.02)
     helpers = psutil.Process(process.pid).children(recursive=True)
     started = time.monotonic()
     process.send_signal(number)
@@ -548,3 +552,263 @@ def test_the_disk_has_a_file_before_it_gets_its_name(tmp_path, monkeypatch):
     write_text("whole", tmp_path / "a.txt")
     write_text("whole", tmp_path / "b.txt", durable=False)
     assert done == ["on disk", "named", "named"]
+
+
+def _source(folder: Path, count: int = 4) -> Path:
+    _pictures(folder, {f"i{number}.png": 50 + number for number in range(count)})
+    return folder
+
+
+def test_a_picture_whose_xray_is_gone_or_cannot_be_read_any_more_does_not_stay(tmp_path, hashes):
+    source, out = _source(tmp_path / "src"), tmp_path / "out"
+    prepare(source, out, size=32)
+    prepare(_pictures(tmp_path / "other", {"z.png": 9}), out, size=32)  # another source's stays
+    (out / "mine.png").write_bytes(b"a stranger's")  # and what we did not make
+    (out / "notes.txt").write_text("a stranger's")
+    (source / "i0.png").unlink()
+    (source / "i1.png").write_bytes(b"cut off")
+    index = prepare(source, out, size=32)
+    assert index["image_id"].tolist() == ["i2", "i3"]
+    assert sorted(pd.read_parquet(out / "images.parquet")["image_id"]) == ["i2", "i3", "z"]
+    assert sorted(path.name for path in out.glob("*.png")) == ["i2.png", "i3.png", "mine.png", "z.png"]
+    assert read_failed(out)["image_id"].tolist() == ["i1"]
+    assert (out / "mine.png").read_bytes() == b"a stranger's" == (out / "notes.txt").read_bytes()
+
+
+def test_a_file_that_somebody_put_into_the_cache_is_never_written_over(tmp_path, hashes):
+    source, out = _source(tmp_path / "src"), tmp_path / "out"
+    prepare(source, out, size=32)
+    (out / "new.png").write_bytes(b"a stranger's")
+    _pictures(source, {"new.png": 99})
+    (source / "i0.png").unlink()
+    before = hashes(out)
+    with pytest.raises(DataError, match="new.png: lies in the cache, but `prepare` did not make it; move it away"):
+        prepare(source, out, size=32)
+    assert {name: one for name, one in hashes(out).items() if not name.startswith(".")} == {
+        name: one for name, one in before.items() if not name.startswith(".")
+    }
+    (out / "new.png").unlink()
+    assert len(prepare(source, out, size=32)) == 4
+
+
+def test_a_changed_index_cannot_lead_out_of_the_cache(tmp_path):
+    source, out = _source(tmp_path / "src"), tmp_path / "out"
+    index = prepare(source, out, size=32)
+    (tmp_path / "precious.png").write_bytes(b"a stranger's")
+    changed = index.assign(file=["../precious.png", *index["file"][1:]], image_id=["gone", *index["image_id"][1:]])
+    changed.to_parquet(out / "images.parquet")
+    (out / "i0.png").unlink()
+    prepare(source, out, size=32)
+    assert (tmp_path / "precious.png").read_bytes() == b"a stranger's"
+
+
+@pytest.mark.parametrize("form", ["png", "jpg", "npy"])
+def test_a_damaged_picture_is_made_again_and_the_index_holds_its_sha256(tmp_path, form, hashes):
+    source, out = _source(tmp_path / "src", 6), tmp_path / "out"
+    first = prepare(source, out, size=32, form=form)
+    whole = hashes(out)
+    assert all(whole[row.file] == row.sha256 for row in first.itertuples())
+    for number in range(3):  # the first calls after a change look at each byte, the later ones at what was touched
+        raw = (out / f"i0.{form}").read_bytes()
+        (out / f"i0.{form}").write_bytes(raw[: len(raw) // 2])
+        (out / f"i1.{form}").write_bytes(bytes(len(raw)))
+        (out / f"i2.{form}").unlink()
+        shutil.copy(out / f"i4.{form}", out / f"i3.{form}")
+        os.utime(out / f"i3.{form}", ns=(1, 1))  # as a backup puts back an old one
+        made = (out / f"i5.{form}").stat().st_mtime_ns
+        assert prepare(source, out, size=32, form=form).equals(first), number
+        assert hashes(out) == whole and (out / f"i5.{form}").stat().st_mtime_ns == made
+
+
+def test_notes_go_before_their_pictures_so_that_none_is_unknown(tmp_path, monkeypatch):
+    source, out = _source(tmp_path / "src"), tmp_path / "out"
+    seen = []
+
+    def stopped(coded, path):
+        seen.append((path.parent / ".unfinished" / f"{path.stem}.json").exists())
+        write(coded, path)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    write = room._write_picture
+    monkeypatch.setattr(room, "_write_picture", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, out, size=32, workers=1)
+    monkeypatch.undo()
+    assert seen == [True, True] and len(list(out.glob("*.png"))) == 2
+    (out / ".unfinished" / "i1.json").write_bytes(b"")  # a power cut
+    for name in ("i0.png", "i1.png"):
+        (source / name).unlink()
+    assert prepare(source, out, size=48)["image_id"].tolist() == ["i2", "i3"]
+    assert sorted(path.name for path in out.glob("*.png")) == ["i2.png", "i3.png"]
+
+
+@pytest.mark.parametrize("count, workers", [(1, None), (20, 1), (20, 2)])
+def test_opencv_keeps_the_callers_threads(tmp_path, count, workers):
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        prepare(_source(tmp_path / "src", count), tmp_path / "out", size=32, workers=workers)
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_names_deep_in_uid_folders_of_odd_bytes_and_of_250_bytes_stop_nothing(tmp_path):
+    deep = "/".join(f"1.2.826.0.1.3680043.8.498.{digit * 38}" for digit in "4567")
+    names = [f"{deep}1/00000001.png", f"{deep}2/00000001.png", "ü" * 123 + ".png", "good.png"]
+    _pictures(tmp_path / "src", {"good.png": 90})
+    for name in names[:3]:
+        (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "src" / "good.png", tmp_path / "src" / name)
+    shutil.copy(tmp_path / "src" / "good.png", os.fsencode(tmp_path / "src") + b"/M\xfcller\n.png")
+    index = prepare(tmp_path / "src", tmp_path / "out", size=32)
+    assert len(index) == 5 and len(read_failed(tmp_path / "out")) == 0
+    assert all(len(name.encode()) <= 200 for name in index["image_id"]) and index["image_id"].is_unique
+    assert all(read_prepared(tmp_path / "out" / name).shape == (32, 32) for name in index["file"])
+    assert prepare(tmp_path / "src", tmp_path / "out", size=32).equals(index)
+
+
+def test_files_can_come_in_any_sequence(tmp_path):
+    files = _pictures(tmp_path / "src", {"a.png": 90, "b.png": 50})
+    wanted = prepare(files, tmp_path / "out", size=32)
+    ways = (tuple(files), (path for path in files), (tmp_path / "src").glob("*.png"), np.array([*map(str, files)]))
+    for given in (*ways, [str(file) for file in files], str(tmp_path / "src")):
+        assert prepare(given, tmp_path / "out", size=32)["image_id"].tolist() == ["a", "b"]
+    assert prepare(str(files[0]), str(tmp_path / "one"), size=32)["sha256"].tolist() == wanted["sha256"].tolist()[:1]
+    for odd in (None, 5, [5], [None], {1: 2}):
+        with pytest.raises(DataError, match="give a dataset, a folder, or files"):
+            prepare(odd, tmp_path / "odd", size=32)
+    assert not (tmp_path / "odd").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"size": size} for size in (0, -1, 7, 8193, 512.0, float("nan"), "512", True, None)),
+        *({"workers": workers} for workers in (0, -1, 1.5, 10**6, "2")),
+        *({"square": square} for square in ("round", None, 3, ["pad"])),
+        *({"form": form} for form in ("gif", "PNG", None, ["png"])),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said_before_a_byte_is_written(tmp_path, wrong):
+    source = _source(tmp_path / "src", 1)
+    with pytest.raises(DataError, match="must be"):
+        prepare(source, tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((0, 5)), np.zeros(5), np.zeros((2, 2, 3)), np.full((9, 9), np.nan), 3])
+def test_fit_square_takes_pictures_only(pixels):
+    with pytest.raises(DataError):
+        fit_square(pixels, 16)
+
+
+def test_boxes_need_their_image_in_an_index_once():
+    index = pd.DataFrame([{"image_id": "a", "height": 9, "width": 9, **fit_square(np.ones((9, 9)), 8)[1]}])
+    box = pd.DataFrame([("a", 1.0, 1.0, 2.0, 2.0)], columns=["image_id", *BOX_COLUMNS])
+    for way in (to_cache, from_cache):
+        with pytest.raises(DataError, match="image b has a box but was not prepared"):
+            way(box.assign(image_id="b"), index)
+        with pytest.raises(DataError, match="image a appears twice"):
+            way(box, pd.concat([index, index]))
+        with pytest.raises(DataError, match="column x_max is missing"):
+            way(box.drop(columns="x_max"), index)
+        with pytest.raises(DataError, match="column scale is missing"):
+            way(box, index.drop(columns="scale"))
+        assert len(way(box[:0], index)) == 0 and len(way(box, index)) == 1
+
+
+def test_read_failed_gives_back_what_was_told_and_knows_what_is_no_cache(tmp_path):
+    said = 'a, "quoted"\nin two lines; \ttab, \r return and an odd \udcfc byte'
+    rows = [{"image_id": name, "error": said} for name in ("NA", "null", "b")]
+    settings = {"size": 8, "square": "pad", "format": "png", "draft": False}
+    room._write_index(tmp_path, [], rows, settings, 0)
+    failed = read_failed(str(tmp_path))
+    assert failed["image_id"].tolist() == ["NA", "b", "null"] and failed.index.tolist() == [0, 1, 2]
+    assert set(failed["error"]) == {said.replace("\udcfc", "%FC")}
+    with pytest.raises(DataError, match="failed.csv: no such file"):
+        read_failed(tmp_path / "nowhere")
+    (tmp_path / "failed.csv").write_text("my,own\n")
+    with pytest.raises(DataError, match="image_id"):
+        read_failed(tmp_path)
+
+
+def test_an_image_that_is_called_NA_is_so_in_the_answer(tmp_path, covidxr):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "NA.dcm").write_bytes(b"no xray")
+    answer = covidxr("prepare", tmp_path / "in", tmp_path / "out", "--json")
+    assert [row["image_id"] for row in json.loads(answer.stdout, parse_constant=pytest.fail)["failed"]] == ["NA"]
+
+
+def test_privacy_counts_what_there_is():
+    assert privacy(pd.DataFrame({"checks": ["a; b", "", None, "b"]})) == {"b": 2, "a": 1}
+    assert privacy(pd.DataFrame({"checks": []})) == {}
+    for odd in (pd.DataFrame(), None, "out", {"checks": []}):
+        with pytest.raises(DataError, match="give what `prepare` returned"):
+            privacy(odd)
+
+
+@pytest.mark.parametrize("form", ["png", "jpg", "npy"])
+def test_a_small_picture_that_is_cut_off_is_refused(tmp_path, form):
+    index = prepare(_source(tmp_path / "src", 1), tmp_path / "out", size=64, form=form)
+    file = tmp_path / "out" / index["file"][0]
+    raw = file.read_bytes()
+    for length in (0, 1, 50, len(raw) // 2, len(raw) - 1):
+        file.write_bytes(raw[:length])
+        with pytest.raises(DataError, match="not an image that can be read"):
+            read_prepared(file)
+    np.save(tmp_path / "three.npy", np.zeros((2, 2, 3)))
+    for odd in (tmp_path, tmp_path / "absent.png", tmp_path / "three.npy"):
+        with pytest.raises(DataError, match="not an image that can be read"):
+            read_prepared(odd)
+
+
+def test_two_threads_prepare_two_folders_at_once(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    for name in "ab":
+        _source(tmp_path / name, 12)
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(prepare, tmp_path / name, tmp_path / f"out-{name}", 32, 2) for name in "ab"]
+        same = [pool.submit(prepare, tmp_path / "a", tmp_path / "out-a", 32, 1)]
+        assert [len(job.result()) for job in jobs if not job.exception()] in ([12, 12], [12])
+    for job in (*jobs, *same):  # the one that came second to one folder is refused in words
+        assert job.exception() is None or "another call is writing here" in str(job.exception())
+    assert len(prepare(tmp_path / "a", tmp_path / "out-a", size=32)) == 12
+
+
+def test_an_error_in_the_midst_leaves_no_process(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = set(psutil.Process().children(recursive=True))
+    monkeypatch.setattr(room, "_write_index", full)
+    with pytest.raises(OSError) as kept:  # the traceback holds the frames, as a notebook does
+        prepare(_source(tmp_path / "src", 12), tmp_path / "out", size=32, workers=2)
+    started = set(psutil.Process().children(recursive=True)) - before
+    assert kept and not [one for one in started if "resource_tracker" not in " ".join(one.cmdline())]
+
+
+def test_dask_leaves_the_callers_loggers_and_threads_alone(tmp_path):
+    pytest.importorskip("distributed", reason="the extra 'scale' is not installed")
+    _source(tmp_path / "src", 1)
+    code = """
+import logging, sys, threading
+from covidxr.prepare import prepare
+
+def look():
+    others = [logging.getLogger(name) for name in ("tornado", "tornado.application", "bokeh")]
+    return [(one.level, one.handlers, one.propagate) for one in others]
+
+before = look()
+try:
+    prepare(sys.argv[1], sys.argv[2], scheduler="tcp://127.0.0.1:1")
+except Exception as error:
+    print(type(error).__name__)
+assert look() == before
+assert not [one.name for one in threading.enumerate() if one.name == "IO loop"]
+"""
+    words = [sys.executable, "-c", code, str(tmp_path / "src"), str(tmp_path / "out")]
+    answer = subprocess.run(words, capture_output=True, text=True)
+    assert answer.returncode == 0 and answer.stdout.strip() == "DataError", answer.stderr
