@@ -269,6 +269,7 @@ def read_table(
 MARK = ".covidxr.json"  # in each folder that we write: what kind it is
 LOCK = ".covidxr.lock"  # held by the call that writes there
 _KINDS = {"data": "dataset", "cache": "cache", "run": "run", "model": "model", "eda": "exploration", "course": "course"}
+_SAID = {"studies": "number of studies"}
 _DROPPINGS = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}  # what systems leave in folders that are empty to a person
 
 
@@ -332,7 +333,7 @@ def check_folder(
         before, asked = mark.get("claim") or {}, _plain(claim)
         differ = sorted(name for name in asked if before.get(name) != asked[name])
         if differ:
-            other = " and ".join(differ)
+            other = " and ".join(_SAID.get(name, name) for name in differ)
             raise fault(f"{folder}: holds a {_KINDS[kind]} with another {other}; choose another folder, or delete that one")
     if mark:
         return
