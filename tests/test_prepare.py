@@ -395,12 +395,13 @@ def test_a_disc_without_endings_and_folders_behind_links_are_found(tmp_path, man
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, source / name)
     (source / "README").write_text("no X-ray")
-    (source / "notes.txt").write_bytes(files[0].read_bytes())
+    (source / "notes.txt").write_text("no X-ray, but long enough to be asked" * 9)
+    shutil.copy(files[0], source / "odd.txt")  # DICOM by its bytes, whatever its suffix says
     _pictures(tmp_path / "elsewhere", {"b.png": 50})
     (source / "link").symlink_to(tmp_path / "elsewhere")
     (source / "deep" / "up").symlink_to(source)
     names = prepare(source, tmp_path / "out", size=32)["source"].tolist()
-    assert sorted(names) == ["1.2.840.7", "IM0001", "deep/IM0002", "link/b.png"]
+    assert sorted(names) == ["1.2.840.7", "IM0001", "deep/IM0002", "link/b.png", "odd.txt"]
 
 
 def test_what_cannot_be_looked_at_is_listed(tmp_path, phantom, monkeypatch):
