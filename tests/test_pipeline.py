@@ -43,7 +43,7 @@ def test_a_run_leaves_what_it_promises(finished):
         "eda/eda-figure.png",
     ):
         assert (finished / place).stat().st_size > 100, place
-    models = sorted(path.name for path in (finished / "models").glob("*/*"))
+    models = sorted(path.name for path in (finished / "models").glob("*/[!.]*"))
     assert set(models) == {"model.safetensors", "config.json", "history.csv"}
 
 
