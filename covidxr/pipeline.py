@@ -802,6 +802,7 @@ def run(
         metrics = {"data": "simulated" if dataset.simulated else "real", **read_json(folder / "scores.json"), "steps": steps.done, "versions": steps.versions(), "seed": seed, "profile": profile.name, "failed": failed}
         steps("report", lambda: write_report(folder, dataset, index, turns, profile, metrics), fingerprint(scored, failed))
         write_json(metrics | {"steps": steps.done, "versions": steps.versions()}, folder / "metrics.json")
+    say("")  # in a notebook nothing is left behind
     return read_json(folder / "metrics.json")
 
 # %% ../nbs/16_pipeline.ipynb #16-040
