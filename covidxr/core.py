@@ -134,16 +134,18 @@ def progress(
         yield from tqdm(items, desc=label, total=total)
         return
     started = first = said = time.monotonic()
-    for done, item in enumerate(items):
-        now = time.monotonic()
-        if done == 1:
-            first = now  # the first one also pays for starting up, and says nothing about the pace
-        if done > 1 and now - said > every:
-            said = now
-            say(f"{label}: {done} of {total}, {_pace(done - 1, first)}, {_left(done - 1, total - 1, first)}" if total else f"{label}: {done}")
-        yield item
-    if said != started:
-        say("" if _in_notebook() else f"{label}: {done + 1} of {total or done + 1}, {time.monotonic() - started:.0f} s")
+    try:
+        for done, item in enumerate(items):
+            now = time.monotonic()
+            if done == 1:
+                first = now  # the first one also pays for starting up, and says nothing about the pace
+            if done > 1 and now - said > every:
+                said = now
+                say(f"{label}: {done} of {total}, {_pace(done - 1, first)}, {_left(done - 1, total - 1, first)}" if total else f"{label}: {done}")
+            yield item
+    finally:  # also where the caller stops before the last one
+        if said != started:
+            say("" if _in_notebook() else f"{label}: {done + 1} of {total or done + 1}, {time.monotonic() - started:.0f} s")
 
 # %% ../nbs/00_core.ipynb #00-028
 _lines: dict[int, Any] = {}  # the line of progress of the running cell, by the cell's number
