@@ -152,9 +152,14 @@ def _untouched(folder: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def phantom(once) -> Iterator[Path]:
     "A small simulated dataset in the competition's layout; not to be changed"
+    from covidxr.dataset import open_dataset
     from covidxr.phantom import simulate_dataset
 
-    yield from _untouched(once("phantom", lambda folder: simulate_dataset(folder, studies=40, seed=1, size=128)))
+    def make(folder: Path) -> None:
+        simulate_dataset(folder, studies=40, seed=1, size=128)
+        open_dataset(folder)  # writes headers.csv, as the first command that opens a dataset does
+
+    yield from _untouched(once("phantom", make))
 
 
 @pytest.fixture(scope="session")
