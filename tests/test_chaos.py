@@ -55,6 +55,24 @@ def _killed_run(data: Path, out: Path, seconds: float) -> bool:
     return not ended
 
 
+def _run_killed_at_a_write(data: Path, out: Path, writes: int) -> bool:
+    "A run that is killed while it writes its n-th file: a moment that does not depend on the machine's speed"
+
+    def work() -> None:
+        replace, left = os.replace, [writes]
+
+        def counted(source: Path, target: Path) -> None:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+
+        os.replace = counted  # in the copy of this process only
+        _run(data, out)
+
+    return os.WIFSIGNALED(os.waitpid(_in_child(work), 0)[1])
+
+
 def _damage(data: Path, run: Path, chance: random.Random, whole: dict[Path, bytes]) -> str:
     "Change one thing of the input, or of what the run has written"
     file = chance.choice(sorted(whole))
@@ -114,8 +132,11 @@ def test_run_answers_as_if_nobody_had_disturbed_it(seed, tmp_path):
     assert os.waitpid(_in_child(lambda: _run(data, tmp_path / "quiet")), 0)[1] == 0
     seconds = time.monotonic() - started
     killed, done = 0, []
-    for _ in range(DISTURBANCES):
-        killed += _killed_run(data, out, chance.uniform(0, 1.1 * seconds))
+    for number in range(DISTURBANCES):
+        if number % 2:
+            killed += _killed_run(data, out, chance.uniform(0, 1.1 * seconds))
+        else:
+            killed += _run_killed_at_a_write(data, out, chance.randrange(1, 5))
         done.append(_damage(data, out, chance, whole))
     for _ in range(2):  # the second of them does nothing, and changes nothing
         assert os.waitpid(_in_child(lambda: _run(data, out)), 0)[1] == 0, done
