@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_box_map_counts_boxes_on_its_cells():
 def test_explore_never_writes_into_a_folder_that_holds_anything_of_somebody_else(phantom, tmp_path, hashes, name):
     (tmp_path / name).write_text("mine")
     before = hashes(tmp_path)
-    with pytest.raises(DataError, match=f"holds {name}, which covidxr did not write"):
+    with pytest.raises(DataError, match=f"holds '{re.escape(name)}', which covidxr did not write"):
         explore(phantom, tmp_path)
     assert hashes(tmp_path) == before
 
