@@ -19,8 +19,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from covidxr.boxes.competition import COMPETITION_LABELS
 from covidxr.core import BOX_COLUMNS
-from covidxr.metrics import COMPETITION_LABELS, bootstrap_scores, score
+from covidxr.metrics import bootstrap_scores, score
 
 
 def tables(images: int, boxes: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:

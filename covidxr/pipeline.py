@@ -510,7 +510,7 @@ def fuse(
     profile: Profile,
 ) -> list[str]:  # the files that were written, from the run's folder on
     "Write the ensemble, each single pair of models and the baselines as submissions, and what was chosen on the valid part"
-    from covidxr.ensemble import fuse_submissions
+    from covidxr.submission import fuse_submissions
     from covidxr.submission import write_submission
 
     _remove_submissions(folder, turns, profile)
@@ -926,7 +926,7 @@ def predict(
     out: str | Path,  # the submission to write; a file that covidxr did not write is never written over
 ) -> dict:  # images and studies predicted, and what failed
     "Predict new X-rays with all models of a run; what cannot be read is listed and left out"
-    from covidxr.ensemble import fuse_submissions
+    from covidxr.submission import fuse_submissions
     from covidxr.submission import submission_ids, write_submission
 
     run = Path(run)

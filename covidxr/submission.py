@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/submission.html.md"""
 
 # %% auto #0
 __all__ = ['OF_IMAGES', 'submission_table', 'submission_ids', 'write_submission', 'read_submission', 'read_ids', 'read_truth',
-           'score_submission', 'compare_submissions', 'fuse_files']
+           'score_submission', 'compare_submissions', 'fuse_submissions', 'fuse_files']
 
 # %% ../nbs/11_submission.ipynb #11-003
 import os
@@ -18,10 +18,12 @@ import pandas as pd
 
 from .base.arguments import check_by_id, check_list, check_path, check_table, shown
 from .base.files import check_file
+from .boxes.competition import fusable_rows, mean_rows, submission_shares
+from .boxes.tables import factorize_column, numeric_columns
 from .core import APPEARANCES, BOX_COLUMNS, DataError, SubmissionError, owned_file, read_table
 from .dataset import open_dataset
-from .ensemble import fuse_submissions
-from .metrics import Score, _codes, _numbers, bootstrap_scores, score
+from .ensemble import fuse_boxes
+from .metrics import Score, bootstrap_scores, score
 
 # %% ../nbs/11_submission.ipynb #11-011
 def _check_named(
@@ -33,7 +35,7 @@ def _check_named(
     check_table(table, columns, what)
     for name in columns:
         if name.endswith("_id"):
-            _codes(name, {what: table})
+            factorize_column(name, {what: table})
 
 
 def submission_table(
@@ -45,7 +47,7 @@ def submission_table(
     _check_named(studies, ["study_id"], "table of studies")
     _check_named(boxes, ["image_id", *BOX_COLUMNS, "confidence"], "table of boxes")
     none = check_by_id(none, "none")
-    confidence = _numbers(none.to_frame("confidence"), ["confidence"], "none")[:, 0]
+    confidence = numeric_columns(none.to_frame("confidence"), ["confidence"], "none")[:, 0]
     unit = dict.fromkeys(BOX_COLUMNS[:2], 0.0) | dict.fromkeys(BOX_COLUMNS[2:], 1.0)
     classes = [name for name in studies.columns if name != "study_id"]
     study_rows = studies.melt("study_id", classes, "label", "confidence").assign(**unit)
@@ -107,7 +109,7 @@ def _check_table(
     path: str | Path,  # where it shall be written, for the message
 ) -> pd.DataFrame:  # the table, numbers being numbers
     "Nothing is written that the reader would refuse; SubmissionError names the id"
-    confidence, corners = _numbers(table, ["confidence"], "table")[:, 0], _numbers(table, BOX_COLUMNS, "table")
+    confidence, corners = numeric_columns(table, ["confidence"], "table")[:, 0], numeric_columns(table, BOX_COLUMNS, "table")
     label, of_image = table["label"], table["id"].astype(str).str.endswith("_image").to_numpy(bool)
     one_word = label.map(lambda word: isinstance(word, str) and len(word.split()) == 1)
     for wrong, what in (
@@ -426,6 +428,28 @@ def compare_submissions(
     means = pd.DataFrame({name: apart[name].mean(axis=1, skipna=False) for name in tables})  # nan where a draw lacks a class
     means.attrs = apart.attrs
     return {"scores": scores, "draws": means, "by_class": apart, "drawn": drawn}
+
+# %% ../nbs/11_submission.ipynb #11-034b
+def fuse_submissions(
+    tables: Sequence[pd.DataFrame],  # tidy submissions: id, label, confidence, corners
+    weights: Sequence[float] | None = None,  # a weight each; all the same where None
+    iou_threshold: float = 0.55,
+    method: str = "wbf",  # how boxes are fused, as in `fuse_boxes`
+) -> pd.DataFrame:  # a tidy submission
+    "Fuse submissions for the same ids; raises SubmissionError where a table or the weights do not fit"
+    tables = check_list(tables, "submissions", SubmissionError)
+    if not tables:
+        raise SubmissionError("there is no submission to fuse; give at least one")
+    share = submission_shares(weights, len(tables))
+    tables = [fusable_rows(table, f"submission {number}") for number, table in enumerate(tables, start=1)]
+    both = pd.concat([table.assign(model=number) for number, table in enumerate(tables)], ignore_index=True)
+    boxed = both["label"] == "opacity"
+    boxes = both[boxed].drop(columns="label").rename(columns={"id": "image_id"})
+    boxes = fuse_boxes(boxes, method, dict(enumerate(share)), iou_threshold)
+    boxes = boxes.rename(columns={"image_id": "id"}).assign(label="opacity")
+    fused = pd.concat([mean_rows(both[~boxed], share), boxes], ignore_index=True)
+    fused = fused[["id", "label", "confidence", *BOX_COLUMNS]]
+    return fused.assign(confidence=fused["confidence"].clip(0, 1))
 
 # %% ../nbs/11_submission.ipynb #11-035
 def _same_file(

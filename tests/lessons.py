@@ -203,6 +203,8 @@ def _member(name: str, value: object, stem: str) -> str:
         value = sorted(value)  # a set has no order of its own
     value = getattr(value, "py_func", value)  # what Numba has compiled
     code = inspect.isclass(value) or inspect.isroutine(value)
+    if code and (value.__module__ or "").startswith("covidxr."):  # a lesson opens also on what lies in the engine room
+        stem = value.__module__.removeprefix("covidxr.").replace(".", "/")
     first = inspect.getsourcelines(inspect.unwrap(value))[1] if code else 0
     where = f"{HOME}/blob/v{version()}/covidxr/{stem}.py" + (f"#L{first}" if first else "")
     parts = [f"## {name}", f"[source]({where})"]

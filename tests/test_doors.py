@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 
 from covidxr import ensemble, ensemble_boxes, metrics, submission
+from covidxr.boxes import clusters
 from covidxr.core import BOX_COLUMNS, CovidxrError, DataError, SubmissionError
-from covidxr.ensemble import fuse_boxes, fuse_submissions, none_confidence, revise_classes
+from covidxr.ensemble import fuse_boxes, none_confidence, revise_classes
 from covidxr.metrics import bootstrap_scores, confusion_table, operating_point, roc_auc, score
+from covidxr.submission import fuse_submissions
 
 TRUE = pd.DataFrame([("a", "opacity", 0, 0, 4, 4), ("b", "none", 0, 0, 1, 1)], columns=["id", "label", *BOX_COLUMNS])
 SAID = TRUE.assign(confidence=[0.9, 0.2])
@@ -76,7 +78,6 @@ def _calls(folder) -> dict:
             | {"margin": 0.02, "iou_threshold": 0.55, "method": "wbf"},
             "choose_none_exponent": {"empty": empty, "boxes": BOXES, "none": none, "margin": 0.02},
             "choose_rerank_exponent": {"boxes": BOXES, "none": empty, "truth": BOXES, "margin": 0.0},
-            "fuse_submissions": {"tables": [ROWS, ROWS], "weights": [1, 2], "iou_threshold": 0.55, "method": "wbf"},
         },
         ensemble_boxes: {
             "weighted_boxes_fusion": listed
@@ -96,6 +97,7 @@ def _calls(folder) -> dict:
             "read_truth": {"paths": one},
             "score_submission": {"truth": one, "submission": one},
             "compare_submissions": {"truth": one, "submissions": {"x": one, "y": one}, "draws": 20, "seed": 0},
+            "fuse_submissions": {"tables": [ROWS, ROWS], "weights": [1, 2], "iou_threshold": 0.55, "method": "wbf"},
             "fuse_files": {"paths": [one, str(folder / "two.csv")], "out": folder / "fused.csv", "weights": [1, 2]}
             | {"method": "wbf"},
         },
@@ -240,10 +242,10 @@ def test_a_column_of_scores_is_taken_as_scores_and_boxes_of_five_numbers_are_ref
 @pytest.mark.parametrize("method", ["wbf", "nmw", "nms", "soft-nms"])
 def test_a_threshold_of_any_kind_of_number_fuses_alike_and_is_not_compiled_anew(method):
     wanted = fuse_boxes(BOXES, method, iou_threshold=0.0)
-    before = len(ensemble._suppress.signatures), len(ensemble._cluster_groups.signatures)
+    before = len(clusters.suppress.signatures), len(clusters._cluster_groups.signatures)
     for threshold in (0, np.float64(0), np.float32(0), np.array(0)):
         assert fuse_boxes(BOXES, method, iou_threshold=threshold).equals(wanted)
-    assert (len(ensemble._suppress.signatures), len(ensemble._cluster_groups.signatures)) == before
+    assert (len(clusters.suppress.signatures), len(clusters._cluster_groups.signatures)) == before
 
 
 def _row(name: str, label: str, confidence: float, *corners: float) -> pd.DataFrame:

@@ -11,7 +11,6 @@ from covidxr.ensemble import (
     choose_none_exponent,
     class_score,
     fuse_boxes,
-    fuse_submissions,
     mean_probabilities,
     nms,
     none_confidence,
@@ -19,6 +18,7 @@ from covidxr.ensemble import (
     study_rows,
     weighted_boxes_fusion,
 )
+from covidxr.submission import fuse_submissions
 
 COLUMNS = ["image_id", *BOX_COLUMNS, "confidence", "model"]
 PAIR = pd.DataFrame([("x", 0, 0, 10, 10, 0.9, "A"), ("x", 0, 0, 10, 12, 0.6, "B")], columns=COLUMNS)

@@ -394,7 +394,7 @@ def test_only_a_line_of_its_own_says_that_a_cell_varies():
 
 
 def test_a_stale_output_is_found():
-    stored = pages.cells(ROOT / "nbs" / "10d_ensemble_boxes.ipynb")
+    stored = pages.cells(ROOT / "nbs" / "engine" / "ensemble_boxes.ipynb")
     assert pages.stale(stored, stored) == []
     slips = 0
     for number, cell in enumerate(stored):
@@ -430,7 +430,7 @@ def test_a_stale_output_is_found():
     ],
 )
 def test_debris_is_found(text, tmp_path):
-    page = Path(shutil.copy(ROOT / "nbs" / "10d_ensemble_boxes.ipynb", tmp_path))
+    page = Path(shutil.copy(ROOT / "nbs" / "engine" / "ensemble_boxes.ipynb", tmp_path))
     assert pages.debris(page) == []
     output = {"output_type": "stream", "name": "stdout", "text": [text]} if text else EMPTY
     _broken(

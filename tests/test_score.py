@@ -10,9 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covidxr.core import APPEARANCES, BOX_COLUMNS, DataError, SubmissionError
-from covidxr.ensemble import fuse_submissions, none_confidence, weighted_boxes_fusion
+from covidxr.ensemble import none_confidence, weighted_boxes_fusion
 from covidxr.metrics import average_precision, bootstrap_scores, paired_difference, score
-from covidxr.submission import compare_submissions, read_submission, read_truth, score_submission, write_submission
+from covidxr.submission import (
+    compare_submissions,
+    fuse_submissions,
+    read_submission,
+    read_truth,
+    score_submission,
+    write_submission,
+)
 
 corner = st.integers(-2, 6)
 box = st.tuples(corner, corner, st.integers(0, 5), st.integers(0, 5)).map(
