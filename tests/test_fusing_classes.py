@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from covidxr.boxes.competition import study_rows
+from covidxr.boxes.matching import ranked_average_precision
 from covidxr.core import BOX_COLUMNS, DataError, XrayError
 from covidxr.ensemble import (
     choose_rerank_exponent,
@@ -17,7 +19,7 @@ from covidxr.ensemble import (
     rerank_boxes,
     soft_nms,
 )
-from covidxr.metrics import operating_point
+from covidxr.metrics import operating_point, score
 from covidxr.stacking import Stacking, fit_stacking, nested_fusion, stack
 from covidxr.views import VIEWS, View, apply_view, boxes_back, fuse_views, predict_views
 
@@ -48,6 +50,19 @@ def test_every_mean_of_equal_tables_is_that_table_and_ranks_are_places():
     for options in ({"method": "median"}, {"method": "power", "power": 0}):
         with pytest.raises(DataError, match="unknown mean"):
             mean_probabilities({"x": table}, **options)
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 12])
+def test_a_class_scores_as_its_boxes_of_one_pixel_would_whatever_is_tied_or_absent(decimals):
+    for seed in range(20):
+        tables, truth, _ = _readers(seed, studies=25)
+        table = tables["fair"].round(decimals).assign(nobody=0.1)  # a class that no study has
+        expected = score(*study_rows(table, truth), [*CLASSES, "nobody"])
+        assert class_score(table, truth) == pytest.approx(expected.map, abs=1e-12)
+        for name in CLASSES:
+            found = ranked_average_precision(truth.to_numpy() == name, table[name].to_numpy())
+            assert found == pytest.approx(expected.per_class[name], abs=1e-12, nan_ok=True)
+    assert np.isnan(ranked_average_precision(np.zeros(3, bool), np.ones(3)))
 
 
 def test_a_stacking_is_plain_numbers_and_learns_whom_to_trust():
