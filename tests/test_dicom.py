@@ -64,6 +64,19 @@ def test_every_coding_gives_back_what_was_written(tmp_path, scene, name, photome
     assert np.allclose(read_xray(tmp_path / "a.dcm").pixels, values / (2**bits - 1), atol=2e-3 if bits == 8 else 6e-4)
 
 
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_jpeg_ls_is_written_without_pyjpegls_too(tmp_path, scene, bits, monkeypatch):
+    pixels = scene >> (12 - bits) if bits < 12 else scene << (bits - 12)
+    facts = XrayFacts("x", bits_stored=bits, transfer_syntax=TRANSFER_SYNTAXES["jpeg-ls"])
+    write_dicom(tmp_path / "with.dcm", pixels, facts)
+    monkeypatch.setattr("covidxr.dicom.find_spec", lambda name: None)
+    write_dicom(tmp_path / "without.dcm", pixels, facts)
+    assert (tmp_path / "with.dcm").read_bytes() != (tmp_path / "without.dcm").read_bytes()  # another encoder wrote it
+    for name in ("with.dcm", "without.dcm"):
+        assert np.array_equal(pydicom.dcmread(tmp_path / name).pixel_array, pixels), name
+        assert np.array_equal(read_xray(tmp_path / name).pixels, read_xray(tmp_path / "with.dcm").pixels)
+
+
 def test_the_look_up_equals_the_chain_pixel_by_pixel(tmp_path, scene):
     write_dicom(tmp_path / "a.dcm", scene, FACTS)
     _edited(tmp_path / "a.dcm", WindowCenter=None, WindowWidth=None, RescaleSlope=2, RescaleIntercept=-1024)
