@@ -108,11 +108,11 @@ assert len(explore(dataset, out + "/eda"))
 assert covidxr.read_xray(dataset.root / dataset.images["path"].iloc[0]).pixels.ndim == 2
 covidxr.prepare(data, out + "/cache", size=32, workers=1)
 assert covidxr.patient_folds(dataset, 3).nunique() == 3
-print(covidxr.score_submission(data + "/sample_submission.csv", data + "/truth").map)
+print(covidxr.score_submission(data + "/truth", data + "/sample_submission.csv").map)
 for name in ("train_classifier", "predict_classifier", "train_detector", "predict_detector"):
     try:
         getattr(covidxr, name)
-    except covidxr.base.extras.MissingExtra as error:
+    except ImportError as error:
         print(name, error)
 """
 
