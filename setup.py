@@ -39,6 +39,9 @@ class BuildWithLessons(build_py):
 
 
 extras = {name.removesuffix("_requirements"): lines(name) for name in settings if name.endswith("_requirements")}
+users = sorted(name for name in extras if name != "dev")
+extras["all"] = [f"covidxr[{','.join(users)}]"]
+extras["dev"] += ["covidxr[all]"]
 readme = here / "README.md"
 
 setup(

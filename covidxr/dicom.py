@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -280,6 +281,19 @@ def _lossless_jpeg(
     ds["PixelData"].is_undefined_length = True
 
 
+def _jpeg_ls(
+    ds: Any,  # a pydicom Dataset; gets the coded pixels
+    stored: np.ndarray,  # uint8 or uint16 (height, width)
+) -> None:
+    "JPEG-LS where pyjpegls has no wheel (Python 3.14): lossless, too, but the stream says 16 bits whatever is stored"
+    from imagecodecs import jpegls_encode
+    from pydicom.encaps import encapsulate
+
+    ds.PixelData = encapsulate([jpegls_encode(stored)])
+    ds.file_meta.TransferSyntaxUID = TRANSFER_SYNTAXES["jpeg-ls"]
+    ds["PixelData"].is_undefined_length = True
+
+
 def _with_pixels(
     pixels: np.ndarray,  # as `write_dicom` has them
     facts: "XrayFacts",
@@ -301,6 +315,8 @@ def _with_pixels(
         ds.file_meta.TransferSyntaxUID = syntax
     elif syntax == TRANSFER_SYNTAXES["jpeg-lossless"]:
         _lossless_jpeg(ds, stored, bits)
+    elif syntax == TRANSFER_SYNTAXES["jpeg-ls"] and find_spec("jpeg_ls") is None:
+        _jpeg_ls(ds, stored)
     elif syntax != TRANSFER_SYNTAXES["explicit"]:
         ds.compress(syntax, generate_instance_uid=False)
     return ds

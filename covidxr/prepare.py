@@ -751,3 +751,14 @@ def privacy(
     told = index["checks"].fillna("").astype(str)
     found = told[told != ""].str.split("; ").explode()
     return {str(name): int(count) for name, count in found.value_counts().items()}
+
+# %% ../nbs/04_prepare.ipynb #04-028z
+class _Callable(ModuleType):
+    "The module that can be called: `covidxr.prepare` is it or its function, whichever was imported first"
+
+    def __call__(self, *arguments: object, **options: object) -> object:
+        return prepare(*arguments, **options)
+
+
+if __name__ == "covidxr.prepare":  # not in the notebook
+    sys.modules[__name__].__class__ = _Callable

@@ -77,7 +77,7 @@ if find_spec("covidxr") is None:
     import subprocess
     import sys
 
-    package = "covidxr @ git+{HOME}@v{version()}"
+    package = "covidxr[all] @ git+{HOME}@v{version()}"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", package], check=True)"""
     return {
         "cell_type": "code",

@@ -74,6 +74,43 @@ def test_probabilities_are_one_row_an_image_and_sum_to_one(trained: Path, images
     ]
 
 
+def test_pixels_reach_the_network_when_it_predicts_as_they_did_when_it_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, seen = tmp_path / "half.png", []
+    opencv().imwrite(str(file), np.repeat(np.array([[0, 255]], np.uint8), 16, 1).repeat(32, 0))
+
+    class Network(torch.nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            seen.append(batch)
+            return torch.zeros(len(batch), 2)
+
+    config = {"classes": ["a", "b"], "size": 32, "mean": classify.MEAN, "spread": classify.SPREAD}
+    monkeypatch.setattr(classify, "load_classifier", lambda folder, device: (Network(), config))
+    predict_classifier("nowhere", file, device="cpu")
+    squares, _ = classify.read_squares([file] * 4, 32)
+    choosing = np.array([False, False, True, True])
+    loaders = classify._loaders(squares, np.array([0, 1, 0, 1]), choosing, 2, False, "cpu")
+    for batch in (*seen, torch.Tensor(loaders.valid.one_batch()[0])):
+        assert batch.shape[1:] == (1, 32, 32)
+        assert (batch[..., :16] == -2).all() and (batch[..., 16:] == 2).all()  # (0 - 0.5) / 0.25 and (1 - 0.5) / 0.25
+    assert len(seen) == 1
+
+
+def test_what_was_learnt_of_a_class_is_said_under_its_name(tmp_path: Path) -> None:
+    rows = []
+    for number, (label, value) in enumerate([("indeterminate", 20), ("negative", 120), ("typical", 235)] * 8):
+        file = tmp_path / f"{number}.png"
+        pixels = np.random.default_rng(number).normal(value, 5, (32, 32))
+        opencv().imwrite(str(file), np.clip(pixels, 0, 255).astype(np.uint8))
+        rows.append((file.stem, str(file), label, number >= 18))
+    images = pd.DataFrame(rows, columns=["image_id", "file", "label", "valid"])
+    train(images, tmp_path / "model", epochs=12, batch_size=6)  # the classes in no order of the alphabet, as they are
+    said = predict_classifier(tmp_path / "model", images)
+    surest = said[list(CLASSES)].idxmax(axis=1)
+    assert (surest == images["label"]).mean() > 0.8, pd.crosstab(images["label"], surest).to_string()
+
+
 def test_the_mirror_is_the_mean_of_both_views(trained: Path, images: pd.DataFrame, tmp_path: Path) -> None:
     cv2, one = opencv(), images["file"][0]
     cv2.imwrite(str(tmp_path / "mirrored.png"), cv2.imread(one, cv2.IMREAD_GRAYSCALE)[:, ::-1])
@@ -88,6 +125,7 @@ def test_the_same_seed_gives_the_same_network(trained: Path, images: pd.DataFram
     torch.manual_seed(77)  # whatever happened before
     train(images, tmp_path / "again")
     first, second = (read_model(folder, "classifier")[1] for folder in (trained, tmp_path / "again"))
+    assert first and first.keys() == second.keys()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
@@ -104,6 +142,7 @@ def test_validation_images_do_not_change_what_is_learnt(images: pd.DataFrame, tm
     changed.loc[changed["valid"], "label"] = "negative"
     train(changed, tmp_path / "other")
     first, second = (read_model(folder, "classifier")[1] for folder in (trained, tmp_path / "other"))
+    assert first and first.keys() == second.keys()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 

@@ -1,11 +1,18 @@
 "The command line as a process: what it prints, which code it returns, what bad input gives."
 
+import argparse
+import importlib
+import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from measure import in_time, seconds_of
+
+from covidxr.cli import main, parser
+from covidxr.core import CovidxrError
 
 COMMANDS = [
     ["run"],
@@ -17,6 +24,9 @@ COMMANDS = [
     ["score"],
     ["predict"],
     ["ensemble"],
+    ["course"],
+    ["progress"],
+    ["doctor"],
 ]
 
 
@@ -25,6 +35,73 @@ def test_every_command_has_help_that_says_what_it_is_not_for(covidxr, words):
     answer = covidxr(*words, "--help")
     assert answer.returncode == 0
     assert "clinical use" in " ".join(answer.stdout.split())
+
+
+def _commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> list[list[str]]:
+    "The words of every command below a parser"
+    found = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                found += [[*words, name], *_commands(below, (*words, name))]
+    return found
+
+
+def test_every_command_is_among_those_whose_help_is_looked_at():
+    assert sorted(_commands(parser())) == sorted(COMMANDS)
+
+
+def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: object) -> inspect.BoundArguments:
+    "What a command hands to the function that does the work, by the names of its parameters"
+    module, name = place.rsplit(".", 1)
+    seen, real = [], getattr(importlib.import_module(f"covidxr.{module}"), name)
+
+    def record(*given: object, **named: object) -> object:
+        seen.append(inspect.signature(real).bind(*given, **named))
+        raise CovidxrError("seen")
+
+    monkeypatch.setattr(f"covidxr.{place}", record)
+    assert main(words.split()) == 2
+    (one,) = seen
+    return {name: str(value) if isinstance(value, Path) else value for name, value in one.arguments.items()}
+
+
+@pytest.mark.parametrize(
+    ("place", "words", "wanted"),
+    [
+        (
+            "pipeline.run",
+            "run --data d --out o --profile full --seed 5",
+            {"data": "d", "out": "o", "profile": "full", "seed": 5},
+        ),
+        (
+            "phantom.simulate_dataset",
+            "data phantom --out o --studies 7 --seed 5 --size 99",
+            {"out": "o", "studies": 7, "seed": 5, "size": 99},
+        ),
+        (
+            "prepare.prepare",
+            "prepare s o --size 99 --square crop --format npy --draft --workers 3 --scheduler tcp://x",
+            {"source": "s", "out": "o", "size": 99, "square": "crop", "form": "npy", "draft": True, "workers": 3}
+            | {"scheduler": "tcp://x"},
+        ),
+        ("eda.explore", "eda s --out o", {"source": "s", "out": "o"}),
+        ("submission.score_submission", "score t u s", {"truth": ["t", "u"], "submission": "s"}),
+        (
+            "submission.compare_submissions",
+            "score t s --versus v --draws 7",
+            {"truth": ["t"], "submissions": {"first": "s", "second": "v"}, "draws": 7},
+        ),
+        ("pipeline.predict", "predict r x y --out s", {"run": "r", "xrays": ["x", "y"], "out": "s"}),
+        (
+            "submission.fuse_files",
+            "ensemble a b --out c --weights 1,2 --boxes nms",
+            {"paths": ["a", "b"], "out": "c", "weights": [1, 2], "method": "nms"},
+        ),
+    ],
+)
+def test_every_option_of_a_command_reaches_the_function_that_does_the_work(place, words, wanted, monkeypatch):
+    assert _given(monkeypatch, place, words) == wanted
 
 
 def test_the_version_is_that_of_the_settings(covidxr):

@@ -171,7 +171,9 @@ def test_no_patient_stands_on_two_sides_of_any_split(phantom):
     owner = dataset.images.drop_duplicates("study_id").set_index("study_id")["patient_id"]
     fold = patient_folds(dataset, 4, seed=0)
     hidden = list(dataset.studies.loc[dataset.studies["split"] == "test", "study_id"])
-    for turn in rounds(fold) + rounds(fold, 2, test=hidden):
+    turns = rounds(fold) + rounds(fold, 2, test=hidden)
+    assert len(turns) == 4 + 2
+    for turn in turns:
         sides = [set(owner[list(part)]) for part in (turn.train, turn.valid, turn.test)]
         assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
 

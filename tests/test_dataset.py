@@ -222,6 +222,12 @@ def test_an_image_in_both_halves_is_refused(competition):
         open_dataset(competition)
 
 
+def test_a_study_in_both_halves_is_refused(competition):
+    _dicom(competition / "test", "s1", "j9")  # an image that no table knows, of a study that is learnt from
+    with pytest.raises(DataError, match=r"j9\.dcm: .*its study is in the training tables, too"):
+        open_dataset(competition)
+
+
 # Labels
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from covidxr import detect
 from covidxr.classify import read_model
 from covidxr.core import BOX_COLUMNS, DataError, ModelError, opencv
 from covidxr.detect import build_detector, load_detector, predict_detector, train_detector
@@ -82,7 +83,33 @@ def test_a_box_comes_back_in_the_pixels_of_its_file(
     large = tmp_path / "large.png"
     cv2.imwrite(str(large), np.repeat(np.repeat(cv2.imread(str(small), cv2.IMREAD_GRAYSCALE), 3, 0), 3, 1))
     one, two = (predict_detector(trained, path, confidence=1e-4, most=1) for path in (small, large))
+    assert len(one) == len(two) == 1, "no box, no comparison"
     assert np.allclose(one[BOX_COLUMNS] * 3, two[BOX_COLUMNS], atol=0.5)
+
+
+def test_boxes_of_an_oblong_file_come_back_in_its_own_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, shape in (("tall", (96, 48)), ("wide", (48, 96))):
+        opencv().imwrite(str(tmp_path / f"{name}.png"), np.zeros(shape, np.uint8))
+    proposed = torch.tensor([32.0, 30.0, 16.0, 20.0, 0.9])  # centre, width and height in a square of 64
+    monkeypatch.setattr(detect, "load_detector", lambda folder, device: (None, {"size": 64}))
+    monkeypatch.setattr(detect, "_raw", lambda network, batch, flip: proposed[None, :, None].repeat(len(batch), 1, 1))
+    found = predict_detector("nowhere", [tmp_path / "tall.png", tmp_path / "wide.png"]).set_index("image_id")
+    assert found.loc["tall", BOX_COLUMNS].tolist() == pytest.approx([12, 30, 36, 60])  # a margin of 16 at the left
+    assert found.loc["wide", BOX_COLUMNS].tolist() == pytest.approx([36, 6, 60, 36])  # and of 16 at the top
+    assert found["confidence"].tolist() == pytest.approx([0.9, 0.9])
+
+
+def test_boxes_are_learnt_as_centre_and_size_in_shares_of_the_input() -> None:
+    table = pd.DataFrame({"image_id": ["a", "b", "c"], "file": ["a.png", "b.png", "c.png"]})
+    places = pd.DataFrame({"scale": 0.5, "left": [16, 0, 0], "top": [0, 16, 0]})
+    rows = [("a", 16, 20, 48, 100), ("b", 16, 20, 48, 80), ("b", 16, 20, 17, 80), ("b", 100, -9, 300, 9)]
+    boxes = pd.DataFrame(rows, columns=["image_id", *BOX_COLUMNS])
+    a, b, c = detect._labels(table, places, boxes, 64)
+    assert a["bboxes"].tolist() == [[32 / 64, 30 / 64, 16 / 64, 40 / 64]]
+    # one that is half a pixel wide is left out, one that reaches beyond is cut: from 50 to 64, and from 11.5 to 20.5
+    assert b["bboxes"].tolist() == [[16 / 64, 41 / 64, 16 / 64, 30 / 64], [57 / 64, 16 / 64, 14 / 64, 9 / 64]]
+    assert c["bboxes"].shape == (0, 4) and [len(one["cls"]) for one in (a, b, c)] == [1, 2, 0]
+    assert all(one["bbox_format"] == "xywh" and one["normalized"] for one in (a, b, c))
 
 
 def test_the_mirror_adds_boxes_of_the_mirrored_image(
@@ -94,6 +121,7 @@ def test_the_mirror_adds_boxes_of_the_mirrored_image(
         predict_detector(trained, path, confidence=1e-4, most=1, flip_tta=True)
         for path in (file, tmp_path / "mirrored.png")
     )
+    assert len(both) == len(turned) == 1, "no box, no comparison"
     assert np.allclose(both["x_min"], 96 - turned["x_max"], atol=0.2) and np.allclose(
         both["confidence"], turned["confidence"], atol=1e-3
     )
@@ -106,6 +134,7 @@ def test_the_same_seed_gives_the_same_network_and_validation_is_not_learnt(
     torch.manual_seed(77)
     train((images, boxes[boxes["image_id"].isin(images.loc[~images["valid"], "image_id"])]), tmp_path / "again")
     first, second = (read_model(folder, "detector")[1] for folder in (trained, tmp_path / "again"))
+    assert first and first.keys() == second.keys()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
@@ -196,8 +225,6 @@ def test_a_changed_configuration_is_noticed(trained: Path, tmp_path: Path) -> No
 def test_an_interrupted_training_leaves_no_model(
     tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from covidxr import detect
-
     def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 

@@ -64,6 +64,19 @@ def test_every_coding_gives_back_what_was_written(tmp_path, scene, name, photome
     assert np.allclose(read_xray(tmp_path / "a.dcm").pixels, values / (2**bits - 1), atol=2e-3 if bits == 8 else 6e-4)
 
 
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_jpeg_ls_is_written_without_pyjpegls_too(tmp_path, scene, bits, monkeypatch):
+    pixels = scene >> (12 - bits) if bits < 12 else scene << (bits - 12)
+    facts = XrayFacts("x", bits_stored=bits, transfer_syntax=TRANSFER_SYNTAXES["jpeg-ls"])
+    write_dicom(tmp_path / "with.dcm", pixels, facts)
+    monkeypatch.setattr("covidxr.dicom.find_spec", lambda name: None)
+    write_dicom(tmp_path / "without.dcm", pixels, facts)
+    assert (tmp_path / "with.dcm").read_bytes() != (tmp_path / "without.dcm").read_bytes()  # another encoder wrote it
+    for name in ("with.dcm", "without.dcm"):
+        assert np.array_equal(pydicom.dcmread(tmp_path / name).pixel_array, pixels), name
+        assert np.array_equal(read_xray(tmp_path / name).pixels, read_xray(tmp_path / "with.dcm").pixels)
+
+
 def test_the_look_up_equals_the_chain_pixel_by_pixel(tmp_path, scene):
     write_dicom(tmp_path / "a.dcm", scene, FACTS)
     _edited(tmp_path / "a.dcm", WindowCenter=None, WindowWidth=None, RescaleSlope=2, RescaleIntercept=-1024)
@@ -310,6 +323,24 @@ def test_no_name_leaves(tmp_path, scene):
         found
     )
     assert findings(clean) == ["text is burnt into the picture, by the header's word"]
+
+
+def test_no_free_text_date_or_uid_leaves_whatever_element_holds_it(tmp_path, scene):
+    "Of all elements that the standard has, not of those that somebody thought of"
+    from pydicom.datadict import DicomDictionary
+
+    told = {"DA": "19610203", "TM": "115533.77", "DT": "19610203115533", "UI": "1.2.3.4.5", "UR": "http://doe.jane"}
+    told |= dict.fromkeys(("PN", "LO", "LT", "SH", "ST", "UC", "UT"), "DOEJANE")
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)
+    ds, filled = pydicom.dcmread(tmp_path / "a.dcm"), 0
+    for tag, (kind, *_) in DicomDictionary.items():
+        if kind in told and tag >> 16 not in (0x0000, 0x0002, 0x0006) and tag != 0x00080016:  # a SOP class is no one's
+            ds.add_new(tag, kind, told[kind])
+            filled += 1
+    assert filled > 1000
+    clean = deidentified(ds, "key")
+    kept = {element.keyword for element in clean.iterall() if str(element.value) in told.values()}
+    assert kept == {"Manufacturer", "RescaleType"}, "the one is studied, the other a unit"
 
 
 def test_different_ids_never_share_a_uid():
@@ -629,6 +660,15 @@ def test_the_facts_are_those_of_the_pixels_after_turning_and_stretching(tmp_path
         shown = read_xray(tmp_path / "a.dcm")
     assert shown.pixels.shape == (60, 160)
     assert (shown.facts.aspect, shown.facts.orientation, shown.facts.pixel_spacing) == (1, "L\\F", 0.2)
+
+
+def test_the_distance_of_pixels_is_that_in_the_patient_else_that_on_the_detector(tmp_path, scene):
+    write_dicom(tmp_path / "a.dcm", scene, FACTS)  # writes ImagerPixelSpacing, 0.2
+    assert read_facts(tmp_path / "a.dcm").pixel_spacing == 0.2
+    _edited(tmp_path / "a.dcm", PixelSpacing=[0.15, 0.15])  # magnification was taken off (PS3.3 10.7.1.3)
+    assert read_facts(tmp_path / "a.dcm").pixel_spacing == 0.15
+    _edited(tmp_path / "a.dcm", PixelSpacing=[0, 0])
+    assert read_facts(tmp_path / "a.dcm").pixel_spacing == 0.2
 
 
 def test_an_orientation_in_xmp_turns_neither_the_picture_nor_its_facts(tmp_path, scene):

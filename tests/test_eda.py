@@ -133,3 +133,13 @@ def test_summary_counts_by_hand():
     assert numbers["non_negative_without_box"] == 1 and numbers["studies_with_several_images"] == 1
     assert numbers["patients"] == 2 and numbers["patients_with_several_studies"] == 1
     assert numbers["patients_with_several_classes"] == 1 and numbers["classes"] == {"x": 1, "y": 2}
+
+
+def test_summary_tells_the_test_half_apart_and_whether_any_patient_is_known():
+    data = _data([("a", "s", "s", "x", 9, 9), ("b", "t", "t", "y", 9, 9), ("c", "u", "u", "y", 9, 9)])
+    assert summary(data)["patients_known"] is False and summary(data)["test_images"] == 0
+    data.images = data.images.assign(patient_id=["s", "p", "u"], split=["train", "train", "test"])
+    data.studies = data.studies.assign(split=["train", "train", "test"])
+    numbers = summary(data)
+    assert numbers["patients_known"] is True, "one that is known is enough to split by patient"
+    assert (numbers["test_images"], numbers["images"], numbers["studies"]) == (1, 2, 2)

@@ -285,7 +285,9 @@ def test_the_command_that_opens_a_course_can_be_pasted_into_a_shell(covidxr, tmp
 
 def test_links_of_a_learners_lessons_lead_somewhere(tmp_path):
     write_course(tmp_path / "mine")
-    for page in sorted((tmp_path / "mine").rglob("*.ipynb")):
+    written = sorted((tmp_path / "mine").rglob("*.ipynb"))
+    assert len(written) == 2 * len(list((ROOT / "nbs").glob("*.ipynb")))
+    for page in written:
         assert pages.dead_links(page, page.parent) == [], page.name
     text = (tmp_path / "mine" / "lessons" / "index.ipynb").read_text(encoding="utf-8")
     assert "https://covidxr.github.io/covidxr/faq.html" in text
@@ -345,6 +347,18 @@ def test_the_checker_says_what_is_odd_about_an_answer_and_comes_back(answer, sai
         verdict = EXERCISES[key].check(answer)
         assert not verdict.right and said in verdict.text and "Traceback" not in verdict.text
     assert capsys.readouterr().out == "", "what an answer prints sixty times would flood the notebook"
+
+
+def test_the_counter_example_is_the_smallest_input_on_which_the_answer_is_wrong():
+    one = Exercise(
+        key="00.9", title="a sum", question="Sum them.", name="total", stub="def total(values):\n    ...",
+        code="", hints=("", "", ""), expected=sum, inputs=lambda rng, size: ([7] * (size + 1),),
+    )  # fmt: skip
+    wrong = one.check(lambda values: sum(values) if len(values) < 3 else 0)
+    assert not wrong.right and "values = [7, 7, 7]\n" in wrong.text
+    assert "yours:    0\nexpected: 21" in wrong.text
+    assert "values = [7]\n" in one.check(len).text
+    assert one.check(sum).right
 
 
 def test_a_learner_who_stops_a_slow_check_sees_no_traceback():

@@ -89,6 +89,19 @@ def test_two_classes_are_stacked_as_scikit_learn_would():
     assert np.allclose(said[["a", "b"]], model.predict_proba(evidence), atol=1e-6)
 
 
+def test_classes_that_stand_in_no_order_of_the_alphabet_are_stacked_as_scikit_learn_would():
+    from sklearn.linear_model import LogisticRegression
+
+    tables, truth, _ = _readers()
+    order = ["c", "a", "b"]  # as the competition's: negative, typical, indeterminate, atypical
+    mixed = {name: table[["study_id", *order]] for name, table in tables.items()}
+    said = stack(mixed, fit_stacking(mixed, truth, strength=0.5))
+    evidence = np.hstack([np.log(table[order].clip(1e-4, 1)) for table in mixed.values()])
+    model = LogisticRegression(C=0.5, max_iter=2000).fit(evidence, truth)
+    assert list(said) == ["study_id", *order]
+    assert np.allclose(said[list(model.classes_)], model.predict_proba(evidence), atol=1e-6)
+
+
 def test_stacking_refuses_what_it_cannot_learn_or_say():
     tables, truth, _ = _readers()
     fitted = fit_stacking(tables, truth)
@@ -189,10 +202,32 @@ def test_a_box_comes_back_from_every_view_to_where_it_was(view):
     assert np.abs(back - [70, 60, 110, 120]).max() <= 1 / min(view.scale, 1) + 0.5
 
 
+def test_boxes_of_an_oblong_picture_come_back_from_every_view_to_where_they_are(tmp_path):
+    import cv2
+
+    picture = np.zeros((60, 100), np.uint8)
+    picture[10:30, 70:90] = 255
+    cv2.imwrite(str(tmp_path / "x.png"), picture)
+
+    def bright(table: pd.DataFrame) -> pd.DataFrame:
+        "A model that boxes what is bright"
+        rows, columns = np.nonzero(cv2.imread(table["file"][0], cv2.IMREAD_GRAYSCALE) > 127)
+        corners = (columns.min(), rows.min(), columns.max() + 1.0, rows.max() + 1.0)
+        return pd.DataFrame([("x", *corners, 0.9)], columns=["image_id", *BOX_COLUMNS, "confidence"])
+
+    views = [*VIEWS["flip and scales"], View(True, 1.25, (0.3, 0.0, 1.0, 0.8))]
+    found = predict_views(bright, pd.DataFrame({"image_id": ["x"], "file": [tmp_path / "x.png"]}), views)
+    assert found["model"].tolist() == [view.name for view in views]
+    assert np.abs(found[BOX_COLUMNS].to_numpy(float) - [70, 10, 90, 30]).max() < 2
+
+
 def test_a_box_that_a_crop_has_cut_is_left_out_and_one_at_the_pictures_edge_is_kept():
     view = View(crop=(0.5, 0.0, 1.0, 1.0))
     boxes = pd.DataFrame([(0, 10, 20, 30), (30, 0, 50, 30), (10, 10, 20, 30)], columns=BOX_COLUMNS)
     assert boxes_back(boxes, view, 100, 80)["x_min"].tolist() == [80, 60]
+    view = View(crop=(0.0, 0.0, 1.0, 0.5))  # the upper half: its lower border is the cut
+    boxes = pd.DataFrame([(0, 20, 20, 40), (0, 0, 20, 30), (80, 10, 100, 20)], columns=BOX_COLUMNS)
+    assert boxes_back(boxes, view, 100, 80)["y_max"].tolist() == [30, 20]
 
 
 def test_views_ask_a_model_and_name_the_file_that_is_none(tmp_path):

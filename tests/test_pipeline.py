@@ -17,11 +17,21 @@ from conftest import MODELS, TINY
 from fakes import QUICKEST, fake_models
 
 from covidxr.base.files import _host
-from covidxr.core import DataError
-from covidxr.dataset import open_dataset
+from covidxr.core import BOX_COLUMNS, DataError
+from covidxr.dataset import Dataset, open_dataset
 from covidxr.dicom import read_xray
+from covidxr.folds import Round
 from covidxr.metrics import score
-from covidxr.pipeline import _given_files, _with_unread, plan_rounds, predict, prior_submission, run
+from covidxr.pipeline import (
+    _given_files,
+    _predicting_key,
+    _training_key,
+    _with_unread,
+    plan_rounds,
+    predict,
+    prior_submission,
+    run,
+)
 from covidxr.submission import read_ids, read_submission, read_truth, score_submission
 
 
@@ -67,6 +77,7 @@ def test_the_report_is_one_page_that_needs_nothing_else_and_says_what_it_is(fini
 
 def test_a_second_call_does_nothing_again_and_another_seed_is_refused(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
+    assert len(before) == len(MODELS)
     run("phantom", finished, profile=TINY)
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")} == before
     with pytest.raises(DataError, match="another seed"):
@@ -83,7 +94,9 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
 def test_no_image_that_is_scored_was_seen_in_training_or_choosing(finished):
     dataset = open_dataset(finished / "data")
     owner = dataset.images.drop_duplicates("study_id").set_index("study_id")["patient_id"]
-    for turn in plan_rounds(dataset, TINY, 0):
+    turns = plan_rounds(dataset, TINY, 0)
+    assert turns
+    for turn in turns:
         sides = [set(owner[list(part)]) for part in (turn.train, turn.valid, turn.test)]
         assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
     assert not set(dataset.images.loc[dataset.images["split"] == "test", "study_id"]) & set(dataset.labels().index)
@@ -264,6 +277,7 @@ def test_only_training_studies_are_learnt_from_in_every_turn(plain, tmp_path, mo
     run(plain, tmp_path / "run", profile=TINY)
     turns = plan_rounds(dataset, TINY, 0)
     study = dataset.images.set_index("study_id")["image_id"]
+    assert len(learnt) == len(turns) * len(MODELS) > 0
     for number, turn in enumerate(turns):
         for model in range(len(MODELS)):
             place = number * len(MODELS) + model
@@ -382,6 +396,7 @@ def test_mending_an_image_of_the_test_half_trains_nothing_again(small, tmp_path)
         path.write_bytes(whole)
         after = run(small, tmp_path / "run", profile=QUICKEST)["steps"]
     trained = [name for name in before if name.startswith("train")]
+    assert len(trained) == len(QUICKEST.models) == len([name for name in before if name.startswith("predict")])
     assert [before[name] for name in trained] == [after[name] for name in trained]
     assert all(before[name]["key"] != after[name]["key"] for name in before if name.startswith("predict"))
 
@@ -453,3 +468,142 @@ def test_of_two_calls_at_once_the_one_that_works_is_the_one_whose_seed_is_noted(
         process.join()
     (worked,) = [one for one in answers if isinstance(one, int)]
     assert json.loads((tmp_path / "run" / ".covidxr.json").read_text())["claim"] == {"seed": worked}
+
+
+@pytest.fixture(scope="module")
+def faked(tmp_path_factory) -> Path:
+    "A finished run with fakes in the place of networks, its data beside it; not to be changed"
+    from covidxr.phantom import simulate_dataset
+
+    folder = tmp_path_factory.mktemp("faked")
+    simulate_dataset(folder / "data", studies=40, seed=3, size=64, workers=1)
+    with fake_models():
+        run(folder / "data", folder / "run", profile=QUICKEST)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def told(faked) -> tuple[dict, pd.DataFrame, dict[str, pd.DataFrame]]:
+    "What a run tells, and what it can be checked by: the truth, and its submissions"
+    metrics, truth = json.loads((faked / "metrics.json").read_text()), faked.parent / "data" / "truth"
+    answers = {name: read_submission(faked / "predictions" / f"{name}.csv") for name in metrics["scores"]}
+    assert len(answers) == 4
+    return metrics, read_truth(*(truth / f"test_{level}_level.csv" for level in ("study", "image"))), answers
+
+
+def test_scores_and_their_intervals_are_those_of_the_submissions_beside_them(faked, told):
+    metrics, truth, answers = told
+    draws = pd.read_csv(faked / "draws.csv")
+    for name, one in metrics["scores"].items():
+        wanted = [score(truth, answers[name]).map, *np.nanpercentile(draws[name], (2.5, 97.5))]
+        assert [one[part] for part in ("map", "low", "high")] == pytest.approx(wanted, abs=2e-6)
+    assert len({one["map"] for one in metrics["scores"].values()}) == 4
+
+
+def test_a_lead_is_the_ensembles_score_less_the_others_on_the_same_draws(faked, told):
+    metrics, truth, answers = told
+    maps, draws = {name: score(truth, table).map for name, table in answers.items()}, pd.read_csv(faked / "draws.csv")
+    assert set(metrics["leads"]) == set(maps) - {"ensemble"}
+    for name, one in metrics["leads"].items():
+        gap = (draws["ensemble"] - draws[name]).dropna()
+        wanted = [maps["ensemble"] - maps[name], *np.percentile(gap, (2.5, 97.5)), (gap > 0).mean()]
+        assert [one[part] for part in ("lead", "low", "high", "probability")] == pytest.approx(wanted, abs=2e-6)
+
+
+def test_any_opacity_is_judged_by_one_less_none(told):
+    from sklearn.metrics import roc_auc_score
+
+    metrics, truth, answers = told
+    none = answers["ensemble"].query("label == 'none'").set_index("id")["confidence"]
+    boxed = none.index.isin(truth.loc[truth["label"] == "opacity", "id"])
+    area = roc_auc_score(boxed, 1 - none)
+    assert abs(area - 0.5) > 0.01, "else a sign would not be seen"
+    assert metrics["opacity_auc"]["ensemble"]["auc"] == pytest.approx(area, abs=1e-6)
+
+
+def test_always_no_box_means_the_class_that_has_none(told):
+    nothing = told[2]["always no box"]
+    sure = nothing[nothing["id"].str.endswith("_study") & (nothing["confidence"] == 1)]
+    assert set(sure["label"]) == {"negative"}
+    assert set(sure["id"]) == set(nothing.loc[nothing["id"].str.endswith("_study"), "id"])
+    assert set(nothing.loc[nothing["id"].str.endswith("_image"), "label"]) == {"none"}
+
+
+def test_predicting_the_test_half_again_gives_the_runs_own_submission_to_the_letter(faked, tmp_path):
+    with fake_models():  # they say another thing of a mirrored image, and of another picture
+        predict(faked, faked.parent / "data" / "test", tmp_path / "s.csv")
+    again, first = (
+        pd.read_csv(path).set_index("id").sort_index() for path in (tmp_path / "s.csv", faked / "submission.csv")
+    )
+    assert len(first) > 10
+    pd.testing.assert_frame_equal(again, first)
+
+
+def test_the_prior_is_the_share_of_each_class_and_the_middle_box_of_either_side():
+    images = [("a", "s", 200, 100), ("b", "t", 50, 400), ("c", "u", 70, 70), ("d", "v", 9, 9), ("e", "w", 50, 400)]
+    images = pd.DataFrame(images, columns=["image_id", "study_id", "width", "height"])
+    images = images.assign(patient_id=images["study_id"], split="train", path="x.png")
+    studies = pd.DataFrame({"study_id": list("stuvw"), "split": "train", "x": [1, 1, 0, 1, 0], "y": [0, 0, 1, 0, 1]})
+    rows = [("a", 20, 30, 60, 70), ("a", 120, 10, 180, 50), ("b", 10, 40, 20, 80), ("b", 40, 200, 50, 400)]
+    boxes = pd.DataFrame([*rows, ("e", 0, 0, 1, 1)], columns=["image_id", *BOX_COLUMNS])  # e is not learnt from
+    dataset = Dataset(Path("here"), False, ("x", "y"), studies, images, boxes)
+    table = prior_submission(dataset, ("s", "t", "u", "v"), images.loc[images["image_id"] == "e"])
+    said = {name: rows[["confidence", *BOX_COLUMNS]].to_numpy().tolist() for name, rows in table.groupby("label")}
+    assert said["x"][0][0] == 0.75 and said["y"][0][0] == 0.25 and said["none"][0][0] == 0.5
+    left = np.mean([[0.1, 0.3, 0.3, 0.7], [0.2, 0.1, 0.4, 0.2]], axis=0)  # the middle of two is their mean
+    right = np.mean([[0.6, 0.1, 0.9, 0.5], [0.8, 0.5, 1.0, 1.0]], axis=0)
+    wanted = sorted([0.5, *side * [50, 400, 50, 400]] for side in (left, right))
+    assert np.allclose(sorted(said["opacity"]), wanted)
+
+
+def _keys(kind: str, **changed: dict) -> tuple[str, str]:
+    "The fingerprints of a model's training and of what it says, with something changed: of images s, t, u, v, of which u is chosen by and v tested"
+    of = {"label": dict(s=1, t=0, u=1, v=0), "x_min": dict(s=1, u=2, v=3), "sha256": {}, "left": {}, "part": {}}
+    of |= {name: of.get(name, {}) | values for name, values in changed.items()}
+    names = list("stuv")
+    marks = [of["label"][name] for name in names]
+    studies = pd.DataFrame({"study_id": names, "split": "train", "x": marks, "y": [1 - mark for mark in marks]})
+    size = {"height": 64, "width": 64}
+    images = pd.DataFrame({"image_id": names, "study_id": names, "patient_id": names, "split": "train", **size})
+    boxes = pd.DataFrame([(name, x, 2, 20, 20) for name, x in of["x_min"].items()], columns=["image_id", *BOX_COLUMNS])
+    dataset = Dataset(Path("here"), False, ("x", "y"), studies, images, boxes)
+    made = {"scale": 1.0, "scale_y": 1.0, "top": 0, "size": 64, **size}
+    index = pd.DataFrame({"image_id": names, "file": names, **made})
+    index["sha256"] = [of["sha256"].get(name, "0") for name in names]
+    index["left"] = [of["left"].get(name, 0) for name in names]
+    part = {"s": "train", "t": "train", "u": "valid", "v": "test"} | of["part"]
+    turn = Round(*(tuple(name for name in names if part[name] == one) for one in ("train", "valid", "test")))
+    plan = replace(next(one for one in MODELS if one.kind == kind), **of.get("plan", {}))
+    trained = _training_key(
+        dataset, index, turn, of.get("run", {}).get("round", 1), plan, of.get("run", {}).get("seed", 0)
+    )
+    return trained, _predicting_key(trained, dataset, index, turn)
+
+
+@pytest.mark.parametrize(
+    ("changed", "trains", "predicts"),
+    [
+        ({}, "", ""),
+        ({"label": {"s": 0}}, "both", "both"),
+        ({"label": {"u": 0}}, "both", "both"),
+        ({"label": {"v": 1}}, "", ""),  # what is tested is not learnt from
+        ({"x_min": {"s": 5}}, "detector", "detector"),
+        ({"x_min": {"u": 5}}, "detector", "detector"),
+        ({"x_min": {"t": 5}}, "detector", "detector"),  # a box where none was
+        ({"x_min": {"v": 5}}, "", ""),
+        ({"sha256": {"s": "1"}}, "both", "both"),
+        ({"sha256": {"u": "1"}}, "both", "both"),
+        ({"sha256": {"v": "1"}}, "", "both"),
+        ({"left": {"v": 1}}, "", "both"),
+        ({"part": {"t": "valid"}}, "both", "both"),
+        ({"part": {"u": "test"}}, "both", "both"),
+        ({"plan": {"epochs": 99}}, "both", "both"),
+        ({"run": {"seed": 1}}, "both", "both"),
+        ({"run": {"round": 2}}, "both", "both"),
+    ],
+)
+def test_a_model_is_made_anew_when_what_it_learns_from_has_changed_and_only_then(changed, trains, predicts):
+    for kind in ("classifier", "detector"):
+        before, after = _keys(kind), _keys(kind, **changed)
+        assert (before[0] != after[0]) == (trains in ("both", kind)), kind
+        assert (before[1] != after[1]) == (predicts in ("both", kind)), kind

@@ -181,7 +181,8 @@ def test_a_disk_that_is_really_full(many, tmp_path):
     try:
         with pytest.raises(DataError, match="make room and run the same again"):
             prepare(many, small / "cache", size=256)
-        assert all(read_xray(path).pixels.shape == (256, 256) for path in (small / "cache").glob("*.png"))
+        made = sorted((small / "cache").glob("*.png"))
+        assert made and all(read_xray(path).pixels.shape == (256, 256) for path in made)
         subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
         assert len(prepare(many, small / "cache", size=256)) == len(list(many.glob("*/*/*/*.dcm")))
         assert sorted(path.name for path in (small / "cache").glob(".*")) == [".covidxr.json", ".covidxr.lock"]
@@ -279,15 +280,14 @@ def test_it_says_what_was_found_and_keeps_none_of_it(many, tmp_path, covidxr):
     (tmp_path / "in" / "broken.dcm").write_bytes(b"nothing")
     answer = covidxr("prepare", tmp_path / "in", tmp_path / "cache", "--size", "64")
     assert answer.returncode == 1 and "1  PatientName in the header" in answer.stdout and "broken.dcm" in answer.stderr
-    for file in (tmp_path / "cache").rglob("*"):
-        raw = file.read_bytes() if file.is_file() else b""
-        assert (
-            b"Doe" not in raw
-            and b"A hospital" not in raw
-            and str(tmp_path / "in").encode() not in raw
-            or file.name == "failed.csv"
-        )
-    assert privacy(pd.read_parquet(tmp_path / "cache" / "images.parquet"))["InstitutionName in the header"] == 1
+    files = [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+    assert {"x.png", "images.parquet", "failed.csv", ".covidxr.json"} <= {file.name for file in files}
+    index = pd.read_parquet(tmp_path / "cache" / "images.parquet")
+    texts = {file.name: file.read_bytes() for file in files} | {"the index, unpacked": index.to_csv().encode()}
+    for name, raw in texts.items():
+        assert b"Doe" not in raw and b"A hospital" not in raw, name
+        assert str(tmp_path / "in").encode() not in raw or name == "failed.csv", name
+    assert privacy(index)["InstitutionName in the header"] == 1
 
 
 def test_the_doctor_knows_what_is_here(covidxr):
@@ -705,6 +705,35 @@ def test_fit_square_takes_pictures_only(pixels):
         fit_square(pixels, 16)
 
 
+@pytest.mark.parametrize("shape", [(40, 80), (80, 40)], ids=["wide", "tall"])
+@pytest.mark.parametrize(("square", "size"), [("crop", 40), ("pad", 80)])
+def test_each_pixel_lies_where_the_margins_say(shape, square, size):
+    pixels = np.random.default_rng(0).random(shape)
+    fitted, place = fit_square(pixels, size, square)
+    off = {"crop": -20, "pad": 20}[square]
+    wanted = {"wide": (0, off), "tall": (off, 0)}["wide" if (shape[0] < shape[1]) == (square == "crop") else "tall"]
+    assert (place["left"], place["top"], place["scale"], place["scale_y"]) == (*wanted[::-1], 1, 1)
+    for row in range(size):
+        for column in range(size):
+            y, x = row - wanted[0], column - wanted[1]
+            inside = 0 <= y < shape[0] and 0 <= x < shape[1]
+            assert fitted[row, column] == (round(255 * pixels[y, x]) if inside else 0)
+
+
+def test_boxes_that_a_crop_has_cut_off_are_left_out_and_those_that_it_has_cut_are_cut():
+    place = fit_square(np.ones((40, 80)), 40, "crop")[1]  # of 80 columns those from 20 to 60 stay
+    index = pd.DataFrame([{"image_id": "a", "height": 40, "width": 80, "size": 40, **place}])
+    rows = [("a", 0, 5, 15, 30), ("a", 10, 5, 30, 30), ("a", 30, 5, 70, 30), ("a", 60, 5, 80, 30)]
+    kept = to_cache(pd.DataFrame(rows, columns=["image_id", *BOX_COLUMNS]), index)
+    assert kept[BOX_COLUMNS].to_numpy().tolist() == [[0, 5, 10, 30], [10, 5, 40, 30]]
+
+
+def test_stripes_that_are_finer_than_the_small_picture_become_grey_and_no_others():
+    stripes = np.tile([0.0, 1.0], (400, 200))
+    fitted, _ = fit_square(stripes, 56)  # seven of them to a pixel, and a little more
+    assert np.abs(fitted.astype(int) - 128).max() < 40, "an average, not a picture of some of them (moire)"
+
+
 def test_boxes_need_their_image_in_an_index_once():
     index = pd.DataFrame([{"image_id": "a", "height": 9, "width": 9, **fit_square(np.ones((9, 9)), 8)[1]}])
     box = pd.DataFrame([("a", 1.0, 1.0, 2.0, 2.0)], columns=["image_id", *BOX_COLUMNS])
@@ -813,3 +842,18 @@ assert not [one.name for one in threading.enumerate() if one.name == "IO loop"]
     words = [sys.executable, "-c", code, str(tmp_path / "src"), str(tmp_path / "out")]
     answer = subprocess.run(words, capture_output=True, text=True)
     assert answer.returncode == 0 and answer.stdout.strip() == "DataError", answer.stderr
+
+
+def test_a_copy_of_the_same_name_size_and_time_in_another_folder_is_another_patients(tmp_path):
+    for folder, value in (("A", 100), ("B", 3000)):
+        (tmp_path / folder).mkdir()
+        pixels = np.full((40, 30), value)
+        pixels[0] = 4095
+        write_dicom(tmp_path / folder / "img1.dcm", pixels, XrayFacts("img1"))
+        os.utime(tmp_path / folder / "img1.dcm", ns=(10**18, 10**18))  # as `cp -p` or an archive leaves it
+    sizes = {(tmp_path / folder / "img1.dcm").stat().st_size for folder in "AB"}
+    assert len(sizes) == 1
+    for folder, value in (("A", 100), ("B", 3000), ("A", 100)):
+        index = prepare(tmp_path / folder, tmp_path / "cache", size=40)
+        shown = read_prepared(tmp_path / "cache" / index["file"][0])
+        assert shown[20, 20] == pytest.approx(255 * value / 4095, abs=1), folder

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import covidxr.dataset
-from covidxr.core import DataError
+from covidxr.core import BOX_COLUMNS, DataError
 from covidxr.dataset import Dataset, open_dataset, parse_boxes, problems, scan_headers, xray_files
 from covidxr.dicom import XrayFacts, read_facts, write_dicom
 
@@ -230,6 +230,12 @@ def test_scan_headers_gives_the_columns_that_its_readers_are_told_of(tmp_path):
     assert scan_headers([tmp_path / "junk.dcm"])["rows"].isna().all() and len(scan_headers([])) == 0
 
 
+def test_scan_headers_puts_each_fact_into_its_own_column(tmp_path):
+    facts = XrayFacts("v", "s", "e", "ann", view="AP", sex="F", age=61)
+    write_dicom(tmp_path / "v.dcm", np.zeros((16, 24), int), facts)
+    assert scan_headers([tmp_path / "v.dcm"]).iloc[0].tolist() == ["v", "ann", 16, 24, "AP", "F", 61]
+
+
 def test_an_odd_name_in_the_test_half_does_not_close_the_dataset(competition):
     odd = competition / "test" / "s3" / "series" / os.fsdecode(b"M\xfcller.dcm")
     _xray(odd, "q")
@@ -393,3 +399,26 @@ def test_a_dataset_by_hand_names_the_column_that_is_missing(changes, said):
 def test_problems_say_which_id_appears_twice():
     images = _by_hand().images.assign(image_id="a")
     assert "1 image id appears twice, first a" in problems(_by_hand(images=images))
+
+
+def test_problems_say_which_boxes_are_odd_and_nothing_of_one_that_ends_at_the_edge():
+    images = pd.DataFrame(
+        [("a", "s", "p", "train", 80, 100)], columns=["image_id", "study_id", "patient_id", "split", "height", "width"]
+    )
+    studies = pd.DataFrame({"study_id": ["s"], "split": "train", "x": 1})
+
+    def told(*corners: float) -> list[str]:
+        boxes = pd.DataFrame([("a", *corners)], columns=["image_id", *BOX_COLUMNS])
+        return problems(Dataset(Path("here"), False, ("x",), studies, images.assign(path="a.png"), boxes))
+
+    assert told(0, 0, 100, 80) == []
+    for corners, said in (
+        ((-0.5, 0, 100, 80), "negative coordinate"),
+        ((0, -0.5, 100, 80), "negative coordinate"),
+        ((0, 0, 100.5, 80), "beyond the image's edge"),
+        ((0, 0, 100, 80.5), "beyond the image's edge"),  # that is wider than high
+        ((5, 5, 5, 80), "without area"),
+        ((5, 9, 80, 9), "without area"),
+    ):
+        (line,) = told(*corners)
+        assert said in line and line.startswith("1 box ") and "image a" in line

@@ -1,0 +1,5 @@
+"What trains and predicts with PyTorch; it comes with an extra, and says so where that is missing."
+
+from ..base.extras import require
+
+require("train", "torch", "fastai")

@@ -1,0 +1,141 @@
+"The house: who imports whom, what stands at the front door, and what works without the extras."
+
+import ast
+import subprocess
+import sys
+import tomllib
+from configparser import ConfigParser
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import covidxr
+from covidxr.base.errors import CovidxrError
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "covidxr"
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "_modidx.py"
+}
+EXTRAS = ("torch", "torchvision", "fastai", "timm", "safetensors", "ultralytics", "seaborn", "nbdev", "jupyterlab")
+
+
+def _imported(name: str, everywhere: bool) -> list[tuple[str, str]]:
+    "What a module imports of the package: (module, name) pairs; those inside functions too where everywhere is true"
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    room = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    found = []
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.ImportFrom):
+            above = room.rsplit(".", node.level - 1)[0] if node.level > 1 else room
+            module = ".".join(part for part in (above if node.level else "", node.module or "") if part)
+            found += [(module, one.name) for one in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(one.name, "") for one in node.names]
+    pairs = []
+    for module, one in found:
+        if f"{module}.{one}" in MODULES:
+            pairs.append((f"{module}.{one}", ""))
+        elif module in MODULES:
+            pairs.append((module, one))
+    return pairs
+
+
+def test_modules_import_in_one_direction():
+    graph = {name: {module for module, _ in _imported(name, everywhere=False)} - {name, "covidxr"} for name in MODULES}
+    assert sum(map(len, graph.values())) > 50
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError and names the circle
+
+
+def test_no_module_imports_a_private_name_of_another():
+    private = {
+        f"{name}: {module}.{one}"
+        for name in MODULES
+        for module, one in _imported(name, everywhere=True)
+        if one.startswith("_") and not one.startswith("__")
+    }
+    assert not private
+
+
+def test_every_name_at_the_top_is_there_and_is_the_one_of_its_module():
+    names = [name for name in covidxr.__all__ if name != "__version__"]
+    assert len(names) == 20 and set(covidxr.__all__) <= set(dir(covidxr))
+    for name in names:
+        module = __import__(f"covidxr.{covidxr._MODULES[name]}", fromlist=[name])
+        assert getattr(covidxr, name) in (getattr(module, name), module)
+        assert callable(getattr(covidxr, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        covidxr.no_such_name  # noqa: B018
+
+
+def test_prepare_is_a_function_however_it_is_imported():
+    for code in (
+        "import covidxr; prepare = covidxr.prepare",
+        "from covidxr import prepare",
+        "import covidxr.prepare; prepare = covidxr.prepare",
+        "from covidxr.prepare import prepare",
+    ):
+        names: dict = {}
+        exec(code, names)
+        with pytest.raises(CovidxrError, match="no such file or folder"):
+            names["prepare"]("no such folder", "out")
+
+
+def test_importing_covidxr_loads_nothing_of_weight():
+    code = "import sys, covidxr; print([name for name in ('numpy', 'pandas', 'torch', 'matplotlib') if name in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import covidxr
+from covidxr.eda import explore
+data, out = sys.argv[1:]
+dataset = covidxr.open_dataset(data)
+assert len(explore(dataset, out + "/eda"))
+assert covidxr.read_xray(dataset.root / dataset.images["path"].iloc[0]).pixels.ndim == 2
+covidxr.prepare(data, out + "/cache", size=32, workers=1)
+assert covidxr.patient_folds(dataset, 3).nunique() == 3
+print(covidxr.score_submission(data + "/truth", data + "/sample_submission.csv").map)
+for name in ("train_classifier", "predict_classifier", "train_detector", "predict_detector"):
+    try:
+        getattr(covidxr, name)
+    except ImportError as error:
+        print(name, error)
+"""
+
+
+def test_without_the_extras_everything_but_networks_works_and_networks_say_what_to_install(phantom, tmp_path):
+    code = WITHOUT.format(absent=set(EXTRAS))
+    answer = subprocess.run([sys.executable, "-c", code, phantom, tmp_path], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    lines = answer.stdout.splitlines()[-5:]
+    assert 0 <= float(lines[0]) <= 1
+    for line, extra in zip(lines[1:], ("train", "train", "train", "train"), strict=True):
+        assert f"pip install 'covidxr[{extra}]'" in line
+
+
+def test_the_extras_are_all_in_all_and_all_is_in_dev():
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    base = config["DEFAULT"]["requirements"]
+    assert not [name for name in EXTRAS if f"\n{name}" in base]
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["build-backend"]
+    from importlib.metadata import requires
+
+    listed = requires("covidxr")
+    for name in (*EXTRAS, "kagglehub", "distributed"):
+        assert any(line.startswith(name) and "extra ==" in line for line in listed), name
+    assert any(line.startswith("covidxr[all]") and "dev" in line for line in listed)
