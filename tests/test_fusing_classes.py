@@ -80,7 +80,7 @@ def test_stacking_refuses_what_it_cannot_learn_or_say():
     for work, said in (
         (lambda: fit_stacking({}, truth), "no classifier"),
         (lambda: fit_stacking(tables, truth.replace("c", "a")), "each class"),
-        (lambda: fit_stacking(tables, truth[:20]), "each class"),
+        (lambda: fit_stacking(tables, truth[:20]), "study s20 has no true class"),
         (lambda: stack({"good": tables["good"]}, fitted), "no table of model fair"),
         (lambda: stack(tables | {"fair": tables["fair"][:5]}, fitted), "different studies"),
     ):
