@@ -18,6 +18,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,6 +294,30 @@ def scan_headers(
     return _header_table(list(_header_rows(list(zip(image_ids(paths), paths)))))
 
 # %% ../nbs/03_dataset.ipynb #03-022
+_HEAD = 2**14  # bytes; by then a header has said who and what it is about
+
+
+def _stamp(
+    path: Path,  # an X-ray file
+) -> str | None:  # its size, and a hash of its beginning; None where it cannot be opened
+    "What tells a file from another that took its name"
+    try:
+        if not path.is_file():  # who opens a pipe may wait for ever
+            return None
+        with open(path, "rb") as file:
+            return f"{os.fstat(file.fileno()).st_size}-{hashlib.sha256(file.read(_HEAD)).hexdigest()[:16]}"
+    except OSError:
+        return None
+
+
+def _stamps(
+    files: dict[str, Path],  # image id to file
+) -> pd.Series:  # by image id; missing where a file cannot be opened
+    "The stamps of many files"
+    with ThreadPoolExecutor(8) as pool:  # a disk in the network answers several questions at once
+        return pd.Series(list(pool.map(_stamp, files.values())), index=list(files), dtype=object)
+
+
 def _known_headers(
     path: Path,  # headers.csv
 ) -> pd.DataFrame:  # text: image_id, patient_id, rows, columns (missing where the file lacks them), and what else we know of
@@ -306,7 +331,8 @@ def _known_headers(
         wrong = ~(pd.to_numeric(table[name], errors="coerce") > 0) & ~_unknown(table[name])
         why = f"{name} must be a number of pixels, not {{}}; delete the row and it is read anew"
         _refuse(wrong, path, why, table[name])
-    return table.reindex(columns=[*_HEADER_COLUMNS[:4], *[name for name in _HEADER_COLUMNS[4:] if name in table]])
+    more = [name for name in (*_HEADER_COLUMNS[4:], "stamp") if name in table]
+    return table.reindex(columns=[*_HEADER_COLUMNS[:4], *more])
 
 
 def _joined(
@@ -320,7 +346,7 @@ def _joined(
 
 def _keep_headers(
     path: Path,  # headers.csv
-    read: pd.DataFrame,  # headers that it lacks
+    read: pd.DataFrame,  # headers that it lacks, or that have changed
 ) -> list[str]:  # why they are not kept, for `problems`
     "Add to headers.csv where it is absent or as we wrote it; somebody else's, or one changed by hand, is left as it is"
     from filelock import FileLock
@@ -333,21 +359,37 @@ def _keep_headers(
                 table.to_csv(partial, index=False)
     except DataError:
         return [
-            f"{path} is not as covidxr wrote it, so it stays as it is: the headers of {len(read)} images that it lacks "
-            "are read at every opening; complete it by hand, or move it away"
+            f"{path} is not as covidxr wrote it, so it stays as it is: the headers of {len(read)} images that it "
+            "lacks, or whose files have changed, are read at every opening; complete it by hand, or move it away"
         ]
     except (OSError, NotImplementedError):  # a folder that is read-only or cannot lock: the next call scans again
         pass
     return []
 
 
+def _replaced(
+    path: Path,  # headers.csv
+    known: pd.DataFrame,  # what it holds
+    stamps: pd.Series,  # of the files that there are now, by image id
+) -> pd.Series:  # True for each row that speaks of another file than the one that is there
+    "Which rows are no longer true? Those without a stamp are believed where they are not ours, or we could not add it"
+    now = known["image_id"].map(stamps)
+    noted = known["stamp"].fillna("") if "stamp" in known else pd.Series("", known.index)
+    try:
+        older = bool(check_file(path)) and os.access(path.parent, os.W_OK)  # ours, of a version that wrote no stamps
+    except DataError:
+        older = False
+    return now.notna() & (noted != now) & ((noted != "") | older)
+
+
 def _headers(
     root: Path,  # a competition folder
     files: dict[str, Path],  # image id to file, empty where the images are not there
 ) -> tuple[pd.DataFrame, list[str]]:  # at least image_id, patient_id, rows, columns; and what is odd about headers.csv
-    "What `headers.csv` holds, after adding the images that it lacks; written beside the tables where that is possible"
-    path = root / "headers.csv"
+    "What `headers.csv` holds, with the images that it lacks or that were replaced; kept beside the tables where possible"
+    path, stamps = root / "headers.csv", _stamps(files)
     known = _known_headers(path)
+    known = known[~_replaced(path, known, stamps)]
     whole = pd.to_numeric(known["rows"], errors="coerce").notna() & known["patient_id"].notna()
     sized = set(known.loc[whole, "image_id"])
     missing = [(image_id, file) for image_id, file in files.items() if image_id not in sized]
@@ -356,8 +398,8 @@ def _headers(
         rows.extend(_header_rows(missing))
     finally:  # what was read before an interruption is kept; what cannot be read is tried again the next time
         read = _header_table([row for row in rows if row[2]])
-        notes = _keep_headers(path, read) if len(read) else []
-    return _joined(known, read), notes
+        notes = _keep_headers(path, read.assign(stamp=read["image_id"].map(stamps).fillna(""))) if len(read) else []
+    return _joined(known.drop(columns="stamp", errors="ignore"), read), notes
 
 # %% ../nbs/03_dataset.ipynb #03-023b
 def _names_a_file(

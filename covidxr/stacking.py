@@ -15,9 +15,25 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from covidxr.base.arguments import (
+    check_array,
+    check_by_id,
+    check_cells,
+    check_function,
+    check_ids,
+    check_known,
+    check_list,
+    check_named,
+    check_number,
+    check_table,
+    check_whole,
+    shown,
+)
+from .base.process import quiet
+from .boxes.classes import class_score_draws
 from .core import DataError
-from .ensemble import choose_class_weights, class_score, mean_probabilities, study_rows
-from .metrics import bootstrap_scores, paired_difference
+from .ensemble import choose_class_weights, class_score, mean_probabilities
+from .metrics import paired_difference
 
 # %% ../nbs/10b_stacking.ipynb #10b-008
 @dataclass(frozen=True)
@@ -27,6 +43,23 @@ class Stacking:
     classes: list[str]
     weights: list[list[float]]  # a row a class: one number for each model's classes in turn
     bias: list[float]  # a number a class
+
+    def __post_init__(self) -> None:
+        models = check_list(self.models, "models of a stacking")
+        classes = check_list(self.classes, "classes of a stacking")
+        if not models or len(classes) < 2:
+            raise DataError(f"a stacking needs a model and two classes, not {shown(models)} and {shown(classes)}")
+        check_array(self.weights, (len(classes), len(models) * len(classes)), "the weights of a stacking")
+        check_array(self.bias, (len(classes),), "the bias of a stacking")
+
+
+def _check_tables(
+    tables: dict[str, pd.DataFrame],
+) -> list[str]:  # the models
+    "DataError where there is no dictionary of tables, or a study is missing or there twice"
+    for name, table in check_named(tables, "classifier", "table").items():
+        check_ids(check_table(table, ["study_id"], f"table of {name}")["study_id"], "study")
+    return list(tables)
 
 
 def _evidence(
@@ -38,32 +71,44 @@ def _evidence(
     missing = [name for name in models if name not in tables]
     if missing:
         raise DataError(f"there is no table of model {missing[0]}, which the stacking was fitted with")
-    studies = pd.Index(tables[models[0]]["study_id"])
-    parts = []
+    studies, parts = None, []
     for name in models:
-        table = tables[name].set_index("study_id")
-        if not table.index.is_unique or set(table.index) != set(studies) or any(label not in table for label in classes):
-            raise DataError(f"{name} and {models[0]} predict different studies or classes; they cannot be stacked")
-        parts.append(np.log(table.loc[studies, classes].to_numpy(float).clip(1e-4, 1)))
+        ids = pd.Index(tables[name]["study_id"])
+        studies = ids if studies is None else studies
+        if set(ids) != set(studies):
+            raise DataError(f"{name} and {models[0]} predict different studies; they cannot be stacked")
+        chances = check_cells(tables[name], classes, f"table of {name}", 0, 1)
+        parts.append(np.log(chances[ids.get_indexer(studies)].clip(1e-4, 1)))
     return studies, np.hstack(parts)
+
+
+def _targets(
+    labels: pd.Series | dict,  # the true class by study id
+    studies: pd.Index,
+    classes: list[str],
+) -> pd.Series:  # by study id
+    "The true classes; DataError where one is missing, or no study has it"
+    target = check_known(labels, studies, "true class", "study")
+    if set(target) != set(classes):
+        held = ", ".join(sorted(map(str, set(target)))) or "none"
+        raise DataError(f"stacking needs at least one study of each class, {shown(classes)}; it has {held}")
+    if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+        raise DataError(f"stacking needs two classes or more, named by text, not {shown(classes)}")
+    return target
 
 
 def fit_stacking(
     tables: dict[str, pd.DataFrame],  # model to study_id and a probability a class, predicted out of fold
-    labels: pd.Series,  # the true class by study id
-    strength: float = 0.1,  # how freely it learns: scikit-learn's C, the inverse of the penalty
+    labels: pd.Series | dict,  # the true class by study id
+    strength: float = 0.1,  # how freely it learns: scikit-learn's C, the inverse of the penalty; up to a million
 ) -> Stacking:
     "Stacked generalisation (Wolpert 1992) by a penalised logistic regression; raises DataError"
     from sklearn.linear_model import LogisticRegression
 
-    if not tables:
-        raise DataError("there is no classifier to stack; give at least one table")
-    models = list(tables)
+    models, strength = _check_tables(tables), check_number(strength, "strength", 0, 1e6, above=True)
     classes = [name for name in tables[models[0]].columns if name != "study_id"]
     studies, evidence = _evidence(tables, models, classes)
-    target = labels.reindex(studies)
-    if target.isna().any() or set(target) != set(classes):
-        raise DataError(f"stacking needs at least one study of each class; it has {', '.join(map(str, sorted(set(target.dropna()))))}")
+    target = _targets(labels, studies, classes)
     model = LogisticRegression(C=strength, max_iter=2000).fit(evidence, target)
     place = [list(model.classes_).index(name) for name in classes]
     if len(classes) == 2:  # scikit-learn keeps one row for two classes
@@ -76,6 +121,9 @@ def stack(
     stacking: Stacking,  # what `fit_stacking` returned
 ) -> pd.DataFrame:  # study_id and a probability a class
     "What the stacked classifiers say together; raises DataError"
+    _check_tables(tables)
+    if not isinstance(stacking, Stacking):
+        raise DataError(f"stacking must be what fit_stacking returned, not {shown(stacking)}")
     studies, evidence = _evidence(tables, stacking.models, stacking.classes)
     value = evidence @ np.array(stacking.weights).T + np.array(stacking.bias)
     chance = np.exp(value - value.max(axis=1, keepdims=True))
@@ -115,29 +163,63 @@ def _held_out(
     fused = []
     for part in parts:
         inner, outer = ({name: table[table["study_id"].isin(part) == side] for name, table in tables.items()} for side in (False, True))
-        fused.append(fit(inner, labels)(outer))
+        fuse = check_function(fit(inner, labels), "what fits a fusion must give one: its answer")
+        fused.append(check_table(fuse(outer), ["study_id"], "answer of a fusion"))
+        if set(check_ids(fused[-1]["study_id"], "study")) != set(part):
+            raise DataError("a fusion must answer for every study that it is given, and for no other")
     return pd.concat(fused, ignore_index=True)
+
+
+def _parts(
+    tables: dict[str, pd.DataFrame],
+    labels: pd.Series | dict,  # by study id
+    groups: pd.Series | dict,  # the patient by study id
+    folds: int,
+    seed: int,
+) -> list[np.ndarray]:  # study ids of each fold
+    "Studies split by patient, each class as evenly as can be; DataError where that cannot be"
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    studies = np.array(tables[_check_tables(tables)[0]]["study_id"])
+    classes = check_known(labels, studies, "true class", "study").map(str)
+    patients = pd.factorize(check_known(groups, studies, "patient", "study"), sort=True)[0]
+    folds, seed = check_whole(folds, "folds", 2), check_whole(seed, "the seed", 0, 2**32 - 1)
+    fewest = min(len(set(patients)), classes.value_counts().max() if len(classes) else 0)
+    if fewest < folds:
+        rule = "folds need as many patients, and as many studies of one class"
+        raise DataError(f"{folds} {rule}; here are {fewest}: ask for fewer folds")
+    with quiet():  # scikit-learn warns of a class that is not in every fold; what cannot be fitted then says so itself
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        parts = [studies[test] for _, test in splitter.split(studies, classes, patients)]
+    if not all(len(part) for part in parts):
+        raise DataError(f"{folds} folds leave one without a patient; ask for fewer")
+    return parts
+
+
+def _checked_fusions(
+    fusions: dict[str, Callable] | None,
+) -> dict[str, Callable]:
+    "Those of this lesson where none are given; DataError for what is none"
+    fusions = check_named(FUSIONS if fusions is None else fusions, "fusion to compare", "function")
+    for name, fit in fusions.items():
+        check_function(fit, f"fusion {name}")
+    return fusions
 
 
 def nested_fusion(
     tables: dict[str, pd.DataFrame],  # model to study_id and a probability a class, predicted out of fold
-    labels: pd.Series,  # the true class by study id
-    groups: pd.Series,  # the patient by study id
+    labels: pd.Series | dict,  # the true class by study id
+    groups: pd.Series | dict,  # the patient by study id
     fusions: dict[str, Callable] | None = None,  # name to a function that fits a fusion; those of this lesson where None
     folds: int = 5,
     draws: int = 1000,  # for the interval
     seed: int = 0,
 ) -> pd.DataFrame:  # a row a fusion: seen, held_out (mean AP); gain, low, high, probability: held out against the first fusion, patients drawn again
-    "What fusing gains on patients that it was not fitted on (nested cross-validation; Varma and Simon, BMC Bioinformatics 2006)"
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    fusions = FUSIONS if fusions is None else fusions
-    studies = np.array(next(iter(tables.values()))["study_id"])
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    parts = [studies[test] for _, test in splitter.split(studies, labels[studies], groups[studies])]
+    "What fusing gains on patients that it was not fitted on (nested cross-validation; Varma and Simon 2006); raises DataError"
+    fusions, labels = _checked_fusions(fusions), check_by_id(labels, "labels")
+    parts, draws = _parts(tables, labels, groups, folds, seed), check_whole(draws, "draws", 1)
     held = {name: _held_out(tables, labels, parts, fit) for name, fit in fusions.items()}
-    guesses = {name: study_rows(table, labels)[1] for name, table in held.items()}
-    again = bootstrap_scores(study_rows(next(iter(held.values())), labels)[0], guesses, groups, draws, seed)
+    again = class_score_draws(held, labels, groups, draws, seed)
     plain = next(iter(fusions))
     rows = {}
     for name, fit in fusions.items():

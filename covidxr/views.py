@@ -10,12 +10,29 @@ __all__ = ['CORNERS', 'VIEWS', 'View', 'apply_view', 'boxes_back', 'predict_view
 # %% ../nbs/10c_views.ipynb #10c-003
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from covidxr.base.arguments import (
+    check_boxes,
+    check_cells,
+    check_each,
+    check_flag,
+    check_function,
+    check_ids,
+    check_list,
+    check_number,
+    check_numbers,
+    check_path,
+    check_picture,
+    check_table,
+    shown,
+)
+from .boxes.tables import factorize_column
 from .core import BOX_COLUMNS, DataError, XrayError, opencv
 from .ensemble import fuse_boxes
 
@@ -28,9 +45,12 @@ class View:
     crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)  # left, top, right, bottom as shares of the picture
 
     def __post_init__(self) -> None:
-        left, top, right, bottom = self.crop
-        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1 and 0.05 <= self.scale <= 20):
-            raise DataError(f"view {self} is none: a crop goes from 0 to 1, left before right and top before bottom, and a scale from 0.05 to 20")
+        crop = tuple(check_numbers(self.crop, "the crop of a view").tolist())
+        if len(crop) != 4 or not (0 <= crop[0] < crop[2] <= 1 and 0 <= crop[1] < crop[3] <= 1):
+            rule = "four numbers from 0 to 1, left before right and top before bottom"
+            raise DataError(f"the crop of a view must be {rule}, not {shown(self.crop)}")
+        flip, scale = check_flag(self.flip, "flip of a view"), check_number(self.scale, "the scale of a view", 0.05, 20)
+        self.__dict__.update(flip=flip, scale=scale, crop=crop)  # equal views, 0 or 0.0, have equal names
 
     @property
     def name(self) -> str:
@@ -49,6 +69,19 @@ VIEWS: dict[str, tuple[View, ...]] = {
 }
 
 
+def _views(
+    views: Sequence[View],
+) -> list[View]:
+    "The views as a list; DataError where one is none, or there is none at all"
+    views = check_list(views, "views")
+    if not views:
+        raise DataError("there is no view to look at; give at least one")
+    for view in views:
+        if not isinstance(view, View):
+            raise DataError(f"a view is made by `View(…)`, not {shown(view)}")
+    return views
+
+
 def _window(
     view: View,
     width: int,
@@ -63,8 +96,9 @@ def apply_view(
     picture: np.ndarray,  # (height, width)
     view: View,
 ) -> np.ndarray:  # the picture so seen
-    "A picture cut, scaled and mirrored"
-    cv2 = opencv()
+    "A picture cut, scaled and mirrored; raises DataError"
+    _views([view])
+    cv2, picture = opencv(), check_picture(picture)
     left, top, right, bottom = _window(view, picture.shape[1], picture.shape[0])
     part = picture[top:bottom, left:right]
     if view.scale != 1:
@@ -80,11 +114,13 @@ def boxes_back(
     height: float | np.ndarray,
     edge: float = 0.01,  # a box that comes so near to a cut, as a share of the view, is a part of one
 ) -> pd.DataFrame:  # corners in pixels of the whole picture; boxes that were cut are left out
-    "Where boxes of a view lie in the whole picture"
-    width, height = (np.broadcast_to(np.asarray(one), len(boxes)) for one in (width, height))
+    "Where boxes of a view lie in the whole picture; raises DataError"
+    _views([view])
+    corners = check_boxes(check_table(boxes, BOX_COLUMNS, "table of boxes")[BOX_COLUMNS]).copy()
+    width, height = (check_each(one, len(boxes), what) for one, what in ((width, "width"), (height, "height")))
+    edge = check_number(edge, "the edge", -1, 1)
     windows = np.array([_window(view, *size) for size in zip(width, height)], float).reshape(-1, 4)
     sides = np.maximum(np.round((windows[:, 2:] - windows[:, :2]) * view.scale), 1)  # of the view, in its pixels
-    corners = boxes[BOX_COLUMNS].to_numpy(float).copy()
     if view.flip:
         corners[:, [0, 2]] = sides[:, :1] - corners[:, [2, 0]]
     shares = corners.reshape(-1, 2, 2) / sides[:, None]
@@ -94,27 +130,39 @@ def boxes_back(
     return boxes.assign(**dict(zip(BOX_COLUMNS, back.reshape(-1, 4).T)))[whole].reset_index(drop=True)
 
 # %% ../nbs/10c_views.ipynb #10c-014
+def _write_view(
+    file: str | Path,  # a picture that OpenCV reads
+    view: View,
+    seen: str,  # the file to write
+) -> tuple[int, int]:  # height and width of the whole picture
+    "A view of a picture as a file; raises XrayError where the picture cannot be read"
+    cv2, picture = opencv(), None
+    with suppress(cv2.error):  # a picture of more than 2^30 pixels
+        picture = cv2.imread(str(check_path(file, XrayError)), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise XrayError(f"{file}: not an image that can be read; prepare the X-rays first (covidxr prepare)")
+    if not cv2.imwrite(seen, apply_view(picture, view)):
+        raise DataError(f"{seen}: a view cannot be written here; is the disk of temporary files full?")
+    return picture.shape
+
+
 def predict_views(
     predict: Callable[[pd.DataFrame], pd.DataFrame],  # takes image_id and file; gives image_id with corners and confidence, or with a probability a class
     images: pd.DataFrame,  # image_id, file: pictures that OpenCV reads
     views: Sequence[View] = VIEWS["flip"],
 ) -> pd.DataFrame:  # the predictions of all views, one under another, boxes in pixels of the whole picture; the view's name as `model`
-    "Ask a model about several views of each picture; raises XrayError where a file cannot be read"
-    if not len(views):
-        raise DataError("there is no view to look at; give at least one")
-    cv2 = opencv()
-    sizes, answers = {}, []
+    "Ask a model about several views of each picture; raises XrayError where a file cannot be read, else DataError"
+    check_function(predict, "predict")
+    names = check_ids(check_table(images, ["image_id", "file"], "table of images")["image_id"], "image")
+    views, answers = _views(views), []
     for view in views:
         with tempfile.TemporaryDirectory() as folder:
-            files = []
-            for name, file in zip(images["image_id"], images["file"]):
-                picture = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-                if picture is None:
-                    raise XrayError(f"{file}: not an image that can be read; prepare the X-rays first (covidxr prepare)")
-                sizes[name] = picture.shape
-                files.append(Path(folder) / f"{len(files)}.png")
-                cv2.imwrite(str(files[-1]), apply_view(picture, view))
-            answer = predict(images[["image_id"]].assign(file=[str(file) for file in files]))
+            files = [str(Path(folder) / f"{number}.png") for number in range(len(names))]
+            sizes = {name: _write_view(file, view, seen) for name, file, seen in zip(names, images["file"], files)}
+            answer = predict(images[["image_id"]].assign(file=files))
+        strange = [name for name in factorize_column("image_id", {"answer of predict": answer})[1] if name not in sizes]
+        if strange:
+            raise DataError(f"predict was not asked about image {shown(strange[0])}, but answers; it must keep the ids")
         if set(BOX_COLUMNS) <= set(answer.columns):
             height, width = np.array([sizes[name] for name in answer["image_id"]]).reshape(-1, 2).T
             answer = boxes_back(answer, view, width, height)
@@ -130,8 +178,16 @@ def fuse_views(
     iou_threshold: float = 0.55,
     views: Sequence[View] | None = None,  # all that were looked at: one that found nothing has a vote too. Where None those that `predict_views` noted in `predictions.attrs`, and without a note (it is lost in a file) those that found something
 ) -> pd.DataFrame:  # one answer a picture, in the form that the model gives
-    "The views' answers as one: boxes fused, probabilities averaged"
+    "The views' answers as one: boxes fused, probabilities averaged; raises DataError"
+    what = "table of predictions"
+    check_table(predictions, ["image_id", "model"], what)
+    (image, _), (model, known) = (factorize_column(name, {what: predictions}) for name in ("image_id", "model"))
+    looked = predictions.attrs.get("views", known) if views is None else [view.name for view in _views(views)]
     if set(BOX_COLUMNS) <= set(predictions.columns):
-        names = [view.name for view in views] if views else predictions.attrs.get("views", predictions["model"].unique())
-        return fuse_boxes(predictions, method, dict.fromkeys(names, 1.0), iou_threshold)
-    return predictions.drop(columns="model").groupby("image_id", sort=False).mean().reset_index()
+        return fuse_boxes(predictions, method, dict.fromkeys(looked, 1.0), iou_threshold)
+    twice = predictions[pd.DataFrame({"image": image, "model": model}).duplicated().to_numpy()]
+    if len(twice):
+        raise DataError(f"image {twice['image_id'].iloc[0]} is there twice for the view {twice['model'].iloc[0]}; keep one row")
+    classes = [name for name in predictions.columns if name not in ("image_id", "model")]
+    chances = pd.DataFrame(check_cells(predictions, classes, what), columns=classes)
+    return chances.groupby(predictions["image_id"].array, sort=False).mean().rename_axis("image_id").reset_index()

@@ -1,5 +1,6 @@
 "Opening a dataset: bad tables are named with their row, bad files do not close it, and two openings say the same."
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from measure import in_time
 
 import covidxr.dataset
-from covidxr.core import BOX_COLUMNS, DataError, atomic_path, progress
+from covidxr.core import BOX_COLUMNS, DataError, atomic_path, owned_file, progress
 from covidxr.dataset import class_word, image_ids, open_dataset, parse_boxes, problems, xray_files
 from covidxr.dicom import XrayFacts, read_facts, write_dicom
 
@@ -133,6 +134,117 @@ def test_headers_that_were_read_before_an_interruption_are_not_read_again(compet
     monkeypatch.setattr(covidxr.dataset, "read_facts", lambda path: again.append(path) or read_facts(path))
     assert problems(open_dataset(competition)) == []
     assert len(again) == 2 and not set(again) & set(read)
+
+
+def _reads(monkeypatch) -> list[str]:
+    "The names of the files whose headers are read from now on"
+    read = []
+    monkeypatch.setattr(covidxr.dataset, "read_facts", lambda path: read.append(path.name) or read_facts(path))
+    return read
+
+
+def _other_times(root: Path) -> None:
+    "As a copy or an archive leaves files"
+    for path in root.rglob("*"):
+        os.utime(path, ns=(1, 1))
+
+
+def test_an_image_that_was_replaced_by_another_is_read_again_and_only_that_one(competition, monkeypatch):
+    open_dataset(competition)
+    path = competition / "train" / "s1" / "series" / "i1.dcm"
+    times = path.stat()
+    _dicom(competition / "train", "s1", "i1", patient="new", size=24)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # times can be kept, and say nothing
+    read = _reads(monkeypatch)
+    for _ in range(2):
+        dataset = open_dataset(competition)
+        images = dataset.images.set_index("image_id")
+        assert images.loc["i1", ["height", "patient_id"]].tolist() == [24, "new"] and problems(dataset) == []
+    assert read == ["i1.dcm"]
+    assert images["patient_id"].tolist() == ["p0", "new", "p2", "q"]
+
+
+def test_another_patient_in_a_file_of_the_same_size_is_noticed(competition):
+    open_dataset(competition)
+    path = competition / "train" / "s1" / "series" / "i1.dcm"
+    size = path.stat().st_size
+    _dicom(competition / "train", "s1", "i1", patient="p7")
+    assert path.stat().st_size == size
+    assert open_dataset(competition).images["patient_id"].tolist() == ["p0", "p7", "p2", "q"]
+
+
+def test_a_copy_of_a_dataset_believes_its_headers_and_they_are_the_same_bytes(competition, tmp_path, monkeypatch):
+    first = open_dataset(competition)
+    shutil.copytree(competition, tmp_path / "copy")
+    bare = shutil.copytree(competition, tmp_path / "bare", ignore=shutil.ignore_patterns("headers.csv", ".covidxr*"))
+    for folder in (tmp_path / "copy", bare):
+        _other_times(folder)
+    open_dataset(bare)
+    assert (bare / "headers.csv").read_bytes() == (competition / "headers.csv").read_bytes()
+    read = _reads(monkeypatch)
+    pd.testing.assert_frame_equal(open_dataset(tmp_path / "copy").images, first.images)
+    assert read == [] and "stamp" not in first.images
+
+
+def test_an_image_that_was_replaced_by_junk_is_told_and_its_old_size_is_not_believed(competition):
+    open_dataset(competition)
+    path = competition / "train" / "s1" / "series" / "i1.dcm"
+    whole = path.read_bytes()
+    path.write_bytes(b"junk")
+    for _ in range(2):
+        dataset = open_dataset(competition)
+        assert dataset.images["height"].isna().tolist() == [False, True, False, False]
+        assert any("1 image file cannot be read, first" in said and "i1.dcm" in said for said in problems(dataset))
+    path.write_bytes(whole)
+    assert problems(open_dataset(competition)) == []
+
+
+def _without_stamps(competition: Path) -> None:
+    "headers.csv as an earlier version of covidxr wrote it"
+    path = competition / "headers.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns="stamp")
+    with owned_file(path) as partial:
+        table.replace("p1", "old").to_csv(partial, index=False)
+
+
+def test_headers_of_an_earlier_version_are_read_again_once_and_then_bear_stamps(competition, monkeypatch):
+    open_dataset(competition)
+    stamped = (competition / "headers.csv").read_bytes()
+    _without_stamps(competition)
+    read = _reads(monkeypatch)
+    for _ in range(2):
+        assert open_dataset(competition).images["patient_id"].tolist() == ["p0", "p1", "p2", "q"]
+    assert len(read) == 4 and (competition / "headers.csv").read_bytes() == stamped
+
+
+def test_headers_without_stamps_are_believed_where_they_cannot_be_written(competition, monkeypatch):
+    "As a dataset on Kaggle lies: reading thousands of headers at every opening would take minutes"
+    open_dataset(competition)
+    _without_stamps(competition)
+    monkeypatch.setattr(covidxr.dataset.os, "access", lambda *_: False)
+    read = _reads(monkeypatch)
+    assert open_dataset(competition).images["patient_id"].tolist() == ["p0", "old", "p2", "q"] and read == []
+
+
+def test_headers_that_a_person_made_are_believed_without_a_stamp_and_corrected_with_one(competition):
+    open_dataset(competition)
+    path = competition / "headers.csv"
+    path.write_text(path.read_text().replace("p1", "ann").replace("p2", "bob"))
+    _dicom(competition / "train", "s1", "i1", patient="new", size=24)  # the person spoke of another file
+    dataset = open_dataset(competition)
+    assert dataset.images["patient_id"].tolist() == ["p0", "new", "bob", "q"]
+    assert any("1 images that it lacks, or whose files have changed" in said for said in problems(dataset))
+    path.write_text("image_id,patient_id,rows,columns\ni1,ann,9,9\n")
+    assert open_dataset(competition).images["patient_id"].tolist() == ["p0", "ann", "p2", "q"]
+
+
+def test_headers_of_images_that_are_links_to_nowhere_are_believed(competition):
+    "As data under version control lie before they are fetched"
+    open_dataset(competition)
+    path = competition / "train" / "s1" / "series" / "i1.dcm"
+    path.unlink()
+    path.symlink_to("nowhere.dcm")
+    assert open_dataset(competition).images["patient_id"].tolist() == ["p0", "p1", "p2", "q"]
 
 
 def test_a_killed_write_leaves_nothing_that_looks_like_an_image(competition):
@@ -291,9 +403,9 @@ def test_a_study_has_one_label(plain):
         ("train_study_level.csv", "_study,0,1,0,0", "row 5: the id is empty"),
         ("train_image_level.csv", "i1_image,,,s1", "row 5: id 'i1' appears twice"),
         ("train_image_level.csv", "i3_image,,,s3", "row 5: its study 's3' is not in train_study_level.csv"),
-        ("headers.csv", "i1,p1,16,16,,,", "row 6: image 'i1' appears twice"),
-        ("headers.csv", "i9,p9,many,16,,,", "row 6: rows must be a number of pixels, not 'many'"),
-        ("headers.csv", "i9,p9,16,0,,,", "row 6: columns must be a number of pixels, not '0'"),
+        ("headers.csv", "i1,p1,16,16,,,,", "row 6: image 'i1' appears twice"),
+        ("headers.csv", "i9,p9,many,16,,,,", "row 6: rows must be a number of pixels, not 'many'"),
+        ("headers.csv", "i9,p9,16,0,,,,", "row 6: columns must be a number of pixels, not '0'"),
     ],
 )
 def test_a_bad_row_of_the_competitions_tables_is_named(competition, table, line, said):

@@ -1,18 +1,21 @@
-"What is not meant is refused in one sentence of our own, by every public function of the score, the fusion and the submission."
+"What is not meant is refused in one sentence of our own, by every public function of the score, the fusions, the views and the submission."
 
 import inspect
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from covidxr import ensemble, ensemble_boxes, metrics, submission
+from covidxr import ensemble, ensemble_boxes, metrics, stacking, submission, views
 from covidxr.boxes import clusters
-from covidxr.core import BOX_COLUMNS, CovidxrError, DataError, SubmissionError
+from covidxr.core import BOX_COLUMNS, CovidxrError, DataError, SubmissionError, XrayError, opencv
 from covidxr.ensemble import fuse_boxes, none_confidence, revise_classes
 from covidxr.metrics import bootstrap_scores, confusion_table, operating_point, roc_auc, score
+from covidxr.stacking import Stacking, fit_stacking, nested_fusion, stack
 from covidxr.submission import fuse_submissions
+from covidxr.views import VIEWS, View, apply_view, boxes_back, fuse_views, predict_views
 
 TRUE = pd.DataFrame([("a", "opacity", 0, 0, 4, 4), ("b", "none", 0, 0, 1, 1)], columns=["id", "label", *BOX_COLUMNS])
 SAID = TRUE.assign(confidence=[0.9, 0.2])
@@ -28,7 +31,18 @@ ROWS = pd.DataFrame(
 LISTS = ([[[0.1, 0.1, 0.5, 0.5]], [[0.1, 0.1, 0.5, 0.6]]], [[0.9], [0.8]], [[0], [0]])
 OWNERS = pd.Series({"a": "p", "b": "q"})
 CLASSES = pd.Series({"s": "typical", "t": "negative"})
+FOUR = pd.DataFrame({"study_id": list("stuv"), "negative": [0.2, 0.6, 0.3, 0.7], "typical": [0.8, 0.4, 0.7, 0.3]})
+LABELS = pd.Series({"s": "typical", "t": "negative", "u": "typical", "v": "negative"})
+PATIENTS = pd.Series({"s": "p", "t": "q", "u": "r", "v": "o"})
+STACKED = Stacking(["x"], ["negative", "typical"], [[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
+PICTURE = np.arange(48, dtype=np.uint8).reshape(6, 8)
 FILE = "id,PredictionString\ns_study,typical 1 0 0 1 1\na_image,opacity 1 10 10 60 80\n"
+
+
+def _bright(table: pd.DataFrame) -> pd.DataFrame:
+    "A model that boxes the same place in each picture"
+    corners = dict(zip(BOX_COLUMNS, (1, 1, 3, 4), strict=True))
+    return table[["image_id"]].assign(**corners, confidence=0.5)
 
 
 def _calls(folder) -> dict:
@@ -42,7 +56,21 @@ def _calls(folder) -> dict:
     pair = {"truth": TRUE, "prediction": SAID, "iou_threshold": 0.5, "method": "voc"}
     empty, none = pd.Series({"a": 0.3, "b": 0.8}), pd.Series({"a": False, "b": True})
     fusing = {"boxes": BOXES, "weights": {"A": 1, "B": 1}, "iou_threshold": 0.55}
+    opencv().imwrite(str(folder / "a.png"), PICTURE)
+    images = pd.DataFrame({"image_id": ["a"], "file": [folder / "a.png"]})
     return {
+        stacking: {
+            "fit_stacking": {"tables": {"x": FOUR, "y": FOUR}, "labels": LABELS, "strength": 0.1},
+            "stack": {"tables": {"x": FOUR}, "stacking": STACKED},
+            "nested_fusion": {"tables": {"x": FOUR}, "labels": LABELS, "groups": PATIENTS, "folds": 2, "draws": 20}
+            | {"fusions": {"mean": stacking.FUSIONS["arithmetic mean"]}, "seed": 0},
+        },
+        views: {
+            "apply_view": {"picture": PICTURE, "view": View(flip=True, scale=0.5)},
+            "boxes_back": {"boxes": BOXES, "view": View(scale=2), "width": 8, "height": [6, 6], "edge": 0.01},
+            "predict_views": {"predict": _bright, "images": images, "views": VIEWS["flip"]},
+            "fuse_views": {"predictions": BOXES, "method": "wbf", "iou_threshold": 0.55, "views": None},
+        },
         metrics: {
             "box_iou": {"first": [[0, 0, 2, 2]], "second": [[0, 0, 2, 2]]},
             "match": pair,
@@ -70,7 +98,6 @@ def _calls(folder) -> dict:
             "revise_classes": {"studies": STUDIES, "shares": pd.Series({"negative": 1.0, "typical": 0.1})}
             | {"none": pd.Series({"s": 0.3, "t": 0.6})},
             "choose_weights": {"models": ["x", "y"], "value": lambda weights: 0.5, "margin": 0.02},
-            "study_rows": {"table": STUDIES, "labels": CLASSES},
             "class_score": {"table": STUDIES, "labels": CLASSES},
             "choose_class_weights": {"tables": {"x": STUDIES, "y": STUDIES}, "labels": CLASSES}
             | {"margin": 0.02, "method": "arithmetic"},
@@ -143,7 +170,7 @@ ODD = [
 ]
 NAMES = [
     (module, name)
-    for module in (metrics, ensemble, ensemble_boxes, submission)
+    for module in (metrics, ensemble, ensemble_boxes, stacking, views, submission)
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 ]
@@ -345,3 +372,160 @@ def test_eight_threads_at_once_get_the_numbers_that_one_gets():
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(work, [0, 1, 2, 3] * 4))
     assert json.dumps(together) == json.dumps(alone) and np.geterr() == settings
+
+
+def test_a_view_is_what_can_be_looked_at_and_equal_views_have_equal_names():
+    for arguments, said in (
+        ({"crop": (0.5, 1)}, "four numbers from 0 to 1"),
+        ({"crop": (0, 0, float("nan"), 1)}, "four numbers from 0 to 1"),
+        ({"crop": ("a", 0, 1, 1)}, "crop of a view must be numbers"),
+        ({"crop": None}, "crop of a view must be a list"),
+        ({"crop": (0.5, 0, 0.2, 1)}, "left before right"),
+        ({"scale": float("nan")}, "scale of a view must lie from 0.05 to 20, not nan"),
+        ({"scale": "2"}, "scale of a view must lie"),
+        ({"flip": "no"}, "flip of a view must be True or False"),
+    ):
+        with pytest.raises(DataError, match=said):
+            View(**arguments)
+    for crop in ([0, 0, 0.5, 1], (0, 0, 0.5, 1), np.array([0, 0, 0.5, 1]), pd.Series([0, 0, 0.5, 1])):
+        assert View(np.False_, np.float32(1), crop) == View(crop=(0.0, 0.0, 0.5, 1.0))
+        assert View(crop=crop).name == "part (0.0, 0.0, 0.5, 1.0)"
+    assert hash(View(crop=[0, 0, 1, 1])) == hash(View())
+
+
+def test_views_are_taken_in_any_sequence_and_answers_must_be_about_the_pictures(tmp_path):
+    images = _calls(tmp_path)[views]["predict_views"]["images"]
+    answers = [predict_views(_bright, images, kind(VIEWS["flip"])) for kind in (list, tuple, np.array, pd.Series)]
+    assert all(one.equals(answers[0]) for one in answers)
+    assert fuse_views(answers[0], views=list(VIEWS["flip"])).equals(fuse_views(answers[0]))
+    for answer, said in (
+        (lambda table: None, "answer of predict must be a pandas table"),
+        (lambda table: table.drop(columns="image_id"), "has no column image_id"),
+        (lambda table: _bright(table).assign(image_id="b"), "not asked about image 'b'"),
+        (lambda table: _bright(table).assign(x_max=np.nan), "a corner that is not a number"),
+        (lambda table: _bright(table).assign(x_max="wide"), "each of four numbers"),
+        (lambda table: _bright(table).assign(x_max=0), "its corners swapped"),
+    ):
+        with pytest.raises(DataError, match=said):
+            predict_views(answer, images)
+    with pytest.raises(DataError, match="image a is there twice"):
+        predict_views(_bright, pd.concat([images, images]))
+    with pytest.raises(XrayError, match="None: not a file's name"):
+        predict_views(_bright, images.assign(file=None))
+    assert len(predict_views(_bright, images[:0])) == 0
+
+
+def test_chances_of_views_must_be_numbers_and_one_a_view():
+    chances = pd.DataFrame({"image_id": ["a", "a"], "typical": [0.2, 0.6], "model": ["as it is", "mirrored"]})
+    assert fuse_views(chances).to_dict("records") == [{"image_id": "a", "typical": pytest.approx(0.4)}]
+    for wrong, said in (
+        (chances.assign(typical=[0.2, np.nan]), "row 1 .*: typical must be a finite number, not nan"),
+        (chances.assign(typical=[0.2, np.inf]), "typical must be a finite number, not inf"),
+        (chances.assign(typical=["low", 0.6]), "row 0 .*: typical must be a finite number, not 'low'"),
+        (chances.assign(model="mirrored"), "image a is there twice for the view mirrored"),
+        (chances.drop(columns="model"), "has no column model"),
+        (chances.drop(columns="typical"), "no column of numbers"),
+    ):
+        with pytest.raises(DataError, match=said):
+            fuse_views(wrong)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int64", "float16", "complex64", "object"])
+def test_a_picture_that_opencv_cannot_resize_is_refused_in_every_view(dtype):
+    for view in (View(), View(flip=True), View(scale=2)):
+        with pytest.raises(DataError, match="must be an array .* of uint8, uint16"):
+            apply_view(PICTURE.astype(dtype), view)
+    for size in ((0, 4), (4, 0), (4,), (1, 2, 3, 4)):
+        with pytest.raises(DataError, match="must be an array"):
+            apply_view(np.zeros(size, np.uint8), View())
+
+
+def test_boxes_come_back_only_from_pictures_of_a_known_size():
+    for size, said in (
+        ({"width": 0}, "width must be a number above 0"),
+        ({"width": float("nan")}, "width must be a number above 0"),
+        ({"height": [6, 6, 6]}, "height must be a number above 0, or one for each of 2"),
+        ({"height": None}, "height must be a list of values"),
+    ):
+        with pytest.raises(DataError, match=said):
+            boxes_back(BOXES, View(), **({"width": 8, "height": 6} | size))
+    kinds = (list, tuple, np.array, pd.Series, lambda one: 8)
+    answers = [boxes_back(BOXES, View(flip=True), kind([8, 8]), 6) for kind in kinds]
+    assert all(one.equals(answers[0]) for one in answers)
+
+
+def test_a_stacking_takes_chances_of_the_same_studies_and_says_which_are_not():
+    tables = {"x": FOUR, "y": FOUR}
+    assert fit_stacking(tables, LABELS) == fit_stacking(tables, LABELS.to_dict())
+    for wrong, said in (
+        (FOUR.assign(typical=[0.1, np.nan, 0.2, 0.3]), "row 1 .*table of y: typical must lie from 0 to 1, not nan"),
+        (FOUR.assign(typical=[0.1, np.inf, 0.2, 0.3]), "typical must lie from 0 to 1, not inf"),
+        (FOUR.assign(typical=[0.1, 1.5, 0.2, 0.3]), "typical must lie from 0 to 1, not 1.5"),
+        (FOUR.assign(study_id=list("sstu")), "study s is there twice"),
+        (FOUR.assign(study_id=["s", None, "u", "v"]), "row 1 .* no id of its study"),
+        (FOUR[:3], "predict different studies"),
+        (FOUR.drop(columns="typical"), "table of y has no column typical"),
+        (FOUR.to_dict("list"), "table of y must be a pandas table"),
+    ):
+        with pytest.raises(DataError, match=said):
+            fit_stacking(tables | {"y": wrong}, LABELS)
+        with pytest.raises(DataError, match=said):
+            stack({"y": wrong, "x": FOUR}, fit_stacking({"x": FOUR, "y": FOUR}, LABELS))
+    for labels, said in (
+        (LABELS[:3], "study v has no true class"),
+        (LABELS.replace("typical", "negative"), "at least one study of each class"),
+        (pd.concat([LABELS, LABELS]), "id s appears twice"),
+        (list(LABELS), "must be a pandas Series by id, or a dictionary"),
+    ):
+        with pytest.raises(DataError, match=said):
+            fit_stacking(tables, labels)
+    with pytest.raises(DataError, match="two classes"):
+        fit_stacking({"x": FOUR[["study_id", "typical"]]}, dict.fromkeys("stuv", "typical"))
+    for strength in (0, -1, np.nan, np.inf, "1"):
+        with pytest.raises(DataError, match="strength must be above 0"):
+            fit_stacking(tables, LABELS, strength)
+
+
+def test_a_stacking_that_was_changed_by_hand_is_refused_where_it_is_made():
+    for change, said in (
+        ({"weights": [[1.0, 0.0]]}, "finite numbers of shape \\(2, 2\\)"),
+        ({"weights": [[1.0, 0.0], [0.0]]}, "numbers of shape"),
+        ({"weights": [[1.0, 0.0], [0.0, float("nan")]]}, "finite numbers"),
+        ({"bias": [0.0]}, "finite numbers of shape \\(2,\\)"),
+        ({"models": []}, "needs a model and two classes"),
+        ({"models": "x"}, "models of a stacking must be a list"),
+        ({"classes": ["typical"]}, "needs a model and two classes"),
+    ):
+        with pytest.raises(DataError, match=said):
+            replace(STACKED, **change)
+    with pytest.raises(DataError, match="stacking must be what fit_stacking returned"):
+        stack({"x": FOUR}, asdict(STACKED))
+
+
+def test_nested_folds_need_patients_for_each_and_a_function_for_each_fusion():
+    right = {"tables": {"x": FOUR}, "labels": LABELS, "groups": PATIENTS, "folds": 2, "draws": 20}
+    right["fusions"] = {"mean": stacking.FUSIONS["arithmetic mean"]}
+    wanted = nested_fusion(**right)
+    assert nested_fusion(**right | {"labels": LABELS.to_dict(), "groups": PATIENTS.to_dict()}).equals(wanted)
+    for change, said in (
+        ({"folds": 1}, "folds must be a whole number from 2, not 1"),
+        ({"folds": 2.0}, "folds must be a whole number"),
+        ({"folds": 3}, "3 folds need as many patients, .* here are 2"),
+        ({"groups": dict.fromkeys("stuv", "p")}, "2 folds need as many patients, .* here are 1"),
+        ({"groups": PATIENTS[:3]}, "study v has no patient"),
+        ({"groups": PATIENTS.replace("q", None)}, "study t has no patient"),
+        ({"labels": LABELS[:3]}, "study v has no true class"),
+        ({"seed": -1}, "seed must be a whole number from 0"),
+        ({"seed": 2**32}, "seed must be a whole number from 0 to"),
+        ({"draws": 0}, "draws must be a whole number from 1"),
+        ({"tables": {}}, "no classifier"),
+        ({"tables": [FOUR]}, "give a dictionary"),
+        ({"tables": {"x": FOUR[:0]}}, "here are 0"),
+        ({"fusions": {}}, "no fusion"),
+        ({"fusions": {"mean": "mean"}}, "fusion mean must be a function"),
+        ({"fusions": {"mean": lambda tables, labels: None}}, "must be a function, not None"),
+        ({"fusions": {"mean": lambda tables, labels: lambda rows: None}}, "answer of a fusion must be a pandas table"),
+        ({"fusions": {"mean": lambda tables, labels: lambda rows: FOUR}}, "every study that it is given, and for no"),
+    ):
+        with pytest.raises(DataError, match=said):
+            nested_fusion(**right | change)

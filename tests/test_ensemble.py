@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from covidxr.boxes.competition import study_rows
 from covidxr.core import BOX_COLUMNS, DataError, SubmissionError
 from covidxr.ensemble import (
     choose_box_weights,
@@ -15,7 +16,6 @@ from covidxr.ensemble import (
     nms,
     none_confidence,
     revise_classes,
-    study_rows,
     weighted_boxes_fusion,
 )
 from covidxr.submission import fuse_submissions

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from covidxr.boxes.classes import class_score_draws
 from covidxr.boxes.competition import study_rows
 from covidxr.boxes.matching import ranked_average_precision
 from covidxr.core import BOX_COLUMNS, DataError, XrayError
@@ -19,7 +20,7 @@ from covidxr.ensemble import (
     rerank_boxes,
     soft_nms,
 )
-from covidxr.metrics import operating_point, score
+from covidxr.metrics import bootstrap_scores, operating_point, score
 from covidxr.stacking import Stacking, fit_stacking, nested_fusion, stack
 from covidxr.views import VIEWS, View, apply_view, boxes_back, fuse_views, predict_views
 
@@ -65,6 +66,16 @@ def test_a_class_scores_as_its_boxes_of_one_pixel_would_whatever_is_tied_or_abse
     assert np.isnan(ranked_average_precision(np.zeros(3, bool), np.ones(3)))
 
 
+def test_classes_are_drawn_again_as_their_boxes_of_one_pixel_would_be():
+    tables, truth, patients = _readers(studies=40)
+    tables = {name: table.round(1) for name, table in tables.items()}
+    found = class_score_draws(tables, truth, patients, 30, 1)
+    boxes = {name: study_rows(table, truth)[1] for name, table in tables.items()}
+    expected = bootstrap_scores(study_rows(tables["good"], truth)[0], boxes, patients, 30, 1)
+    pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-12)
+    assert found.attrs["patients"] == expected.attrs["patients"]
+
+
 def test_a_stacking_is_plain_numbers_and_learns_whom_to_trust():
     tables, truth, _ = _readers()
     fitted = fit_stacking(tables, truth, strength=1.0)
@@ -108,7 +119,7 @@ def test_stacking_refuses_what_it_cannot_learn_or_say():
     for work, said in (
         (lambda: fit_stacking({}, truth), "no classifier"),
         (lambda: fit_stacking(tables, truth.replace("c", "a")), "each class"),
-        (lambda: fit_stacking(tables, truth[:20]), "each class"),
+        (lambda: fit_stacking(tables, truth[:20]), "study s20 has no true class"),
         (lambda: stack({"good": tables["good"]}, fitted), "no table of model fair"),
         (lambda: stack(tables | {"fair": tables["fair"][:5]}, fitted), "different studies"),
     ):
