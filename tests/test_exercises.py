@@ -175,7 +175,7 @@ def test_another_file_in_the_place_of_progress_is_never_written_over_and_the_lea
     place = tmp_path / "progress.json"
     place.write_text(strange)
     monkeypatch.setenv("COVIDXR_PROGRESS", str(place))
-    assert f"could not note it: {place}" in _solve("phantom.3")
+    assert f"could not be saved: {place}" in _solve("phantom.3")
     assert place.read_text() == strange
     with pytest.raises(DataError, match=r"progress\.json: not a progress file"):
         solved()
@@ -192,7 +192,7 @@ def test_where_nothing_can_be_written_an_answer_is_right_all_the_same(tmp_path, 
     (tmp_path / "home").write_text("a file where a home should be")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("COVIDXR_PROGRESS")
-    assert "Right" in _solve("phantom.3") and "could not note it" in _solve("phantom.3")
+    assert "Right" in _solve("phantom.3") and "could not be saved" in _solve("phantom.3")
     assert solved() == []
 
     def homeless() -> Path:

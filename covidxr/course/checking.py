@@ -177,7 +177,7 @@ class Exercise(Answer, Question):
         missed = remember(self.key) if verdict.right else ""
         if not missed:
             return verdict
-        return replace(verdict, text=f"{verdict.text}\nThe map of the course could not note it: {missed}")
+        return replace(verdict, text=f"{verdict.text}\nYour progress could not be saved: {missed}")
 
 # %% ../../nbs/engine/course_checking.ipynb #course_checking-013
 def _short(
@@ -203,7 +203,7 @@ def _check_number(
         return Verdict(True, f"Right. ({exercise.key}: {exercise.title})")
     told = f"Not yet: {_short(answer)} is not the answer (tolerance {exercise.tolerance:g})."
     if isinstance(answer, Number) and not 0 <= answer <= 1 and "share" in exercise.question:
-        told += " A share lies from 0 to 1."
+        told += " A share is a number from 0 to 1."
     return Verdict(False, f"{told} `.hint()` helps.")
 
 # %% ../../nbs/engine/course_checking.ipynb #course_checking-015
@@ -219,7 +219,7 @@ def _check_function(
         return Verdict(False, f"There is no function yet: define `{exercise.name}` first. `.hint()` helps.")
     if not callable(answer):
         told = f"Give the function itself, without calling it: `.check({exercise.name})`."
-        return Verdict(False, f"{told} What came is {_short(answer)}.")
+        return Verdict(False, f"{told} You gave {_short(answer)}.")
     worst = None
     for trial in range(TRIALS):
         inputs = exercise.inputs(generator(trial, exercise.key), trial * 10 // TRIALS)

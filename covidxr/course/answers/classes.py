@@ -17,7 +17,6 @@ from ...core import APPEARANCES
 from ..checking import Answer
 from ...ensemble import mean_probabilities, revise_classes
 from ...metrics import confusion_table, operating_point, paired_difference
-from ...pipeline import Opinions, empty_chance, study_probabilities
 
 # %% ../../../nbs/engine/course_answers_classes.ipynb #course_answers_classes-006
 def _images_of_studies(
@@ -36,6 +35,8 @@ def _study_means(
     rows: list[tuple[str, float, float]],  # study, probability of negative and of typical
 ) -> dict[str, tuple[float, float]]:
     "The library's means"
+    from covidxr.pipeline import study_probabilities  # this room can train networks, which stacking does not need
+
     images = pd.DataFrame(
         {"image_id": [f"i{number}" for number in range(len(rows))], "study_id": [row[0] for row in rows]}, dtype=str
     )
@@ -153,6 +154,8 @@ def _probability_of_no_box(
     shares: dict[str, float],  # class to its share of images without a box
 ) -> float:
     "The library's probability that an image has no box"
+    from covidxr.pipeline import Opinions, empty_chance  # as above
+
     studies = pd.DataFrame([{"study_id": "s", **chances}])
     images = pd.DataFrame({"image_id": ["i"], "study_id": ["s"]})
     opinions = Opinions(images, tuple(chances), {}, pd.DataFrame(), pd.Series(shares))
