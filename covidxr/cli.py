@@ -293,8 +293,7 @@ def _course(options: argparse.Namespace) -> int:
 
 def _progress(options: argparse.Namespace) -> int:
     "Draw which exercises were solved"
-    from covidxr.course import course_map
-    from covidxr.exercise import solved
+    from covidxr.course import course_map, solved
 
     print(json_text({"solved": solved()}, indent=None) if options.json else course_map())
     return 0
