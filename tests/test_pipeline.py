@@ -92,7 +92,7 @@ def test_no_image_that_is_scored_was_seen_in_training_or_choosing(finished):
 @pytest.fixture(scope="session")
 def learnable(tmp_path_factory) -> Path:
     "A dataset that is large enough for small networks to learn something"
-    from covidxr.phantom import simulate_dataset
+    from covidxr.hospital import simulate_dataset
 
     return simulate_dataset(tmp_path_factory.mktemp("learnable") / "data", studies=220, seed=4, size=96)
 
@@ -338,7 +338,7 @@ def _victim(data: Path) -> tuple[Path, str]:
 @pytest.fixture()
 def small(tmp_path) -> Path:
     "A small dataset that a test may damage"
-    from covidxr.phantom import simulate_dataset
+    from covidxr.hospital import simulate_dataset
 
     return simulate_dataset(tmp_path / "data", studies=24, seed=3, size=64, workers=1)
 
