@@ -1,4 +1,4 @@
-"""If you could build a chest from nothing, would you know what you see in its picture?
+"""Simulates chest X-rays with known truth. If you could build a chest from nothing, would you know what you see in its picture?
 
 Docs: https://covidxr.github.io/covidxr/phantom.html.md"""
 
@@ -18,12 +18,12 @@ from .thorax.truth import SimulatedXray, check_simulation, exposure_facts, opaci
 
 _all_ = ["Patient", "Pose", "random_patient", "random_pose", "SimulatedXray", "opacity_extent"]
 
-# %% ../nbs/02_phantom.ipynb #02-044
+# %% ../nbs/02_phantom.ipynb #02-029
 def simulate(
     seed: int,  # the exposure's number: pose, disease, noise
     appearance: str = "typical",  # one of APPEARANCES
     size: int = 512,  # the longer side, pixels, 64 to 8,192
-    patient: int | Patient | None = None,  # who, or the patient's number; the seed where None
+    patient: int | Patient | None = None,  # the patient or the patient's number; the seed where None
     disease: int | None = None,  # the disease's number, the same for all images of a study; the seed where None
     strength: float | None = None,  # 0.4 subtle to 1.6 obvious; random where None
     pose: Pose | None = None,  # how the patient stood; random where None
@@ -34,17 +34,17 @@ def simulate(
     person = patient if isinstance(patient, Patient) else random_patient(seed if patient is None else patient)
     canvas = Canvas(person, pose or random_pose(seed), size)
     chest, finding = chest_with_disease(canvas, appearance, seed, seed if disease is None else disease, strength)
-    attenuation, noise, ill = chest.attenuation, exposure_noise(canvas, seed), finding.name != "none"
+    ill, attenuation, noise = finding.name != "none", chest.attenuation, exposure_noise(canvas, seed)
     reference = expose(canvas, attenuation, seed, noise=noise)
     raw = expose(canvas, attenuation + finding.attenuation, seed, noise=noise) if ill else reference
-    del noise, attenuation  # each as large as the picture, or twice as large
+    del attenuation, noise  # at full size, hundreds of megabytes
     healthy = finish(canvas, reference, chest, reference, seed, marked)
     pixels = finish(canvas, raw, chest, reference, seed, marked) if ill else healthy.copy()
     boxes = reader_boxes(finding.opacities, generator(seed, "reader"))
     truth = (chest.lungs, chest.heart, finding.opacities, boxes, healthy, person, canvas.pose)
     return SimulatedXray(pixels, exposure_facts(canvas), seed, appearance, finding.name, *truth)
 
-# %% ../nbs/02_phantom.ipynb #02-048
+# %% ../nbs/02_phantom.ipynb #02-033
 def simulate_study(
     seed: int,  # the study's number
     appearance: str = "typical",  # one of APPEARANCES
@@ -56,5 +56,5 @@ def simulate_study(
     "All images of one visit: the same patient with the same disease, each time in another pose; raises DataError"
     images, seed = check_whole(images, "images of a study", 1, 9), check_whole(seed, "seed")
     person = seed if patient is None else patient
-    numbers = range(seed * 16, seed * 16 + images)
-    return [simulate(number, appearance, size, person, disease=seed, strength=strength) for number in numbers]
+    exposures = range(16 * seed, 16 * seed + images)
+    return [simulate(one, appearance, size, person, disease=seed, strength=strength) for one in exposures]
