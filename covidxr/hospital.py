@@ -44,7 +44,7 @@ class Shares:
 def _check_shares(
     shares: Shares,  # as a caller made them
 ) -> None:
-    "Raise DataError where a share is none"
+    "Raise DataError for a value that is no share"
     classes = np.asarray(shares.classes, float)
     count = len(APPEARANCES)
     if classes.shape != (count,) or not (classes >= 0).all() or not 0 < classes.sum() < np.inf:
@@ -97,7 +97,7 @@ def _reader_label(
 ) -> str:
     "What a reader writes: mostly the truth, sometimes the neighbouring class"
     # Confusions go both ways equally, so the classes keep their shares.
-    share = dict(zip(APPEARANCES, np.array(shares.classes) / sum(shares.classes)))
+    share = dict(zip(APPEARANCES, np.array(shares.classes) / sum(shares.classes), strict=True))
     others = [name for name in APPEARANCES if name != "indeterminate"]  # between these no reader hesitates
     rest = sum(share[name] for name in others)
     part = share["indeterminate"] if appearance == "indeterminate" else rest
@@ -190,7 +190,7 @@ def _study_table(
     "Studies in the competition's format"
     labels = {row["plan"].study_id: row["plan"].label for row in rows}
     table = pd.DataFrame({"id": [f"{name}_study" for name in labels]})
-    for name, column in zip(APPEARANCES, _COMPETITION_NAMES):
+    for name, column in zip(APPEARANCES, _COMPETITION_NAMES, strict=True):
         table[column] = [int(label == name) for label in labels.values()]
     return table.sort_values("id", ignore_index=True)
 
@@ -264,7 +264,7 @@ def _write_images(
     rows = parallel(_write_image, tasks, "simulate", workers, start=one_opencv_thread)
     try:
         with closing(rows):
-            return [{"plan": plan, **row} for plan, row in zip(plans, rows)]
+            return [{"plan": plan, **row} for plan, row in zip(plans, rows, strict=True)]
     except TerminatedWorkerError as error:
         why = "a process was ended from outside (too little memory?); the same call goes on where it stopped"
         raise DataError(f"{out}: {why}") from error

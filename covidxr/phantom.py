@@ -1,4 +1,4 @@
-"""Simulates chest X-rays with known truth. If you could build a chest from nothing, would you know what you see in its picture?
+"""Simulates chest X-rays with known truth. If you built a chest from nothing, would you know what its picture shows?
 
 Docs: https://covidxr.github.io/covidxr/phantom.html.md"""
 
@@ -29,7 +29,7 @@ def simulate(
     pose: Pose | None = None,  # how the patient stood; random where None
     marked: bool = True,  # the word SIMULATED at the lower edge
 ) -> SimulatedXray:
-    "Simulate one chest X-ray with its truth; raises DataError for a class, size or pose that cannot be"
+    "Simulate one chest X-ray with its truth; raises DataError for a class, size or pose that is not possible"
     size = check_simulation(appearance, size, strength, pose, seed=seed, disease=disease)
     person = patient if isinstance(patient, Patient) else random_patient(seed if patient is None else patient)
     canvas = Canvas(person, pose or random_pose(seed), size)

@@ -1,4 +1,4 @@
-"""Ribs, shoulders and spine: what crosses the lungs on every chest X-ray.
+"""Draws ribs, shoulders and spine, which cross the lungs on every chest X-ray.
 
 Docs: https://covidxr.github.io/covidxr/engine/bones.html.md"""
 
@@ -55,8 +55,8 @@ def ribs(
     return _shells(canvas, behind, 0.95, 0.7) * hidden + 0.6 * _shells(canvas, front, 1.1, 0.85) * bony
 
 # %% ../../nbs/engine/bones.ipynb #bones-008
-_CLAVICLE_CM = [[1.5, 3.7], [3.5, 3.0], [7, 1.9], [11, 0.6], [14.0, 0.1], [16.0, 0.3]]  # from the sternum outwards
-_CLAVICLE_RISE = [0, 0, 0, 0.5, 1, 1]  # how much of a raised shoulder each of these points takes part in
+_CLAVICLE_CM = np.array([[1.5, 3.7], [3.5, 3.0], [7, 1.9], [11, 0.6], [14, 0.1], [16, 0.3]])  # sternum to shoulder
+_RISE = np.array([[0, 0], [0, 0], [0, 0], [0, 0.5], [0, 1], [0, 1]])  # how far each point follows a raised shoulder
 
 
 def shoulders(
@@ -71,7 +71,7 @@ def shoulders(
     blade = np.array([[11.8 - inward, 2.6], [14, 1.3], [17, 1.4], [16.2, 5], [14.6, 8], *inner_border])
     for side in (-1, 1):
         rise = rng.normal(0, 0.4)
-        knots = np.array([[x, y + share * rise] for (x, y), share in zip(_CLAVICLE_CM, _CLAVICLE_RISE)]) * [scale, 1]
+        knots = (_CLAVICLE_CM + rise * _RISE) * [scale, 1]
         across = np.linspace(knots[0, 0], knots[-1, 0], 24)
         curve = np.c_[across, smooth_curve(*knots.T)(across)]
         lines.append(curve * [side, 1] + [canvas.pose.rotation, top])

@@ -84,7 +84,7 @@ class Canvas:
         points = np.concatenate([np.asarray(line, float) for line, _, _ in lines] or [np.zeros((0, 2))])
         ends = np.cumsum([len(line) for line, _, _ in lines])[:-1]
         corners = np.split(np.round(self.pixels(points) * 16).astype(np.int32), ends)
-        for line, (_, width, value) in zip(corners, lines):
+        for line, (_, width, value) in zip(corners, lines, strict=False):  # no lines: one empty piece
             wide, shade = width * self.cm, round(255 * value)
             if wide < 1:  # a line thinner than a pixel is drawn one pixel wide and fainter, in few shades
                 shade = round(255 * value * wide) // 8 * 8

@@ -1,4 +1,4 @@
-"""What is not the patient's own and is in the picture all the same.
+"""Draws electrodes, tubes and pacemakers: not the patient's own, and in the picture all the same.
 
 Docs: https://covidxr.github.io/covidxr/engine/devices.html.md"""
 
@@ -17,7 +17,7 @@ from .canvas import Canvas, lung_levels, smooth_curve
 _Line = tuple  # points in cm, width in cm, value from 0 to 1: what `Canvas.strokes` draws
 
 
-def _smooth(
+def _wire(
     points: np.ndarray,  # (n, 2) cm
 ) -> np.ndarray:  # (40, 2) cm
     "A wire through some points"
@@ -33,7 +33,7 @@ def _electrodes(
     for side in (-1, 1, 1, -1):
         disc = np.array([side * rng.uniform(5, 12), rng.uniform(6, 22)])
         wire = disc + np.cumsum(np.r_[[[0, 0]], rng.normal([0.3 * side, 3.4], 1.2, (8, 2))], 0)
-        lines += [(_smooth(wire), 0.13, 0.45), ([disc, disc + 0.01], 1.1, 0.5), ([disc, disc + 0.01], 0.4, 0.9)]
+        lines += [(_wire(wire), 0.13, 0.45), ([disc, disc + 0.01], 1.1, 0.5), ([disc, disc + 0.01], 0.4, 0.9)]
     return lines
 
 
@@ -58,7 +58,7 @@ def _pacemaker(
     "A pacemaker's case, its lead and the lead's tip"
     case = np.array([8.5, fork - 6.5]) + rng.normal(0, 0.5, 2)
     way = [case - [1, 0], [5, fork - 8.3], [0, fork - 6], [-2.2, fork - 1], [-1.8, fork + 6], [2.0, fork + 10.5]]
-    lead = _smooth(np.array(way))
+    lead = _wire(np.array(way))
     tip = [lead[-1] - [0.6, 0], lead[-1]]
     return [([case - [0.8, 0], case + [0.8, 0]], 3.0, 0.9), (lead, 0.14, 0.6), (tip, 0.2, 0.9)]
 

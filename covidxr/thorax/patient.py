@@ -1,4 +1,4 @@
-"""Who is simulated, and how that person stands or lies before the detector.
+"""Describes who is simulated, and how that person stands or lies before the detector.
 
 Docs: https://covidxr.github.io/covidxr/engine/patient.html.md"""
 
@@ -109,7 +109,7 @@ _POSE_LIMITS = {
 def check_pose(
     pose: Pose,  # as a caller made it
 ) -> None:
-    "Raise DataError where nobody could stand so before a detector"
+    "Raise DataError for a pose that no patient before a detector can have"
     if pose.view not in ("PA", "AP"):
         raise DataError(f"pose: view {pose.view!r}: must be PA or AP")
     for name, (low, high) in _POSE_LIMITS.items():

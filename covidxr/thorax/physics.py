@@ -1,4 +1,4 @@
-"""Beam, scatter, noise, the vendor's processing, and what is written on the picture.
+"""Turns attenuation into a picture: beam, scatter, noise, the vendor's processing, and what is written on it.
 
 Docs: https://covidxr.github.io/covidxr/engine/physics.html.md"""
 
@@ -81,7 +81,7 @@ def develop(
     return np.clip(white * (tone - ends[0]) / (ends[1] - ends[0]), 0, 1).astype(np.float32)
 
 # %% ../../nbs/engine/physics.ipynb #physics-012
-def _labels(
+def _side_letters(
     shape: tuple[int, int],  # of the picture
     view: str,  # "PA" or "AP"
     seed: int,  # the exposure's number
@@ -96,9 +96,9 @@ def _labels(
     return words
 
 
-def _write(
+def _write_words(
     pixels: np.ndarray,  # float32 from 0 to 1
-    words: list[tuple[str, tuple[int, int], float]],  # as `_labels` gives them
+    words: list[tuple[str, tuple[int, int], float]],  # as `_side_letters` gives them
     marked: bool,  # the word SIMULATED
 ) -> np.ndarray:  # a copy with the words on it
     cv2, height = opencv(), len(pixels)
@@ -127,5 +127,5 @@ def finish(
         inside = pixels[edge:-edge, edge:-edge].copy()
         pixels[:] = 0
         pixels[edge:-edge, edge:-edge] = inside
-    words = _labels(pixels.shape, canvas.pose.view, seed) if canvas.pose.letters else []
-    return _write(pixels, words, marked)
+    words = _side_letters(pixels.shape, canvas.pose.view, seed) if canvas.pose.letters else []
+    return _write_words(pixels, words, marked)

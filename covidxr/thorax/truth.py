@@ -1,4 +1,4 @@
-"""What a simulated X-ray knows about itself: masks, boxes, severity, its healthy twin.
+"""Holds what a simulated X-ray knows about itself: masks, boxes, severity, its healthy twin.
 
 Docs: https://covidxr.github.io/covidxr/engine/truth.html.md"""
 
