@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _data_phantom(options: argparse.Namespace) -> int:
     "Write a simulated dataset"
-    from covidxr.phantom import simulate_dataset
+    from covidxr.hospital import simulate_dataset
 
     simulate_dataset(options.out, studies=options.studies, seed=options.seed, size=options.size)
     print(f"{options.out}: {options.studies} simulated studies; the test half's truth is in {Path(options.out) / 'truth'}")

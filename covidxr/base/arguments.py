@@ -55,12 +55,15 @@ def check_whole(
     value: Any,  # what was given
     what: str,  # as in `check_number`
     low: int = 0,  # the least that it may be
+    high: int | None = None,  # and the most; no limit where None
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> int:  # the number
-    "A whole number"
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
-        raise fault(f"{what} must be a whole number from {low}, not {shown(value)}")
-    return int(value)
+    "A whole number within bounds"
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if whole and low <= value and (high is None or value <= high):
+        return int(value)
+    bounds = f"from {low}" + ("" if high is None else f" to {high:,}")
+    raise fault(f"{what} must be a whole number {bounds}, not {shown(value)}")
 
 
 def check_choice(
