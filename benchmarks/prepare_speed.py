@@ -36,7 +36,7 @@ import pydicom
 
 from covidxr.core import cores, parallel
 from covidxr.dicom import TRANSFER_SYNTAXES, _decode, _read_dataset, read_checked
-from covidxr.phantom import simulate_dataset
+from covidxr.hospital import simulate_dataset
 from covidxr.prepare import prepare, read_prepared
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from covidxr.core import APPEARANCES, generator, opencv, parallel, progress, write_table
-from covidxr.phantom import Shares, draw_pose, simulate
+from covidxr.hospital import Shares
+from covidxr.phantom import random_pose, simulate
 
 SIZE = 512
 GREY = np.linspace(0, 1, 33)
@@ -53,7 +54,7 @@ def _simulated(task: tuple[int, int]) -> dict[str, np.ndarray]:
     seed, size = task
     shares = np.array(Shares().classes)
     appearance = str(generator(seed, "realism").choice(APPEARANCES, p=shares / shares.sum()))
-    pixels = simulate(seed, appearance, size, pose=replace(draw_pose(seed), aspect=1.0), marked=False).pixels
+    pixels = simulate(seed, appearance, size, pose=replace(random_pose(seed), aspect=1.0), marked=False).pixels
     small = pixels if size == SIZE else opencv().resize(pixels, (SIZE, SIZE), interpolation=opencv().INTER_AREA)
     return statistics(np.round(small * 255).astype(np.float32) / 255)
 

@@ -29,7 +29,7 @@ from torch import nn
 
 from covidxr.core import BOX_COLUMNS, generator, opencv, parallel, progress, write_table
 from covidxr.metrics import roc_auc
-from covidxr.phantom import draw_pose, simulate
+from covidxr.phantom import random_pose, simulate
 from covidxr.pipeline import thumbnail_floor
 
 SIZE = 96
@@ -48,7 +48,7 @@ def _simulated(task: tuple[int, str | None]) -> dict:
     seed, folder = task
     rng = generator(seed, "transfer")
     appearance = str(rng.choice(list(CLASSES), p=list(CLASSES.values())))
-    pose = replace(draw_pose(seed), aspect=float(np.clip(rng.normal(1, 0.06), 0.85, 1.15)))
+    pose = replace(random_pose(seed), aspect=float(np.clip(rng.normal(1, 0.06), 0.85, 1.15)))
     xray = simulate(seed, appearance, 256, pose=pose, marked=False)
     sick = xray.finding.startswith(PNEUMONIA)
     mask = np.any([np.zeros(xray.pixels.shape, bool), *(xray.opacities if sick else [])], axis=0)

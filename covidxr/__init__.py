@@ -21,7 +21,7 @@ _MODULES = {  # name to the module that holds it
     "score": "metrics",
     "score_submission": "submission",
     "simulate": "phantom",
-    "simulate_dataset": "phantom",
+    "simulate_dataset": "hospital",
     "train_classifier": "classify",
     "train_detector": "detect",
     "weighted_boxes_fusion": "ensemble",

@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _data_phantom(options: argparse.Namespace) -> int:
     "Write a simulated dataset"
-    from covidxr.phantom import simulate_dataset
+    from covidxr.hospital import simulate_dataset
 
     simulate_dataset(options.out, studies=options.studies, seed=options.seed, size=options.size)
     print(f"{options.out}: {options.studies} simulated studies; the test half's truth is in {Path(options.out) / 'truth'}")
@@ -293,8 +293,7 @@ def _course(options: argparse.Namespace) -> int:
 
 def _progress(options: argparse.Namespace) -> int:
     "Draw which exercises were solved"
-    from covidxr.course import course_map
-    from covidxr.exercise import solved
+    from covidxr.course import course_map, solved
 
     print(json_text({"solved": solved()}, indent=None) if options.json else course_map())
     return 0

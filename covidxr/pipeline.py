@@ -812,7 +812,7 @@ def _simulate(
     seed: int,
 ) -> None:
     "Write the simulated dataset of a run"
-    from covidxr.phantom import simulate_dataset
+    from covidxr.hospital import simulate_dataset
 
     simulate_dataset(root, studies=profile.studies, seed=seed, size=profile.simulated_size)
 

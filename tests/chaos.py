@@ -22,7 +22,8 @@ import pyarrow.dataset  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 
 from covidxr.dicom import TRANSFER_SYNTAXES, read_xray, write_dicom
-from covidxr.phantom import simulate, simulate_dataset
+from covidxr.hospital import simulate_dataset
+from covidxr.phantom import simulate
 from covidxr.prepare import prepare
 
 

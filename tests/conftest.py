@@ -153,7 +153,7 @@ def _untouched(folder: Path) -> Iterator[Path]:
 def phantom(once) -> Iterator[Path]:
     "A small simulated dataset in the competition's layout; not to be changed"
     from covidxr.dataset import open_dataset
-    from covidxr.phantom import simulate_dataset
+    from covidxr.hospital import simulate_dataset
 
     def make(folder: Path) -> None:
         simulate_dataset(folder, studies=40, seed=1, size=128)

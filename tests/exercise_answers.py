@@ -1,7 +1,7 @@
 "Answers that learners give: three wrong ones and a right one in another style, for every exercise."
 
 ANSWERS: dict[str, dict] = {
-    "00.1": {
+    "core.1": {
         "wrong": [
             """
 from covidxr.core import generator
@@ -21,7 +21,7 @@ stream = g(7, "patient", 3)
 number = int(stream.integers(0, 1000))
 """,
     },
-    "00.2": {
+    "core.2": {
         "wrong": [
             """
 from covidxr.core import CLASS_COLORS
@@ -49,7 +49,7 @@ def color_of(name, position):
     return spare[position]
 """,
     },
-    "00.3": {
+    "core.3": {
         "wrong": [
             """
 import json
@@ -76,7 +76,7 @@ def as_json(data):
     return json.dumps(data, indent=2, cls=Encoder) + "\\n"
 """,
     },
-    "01.1": {
+    "dicom.1": {
         "wrong": [
             """
 def window(values, center, width):
@@ -100,7 +100,7 @@ def window(values, center, width):
     return out
 """,
     },
-    "01.2": {
+    "dicom.2": {
         "wrong": [
             """
 def linear(values, center, width):
@@ -122,7 +122,7 @@ def linear(values, center, width):
     return [min(1, max(0, (v - low) / (high - low))) for v in values]
 """,
     },
-    "01.3": {
+    "dicom.3": {
         "wrong": [
             """
 def from_pixels(values, inside):
@@ -148,7 +148,7 @@ def from_pixels(values, inside):
     return [min(1.0, max(0.0, (v - low) / span)) for v in values]
 """,
     },
-    "02.1": {
+    "phantom.1": {
         "wrong": [
             """
 def extent(lung, opacity):
@@ -174,7 +174,7 @@ def extent(lung, opacity):
     return int(np.ceil(4 * sum(inside) / len(inside)))
 """,
     },
-    "02.2": {
+    "phantom.2": {
         "wrong": [
             """
 def mirrored(boxes, width):
@@ -195,7 +195,7 @@ def mirrored(boxes, width):
     return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
 """,
     },
-    "02.3": {
+    "phantom.3": {
         "wrong": [
             """
 from covidxr.phantom import simulate
@@ -220,7 +220,7 @@ d = np.abs(x.pixels - x.healthy).ravel().tolist()
 changed = len([v for v in d if v > 0.05]) / len(d)
 """,
     },
-    "03.1": {
+    "dataset.1": {
         "wrong": [
             """
 def corners(boxes):
@@ -243,7 +243,7 @@ def corners(boxes):
     return np.array([t["x"], t["y"], t["x"] + t["width"], t["y"] + t["height"]]).T
 """,
     },
-    "03.2": {
+    "dataset.2": {
         "wrong": [
             """
 def word(name):
@@ -266,7 +266,7 @@ def word(name):
     return re.sub(r"[\\W_]+", "-", name.lower()).strip("-")
 """,
     },
-    "03.3": {
+    "dataset.3": {
         "wrong": [
             """
 import ast
@@ -301,7 +301,7 @@ def tidy(rows):
     return out
 """,
     },
-    "04.1": {
+    "prepare.1": {
         "wrong": [
             """
 def fit(height, width, side):
@@ -327,7 +327,7 @@ def fit(height, width, side):
     return [side / longer, *margins]
 """,
     },
-    "04.2": {
+    "prepare.2": {
         "wrong": [
             """
 def there(box, height, width, scale, left, top):
@@ -354,7 +354,7 @@ def there(box, height, width, scale, left, top):
     return (across(box[0]), down(box[1]), across(box[2]), down(box[3]))
 """,
     },
-    "04.3": {
+    "prepare.3": {
         "wrong": [
             """
 def back(box, height, width, scale, left, top):
@@ -381,7 +381,7 @@ def back(box, height, width, scale, left, top):
     return out
 """,
     },
-    "05.1": {
+    "eda.1": {
         "wrong": [
             """
 def count(labels, classes):
@@ -401,7 +401,7 @@ def count(labels, classes):
     return pd.Series(labels, dtype=object).value_counts().reindex(classes, fill_value=0)
 """,
     },
-    "05.2": {
+    "eda.2": {
         "wrong": [
             """
 def returning(studies):
@@ -425,7 +425,7 @@ def returning(studies):
     return (t.groupby("p").size() > 1).sum()
 """,
     },
-    "05.3": {
+    "eda.3": {
         "wrong": [
             """
 def cover(boxes, cells):
@@ -460,7 +460,7 @@ def cover(boxes, cells):
     return rows
 """,
     },
-    "06.1": {
+    "folds.1": {
         "wrong": [
             """
 def parts(fold, turn):
@@ -488,7 +488,7 @@ def parts(fold, turn):
     return s.index[kind > 1], s.index[kind == 1], s.index[kind == 0]
 """,
     },
-    "06.2": {
+    "folds.2": {
         "wrong": [
             """
 def parts_with_test(fold, turn):
@@ -510,7 +510,7 @@ def parts_with_test(fold, turn):
     return s[s != turn].index.tolist(), s[s == turn].index.tolist()
 """,
     },
-    "06.3": {
+    "folds.3": {
         "wrong": [
             """
 from collections import Counter
@@ -539,7 +539,7 @@ def leaks(fold, owner):
     return sorted({p for p in people if people.count(p) > 1})
 """,
     },
-    "07.1": {
+    "metrics.1": {
         "wrong": [
             """
 def iou(a, b):
@@ -572,7 +572,7 @@ def iou(a, b):
     return len(one & two) / len(one | two) if one | two else 0
 """,
     },
-    "07.2": {
+    "metrics.2": {
         "wrong": [
             """
 from covidxr.metrics import box_iou
@@ -619,7 +619,7 @@ def hits(truth, guesses):
     return out
 """,
     },
-    "07.3": {
+    "metrics.3": {
         "wrong": [
             """
 def area(hits, count):
@@ -647,7 +647,7 @@ def area(hits, count):
     return np.sum(np.diff(recall, prepend=0) * envelope)
 """,
     },
-    "08.1": {
+    "classify.1": {
         "wrong": [
             """
 def by_study(rows):
@@ -676,7 +676,7 @@ def by_study(rows):
     return {s: [g["n"].mean(), g["t"].mean()] for s, g in t.groupby("s")}
 """,
     },
-    "08.2": {
+    "classify.2": {
         "wrong": [
             """
 def confusion(truth, said, classes):
@@ -704,7 +704,7 @@ def confusion(truth, said, classes):
     return t
 """,
     },
-    "08.3": {
+    "classify.3": {
         "wrong": [
             """
 def threshold(sick, value, sensitivity):
@@ -728,7 +728,7 @@ def threshold(sick, value, sensitivity):
     return max(good)
 """,
     },
-    "09.1": {
+    "detect.1": {
         "wrong": [
             """
 def yolo(boxes, side):
@@ -749,7 +749,7 @@ def yolo(boxes, side):
     return np.hstack([(t[:, :2] + t[:, 2:]) / 2, t[:, 2:] - t[:, :2]])
 """,
     },
-    "09.2": {
+    "detect.2": {
         "wrong": [
             """
 def corners_of(rows, side):
@@ -770,7 +770,7 @@ def corners_of(rows, side):
     return np.concatenate([t[:, :2] - t[:, 2:] / 2, t[:, :2] + t[:, 2:] / 2], axis=1)
 """,
     },
-    "09.3": {
+    "detect.3": {
         "wrong": [
             """
 from covidxr.metrics import box_iou
@@ -808,7 +808,7 @@ def recall(truth, guesses, confidences, threshold):
     return n / len(truth)
 """,
     },
-    "10.1": {
+    "ensemble.1": {
         "wrong": [
             """
 from covidxr.metrics import box_iou
@@ -851,7 +851,7 @@ def keep(boxes, confidences):
     return np.array(out, int)
 """,
     },
-    "10.2": {
+    "ensemble.2": {
         "wrong": [
             """
 def fuse(boxes, confidences, models):
@@ -873,7 +873,7 @@ def fuse(boxes, confidences, models):
     return corners, total / models
 """,
     },
-    "10.3": {
+    "ensemble.3": {
         "wrong": [
             """
 def none_of(empty, boxes, exponent):
@@ -897,7 +897,7 @@ def none_of(empty, boxes, exponent):
     return pd.Series(empty) ** (1 - exponent) * s ** exponent
 """,
     },
-    "10b.1": {
+    "stacking.1": {
         "wrong": [
             """
 def weighted(rows, weights):
@@ -917,7 +917,7 @@ def weighted(rows, weights):
     return [sum(w * r[k] for r, w in zip(rows, weights)) / sum(weights) for k in range(3)]
 """,
     },
-    "10b.2": {
+    "stacking.2": {
         "wrong": [
             """
 def geometric(rows):
@@ -944,7 +944,7 @@ def geometric(rows):
     return [v / sum(out) for v in out]
 """,
     },
-    "10b.3": {
+    "stacking.3": {
         "wrong": [
             """
 def places(rows):
@@ -974,7 +974,7 @@ def places(rows):
     return out
 """,
     },
-    "10c.1": {
+    "views.1": {
         "wrong": [
             """
 def whole(boxes, crop, sides):
@@ -998,7 +998,7 @@ def whole(boxes, crop, sides):
     return boxes[~(low | high).any(axis=1)]
 """,
     },
-    "10c.2": {
+    "views.2": {
         "wrong": [
             """
 def from_part(boxes, crop, width, height):
@@ -1019,7 +1019,7 @@ def from_part(boxes, crop, width, height):
     return (t + np.array([crop[0] * width, crop[1] * height])).reshape(-1, 4)
 """,
     },
-    "10c.3": {
+    "views.3": {
         "wrong": [
             """
 def from_half(boxes, width, height):
@@ -1040,7 +1040,7 @@ def from_half(boxes, width, height):
     return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
 """,
     },
-    "11.1": {
+    "submission.1": {
         "wrong": [
             """
 def read(string):
@@ -1067,7 +1067,7 @@ def read(string):
     return out
 """,
     },
-    "11.2": {
+    "submission.2": {
         "wrong": [
             """
 def write(rows):
@@ -1097,7 +1097,7 @@ def write(rows):
     return " ".join(words)
 """,
     },
-    "11.3": {
+    "submission.3": {
         "wrong": [
             """
 def ids(images):
@@ -1123,7 +1123,7 @@ def ids(images):
     return tuple(out)
 """,
     },
-    "16.1": {
+    "pipeline.1": {
         "wrong": [
             """
 def empty(chances, shares):
@@ -1143,7 +1143,7 @@ def empty(chances, shares):
     return (pd.Series(chances) * pd.Series(shares)).sum()
 """,
     },
-    "16.2": {
+    "pipeline.2": {
         "wrong": [
             """
 def revise(chances, shares, none):
@@ -1171,7 +1171,7 @@ def revise(chances, shares, none):
     return none * boxless + (1 - none) * boxed
 """,
     },
-    "16.3": {
+    "pipeline.3": {
         "wrong": [
             """
 def lead(first, second):

@@ -206,6 +206,8 @@ def _member(name: str, value: object, stem: str) -> str:
     if code and (value.__module__ or "").startswith("covidxr."):  # a lesson opens also on what lies in the engine room
         stem = value.__module__.removeprefix("covidxr.").replace(".", "/")
     first = inspect.getsourcelines(inspect.unwrap(value))[1] if code else 0
+    if code:  # a door also lists what it takes from the engine room
+        stem = value.__module__.removeprefix("covidxr.").replace(".", "/")
     where = f"{HOME}/blob/v{version()}/covidxr/{stem}.py" + (f"#L{first}" if first else "")
     parts = [f"## {name}", f"[source]({where})"]
     if not code:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from fakes import QUICKEST, fake_models
 
-from covidxr.phantom import simulate_dataset
+from covidxr.hospital import simulate_dataset
 
 DISTURBANCES = int(os.environ.get("COVIDXR_KILLS", "8"))
 

@@ -9,7 +9,8 @@ from covidxr.core import BOX_COLUMNS, DataError, XrayError
 from covidxr.dataset import open_dataset, problems
 from covidxr.dicom import TRANSFER_SYNTAXES, read_xray
 from covidxr.folds import patient_folds, rounds
-from covidxr.phantom import SimulatedXray, simulate, simulate_dataset
+from covidxr.hospital import simulate_dataset
+from covidxr.phantom import SimulatedXray, simulate
 from covidxr.prepare import prepare
 
 

@@ -24,10 +24,15 @@ import pytest
 from conftest import ROOT, copy_project
 from exercise_answers import ANSWERS
 
-from covidxr.core import DataError
-from covidxr.course import edition, lesson_titles, write_course
-from covidxr.exercise import Exercise, progress_map, same, solved
-from covidxr.exercises import EXERCISES
+from covidxr.core import BOX_COLUMNS, DataError
+from covidxr.course import exercise, solved, write_course
+from covidxr.course.catalog import questions
+from covidxr.course.checking import Exercise, same
+from covidxr.course.editions import Lesson, edition, lessons, progress_map
+from covidxr.submission import read_submission, write_submission
+
+EXERCISES = {key: exercise(key) for key in questions()}
+METRICS = next((ROOT / "nbs").glob("[0-9]*_metrics.ipynb"))  # a lesson, whatever its number
 
 
 def _made(code: str, name: str) -> object:
@@ -51,8 +56,9 @@ def _remembered(expected: Callable) -> Callable:
 
 
 def test_there_are_three_exercises_a_lesson_and_at_least_36():
-    lessons = {"00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "10b", "10c", "11", "16"}
-    assert sorted(EXERCISES) == sorted(f"{lesson}.{number}" for lesson in lessons for number in (1, 2, 3))
+    names = {"core", "dicom", "phantom", "dataset", "prepare", "eda", "folds", "metrics", "classify", "detect"}
+    names |= {"ensemble", "stacking", "views", "submission", "pipeline"}
+    assert sorted(EXERCISES) == sorted(f"{name}.{number}" for name in names for number in (1, 2, 3))
     assert sorted(ANSWERS) == sorted(EXERCISES)
 
 
@@ -117,7 +123,9 @@ def test_what_counts_as_the_same_answer(answer, expected, alike):
     "answer", [lambda *_: 1 / 0, lambda: 1, lambda *_: object(), lambda *_: "x" * 10**6, 7, None, ...]
 )
 def test_no_answer_breaks_the_checker(answer, monkeypatch):
-    monkeypatch.setattr("covidxr.exercise.TRIALS", 10)  # one input of each size: what comes back is as odd on all
+    monkeypatch.setattr(
+        "covidxr.course.checking.TRIALS", 10
+    )  # one input of each size: what comes back is as odd on all
     for one in EXERCISES.values():
         verdict = one.check(answer)
         assert not verdict.right and "Traceback" not in verdict.text and len(verdict.text) < 4000
@@ -125,14 +133,15 @@ def test_no_answer_breaks_the_checker(answer, monkeypatch):
 
 def test_progress_is_kept_in_one_file_and_drawn(covidxr, tmp_path, monkeypatch):
     monkeypatch.setenv("COVIDXR_PROGRESS", str(tmp_path / "deep" / "progress.json"))
-    one = EXERCISES["07.1"]
-    one.check(_made(ANSWERS["07.1"]["wrong"][0], one.name))
+    one = EXERCISES["metrics.1"]
+    one.check(_made(ANSWERS["metrics.1"]["wrong"][0], one.name))
     assert not (tmp_path / "deep").exists(), "a wrong answer solves nothing"
     one.check(_made(one.code, one.name))
     answer = covidxr("progress")
     assert answer.returncode == 0 and f"1 of {len(EXERCISES)} exercises solved" in answer.stdout
-    assert re.search(r"07  ■ □ □  The score", answer.stdout)
-    assert json.loads(covidxr("progress", "--json").stdout) == {"solved": ["07.1"]}
+    (lesson,) = [lesson for lesson in lessons() if lesson.name == "metrics"]
+    assert f"{lesson.number}  ■ □ □  {lesson.title}\n" in answer.stdout
+    assert json.loads(covidxr("progress", "--json").stdout) == {"solved": ["metrics.1"]}
     (tmp_path / "deep" / "progress.json").write_text("[1, 2")
     answer = covidxr("progress")
     assert answer.returncode == 2 and "progress.json" in answer.stderr and "Traceback" not in answer.stderr
@@ -151,10 +160,10 @@ def _solve(key: str) -> str:
     [
         "[1, 2",
         "my own notes\n",
-        '["07.1"]',
-        '{"solved": "07.1"}',
+        '["metrics.1"]',
+        '{"solved": "metrics.1"}',
         '{"solved": [7.1]}',
-        '{"solved": ["07.1"], "mine": 1}',
+        '{"solved": ["metrics.1"], "mine": 1}',
         '{"solved": null}',
         "",
         "\0\1",
@@ -166,36 +175,39 @@ def test_another_file_in_the_place_of_progress_is_never_written_over_and_the_lea
     place = tmp_path / "progress.json"
     place.write_text(strange)
     monkeypatch.setenv("COVIDXR_PROGRESS", str(place))
-    assert f"could not note it: {place}" in _solve("02.3")
+    assert f"could not be saved: {place}" in _solve("phantom.3")
     assert place.read_text() == strange
     with pytest.raises(DataError, match=r"progress\.json: not a progress file"):
         solved()
 
 
 def test_progress_that_an_earlier_version_kept_goes_on(tmp_path, monkeypatch):
-    (tmp_path / "progress.json").write_text('{"solved": ["07.1"]}')
+    (tmp_path / "progress.json").write_text('{"solved": ["07.1", "10b.2"]}')
     monkeypatch.setenv("COVIDXR_PROGRESS", str(tmp_path / "progress.json"))
-    assert "could not" not in _solve("02.3")
-    assert solved() == ["02.3", "07.1"]
+    assert "could not" not in _solve("phantom.3")
+    assert solved() == ["metrics.1", "phantom.3", "stacking.2"]
 
 
 def test_where_nothing_can_be_written_an_answer_is_right_all_the_same(tmp_path, monkeypatch):
     (tmp_path / "home").write_text("a file where a home should be")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("COVIDXR_PROGRESS")
-    assert "Right" in _solve("02.3") and "could not note it" in _solve("02.3")
+    assert "Right" in _solve("phantom.3") and "could not be saved" in _solve("phantom.3")
     assert solved() == []
 
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", homeless)
-    assert "could not" not in _solve("02.3") and solved() == []
+    assert "could not" not in _solve("phantom.3") and solved() == []
 
 
 def test_notebooks_that_solve_at_once_forget_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("COVIDXR_PROGRESS", str(tmp_path / "progress.json"))
-    code = "import sys; from covidxr.exercise import _remember; [print(_remember(f'{sys.argv[1]}.{n}'), end='') for n in range(20)]"
+    code = (
+        "import sys; from covidxr.course.progress import remember; "
+        "[print(remember(f'{sys.argv[1]}.{n}'), end='') for n in range(20)]"
+    )
     own = [subprocess.Popen([sys.executable, "-c", code, name], stdout=subprocess.PIPE, text=True) for name in "abc"]
     assert [process.communicate()[0] for process in own] == ["", "", ""]
     assert solved() == sorted(f"{name}.{number}" for name in "abc" for number in range(20))
@@ -203,8 +215,12 @@ def test_notebooks_that_solve_at_once_forget_nothing(tmp_path, monkeypatch):
 
 
 def test_the_map_shows_what_was_solved_and_counts_no_stranger():
-    one, other = EXERCISES["07.1"], EXERCISES["08.2"]
-    text = progress_map([one, other], {"07": "The score", "08": "Classes", "09": "Boxes"}, ["07.1", "99.9"])
+    course = [
+        Lesson("07", "metrics", "The score"),
+        Lesson("08", "classify", "Classes"),
+        Lesson("09", "detect", "Boxes"),
+    ]
+    text = progress_map(["metrics.1", "classify.2"], course, ["metrics.1", "99.9"])
     assert text == "  07  ■  The score\n  08  □  Classes\n1 of 2 exercises solved"
 
 
@@ -213,20 +229,20 @@ def test_each_lesson_asks_its_three_exercises_once():
     for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         own = [found[1] for cell in cells if (found := re.match(r'exercise\("([^"]+)"\)$', "".join(cell["source"])))]
-        assert all(key.split(".")[0] == path.stem.split("_")[0] for key in own)
+        assert all(key.split(".")[0] == path.stem.split("_")[1] for key in own)
         asked += own
     assert sorted(asked) == sorted(EXERCISES)
 
 
 def test_the_solved_edition_is_solved_and_the_other_is_not(tmp_path, monkeypatch):
     monkeypatch.setenv("COVIDXR_PROGRESS", "off")
-    lesson = json.loads((ROOT / "nbs" / "07_metrics.ipynb").read_text(encoding="utf-8"))
+    lesson = json.loads(METRICS.read_text(encoding="utf-8"))
     for with_solutions, right in ((True, 3), (False, 0)):
         cells = edition(lesson, with_solutions)["cells"]
         start = next(number for number, cell in enumerate(cells) if "".join(cell["source"]).startswith("ask = "))
         own: dict = {}
         verdicts = []
-        exec("from covidxr.exercises import exercise", own)
+        exec("from covidxr.course import exercise", own)
         for cell in cells[start:]:
             source = "".join(cell["source"])
             if cell["cell_type"] == "code" and "ask.check" in source:
@@ -250,10 +266,10 @@ def test_the_course_comes_with_the_command_and_overwrites_nothing(covidxr, tmp_p
     for part in ("lessons", "solved"):
         names = {path.name for path in (tmp_path / "mine" / part).glob("*.ipynb")}
         assert names == {path.name for path in (ROOT / "nbs").glob("*.ipynb")}
-    mine = tmp_path / "mine" / "lessons" / "07_metrics.ipynb"
+    mine = tmp_path / "mine" / "lessons" / METRICS.name
     mine.write_text("my work")
     (tmp_path / "mine" / "lessons" / "own.ipynb").write_text("a notebook of my own")
-    gone = tmp_path / "mine" / "solved" / "07_metrics.ipynb"
+    gone = tmp_path / "mine" / "solved" / METRICS.name
     gone.unlink()
     again = covidxr("course", tmp_path / "mine")
     assert again.returncode == 0 and "left as they are" in again.stdout and mine.read_text() == "my work"
@@ -264,7 +280,7 @@ def test_the_course_comes_with_the_command_and_overwrites_nothing(covidxr, tmp_p
 
 
 def test_a_course_is_not_written_among_somebodys_files(covidxr, tmp_path, hashes):
-    for name in ("lessons/07_metrics.ipynb", "thesis.docx", "solved/notes.txt"):
+    for name in (f"lessons/{METRICS.name}", "thesis.docx", "solved/notes.txt"):
         folder = tmp_path / name.split(".")[0].replace("/", "-")
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text("a stranger's")
@@ -281,6 +297,17 @@ def test_the_command_that_opens_a_course_can_be_pasted_into_a_shell(covidxr, tmp
         (line,) = [line for line in answer.stdout.splitlines() if "jupyter lab" in line]
         words = shlex.split(line[line.index("jupyter lab") :])
         assert words[:3] == ["jupyter", "lab", str(tmp_path / name / "lessons")], line
+
+
+def test_lessons_to_work_in_hold_no_answer_and_no_notebook_of_the_engine_room(tmp_path):
+    write_course(tmp_path / "mine")
+    cells = {"lessons": set(), "solved": set()}
+    for path in (tmp_path / "mine").rglob("*.ipynb"):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        cells[path.parent.name] |= {"".join(cell["source"]).partition("\n\n\n")[2] for cell in notebook["cells"]}
+        assert not (ROOT / "nbs" / "engine" / path.name).exists()
+    codes = {one.code for one in EXERCISES.values()}
+    assert codes <= cells["solved"] and not codes & cells["lessons"]
 
 
 def test_links_of_a_learners_lessons_lead_somewhere(tmp_path):
@@ -304,20 +331,76 @@ def test_the_wheel_brings_the_lessons(tmp_path):
     assert {path.name for path in (place / "covidxr" / "lessons").glob("*.ipynb")} == {
         path.name for path in (ROOT / "nbs").glob("*.ipynb")
     }
-    code = f"import sys; sys.path.insert(0, {str(place)!r}); import covidxr.course as c; print(c.lessons_folder()); print(len(c.write_course({str(tmp_path / 'mine')!r})['written']))"
+    code = f"import sys; sys.path.insert(0, {str(place)!r}); import covidxr.course.editions as c; print(c.lessons_folder()); print(len(c.write_course({str(tmp_path / 'mine')!r})['written']))"
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
     ).stdout.split()
     assert Path(answer[0]) == place / "covidxr" / "lessons"
+    code = f"import sys; sys.path.insert(0, {str(place)!r}); import covidxr.course as c; print(c.exercise('dicom.1').check(1))"
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert "without calling it" in said and Path(place, "covidxr", "course", "questions", "dicom.toml").exists()
     assert int(answer[1]) == 2 * sum(1 for path in (place / "covidxr" / "lessons").rglob("*") if path.is_file())
 
 
+def test_a_map_and_a_course_are_made_without_the_code_that_checks_answers():
+    code = "import sys; from covidxr.course import course_map; course_map([]); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "covidxr.course.catalog" in loaded
+    assert [name for name in loaded if name.startswith(("covidxr.course.answers", "covidxr.metrics", "numba"))] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("metrics.9", "the lesson metrics has metrics.1, metrics.2, metrics.3"),
+        ("07.1", 'such as exercise("metrics.1"), and the lessons with exercises are classify, core'),
+        (7.1, "there is no exercise 7.1"),
+        (None, "there is no exercise None"),
+        (["metrics.1"], "there is no exercise"),
+    ],
+)
+def test_an_exercise_that_does_not_exist_is_told_with_those_that_do(key, told):
+    with pytest.raises(DataError, match=re.escape(told)):
+        exercise(key)
+
+
+def _inputs(key: str) -> list[tuple]:
+    "What an exercise generates, from small to large"
+    return [EXERCISES[key].inputs(np.random.default_rng(number), number % 10) for number in range(100)]
+
+
+def test_yolos_form_in_the_exercises_is_the_one_that_the_library_trains_with():
+    from covidxr.detect import _labels
+
+    table, places = pd.DataFrame({"image_id": ["a"], "file": ["a.png"]}), {"scale": [1.0], "left": [0.0], "top": [0.0]}
+    for boxes, side in _inputs("detect.1"):
+        rows = pd.DataFrame([("a", *box) for box in boxes], columns=["image_id", *BOX_COLUMNS])
+        (label,) = _labels(table, pd.DataFrame(places), rows.astype(dict.fromkeys(BOX_COLUMNS, float)), side)
+        assert np.allclose(label["bboxes"], np.reshape(EXERCISES["detect.1"].expected(boxes, side), (-1, 4)))
+        corners = EXERCISES["detect.2"].expected(label["bboxes"], side)
+        assert np.allclose(np.reshape(corners, (-1, 4)), np.reshape(boxes, (-1, 4)))
+
+
+def test_cells_in_the_exercises_are_those_that_the_library_reads_and_writes(tmp_path):
+    columns = ["id", "label", "confidence", *BOX_COLUMNS]
+    cells = [EXERCISES["submission.2"].expected(*inputs) for inputs in _inputs("submission.2")]
+    rows = [(f"i{number}_image", *row) for number, (mine,) in enumerate(_inputs("submission.2")) for row in mine]
+    ids = [f"i{number}_image" for number in range(len(cells))]
+    write_submission(pd.DataFrame(rows, columns=columns), ids, tmp_path / "out.csv")
+    written = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)["PredictionString"].tolist()
+    assert [sorted(cell.split()) for cell in written] == [sorted(cell.split()) for cell in cells]
+    read = read_submission(tmp_path / "out.csv", ids).set_index("id")
+    for name, cell in zip(ids, written, strict=True):
+        mine = read[read.index == name].itertuples(index=False, name=None)
+        assert sorted(mine) == sorted(EXERCISES["submission.1"].expected(cell))
+
+
 def test_every_lesson_has_a_title():
-    titles = lesson_titles()
-    names = [path.stem.split("_")[0] for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))]
-    assert list(titles) == names
-    assert all(re.fullmatch(r"[A-Z].{5,59}", title) for title in titles.values()), titles
-    assert len(set(titles.values())) == len(titles)
+    course = lessons()
+    names = [path.stem for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))]
+    assert [f"{lesson.number}_{lesson.name}" for lesson in course] == names
+    assert all(re.fullmatch(r"[A-Z].{5,59}", lesson.title) for lesson in course), course
+    assert len({lesson.title for lesson in course}) == len(course)
 
 
 def _forever(*_: object) -> None:
@@ -342,8 +425,8 @@ def _leave(*_: object) -> None:
     ],
 )
 def test_the_checker_says_what_is_odd_about_an_answer_and_comes_back(answer, said, monkeypatch, capsys):
-    monkeypatch.setattr("covidxr.exercise.PATIENCE", 0.2)
-    for key in ("01.1", "05.3", "07.1"):
+    monkeypatch.setattr("covidxr.course.sandbox.PATIENCE", 0.2)
+    for key in ("dicom.1", "eda.3", "metrics.1"):
         verdict = EXERCISES[key].check(answer)
         assert not verdict.right and said in verdict.text and "Traceback" not in verdict.text
     assert capsys.readouterr().out == "", "what an answer prints sixty times would flood the notebook"
@@ -365,11 +448,11 @@ def test_a_learner_who_stops_a_slow_check_sees_no_traceback():
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    assert "was stopped" in EXERCISES["01.1"].check(stopped).text
+    assert "was stopped" in EXERCISES["dicom.1"].check(stopped).text
 
 
 def test_a_number_that_cannot_be_a_share_is_told_so():
-    assert "from 0 to 1" in EXERCISES["02.3"].check(30).text
+    assert "from 0 to 1" in EXERCISES["phantom.3"].check(30).text
 
 
 def _state() -> dict[str, object]:
@@ -415,7 +498,7 @@ def _clearer(*_: object) -> float:
 def test_a_check_leaves_the_learners_process_as_it_was(answer, monkeypatch, tmp_path):
     import matplotlib.pyplot as plt
 
-    monkeypatch.setattr("covidxr.exercise.PATIENCE", 0.2)
+    monkeypatch.setattr("covidxr.course.sandbox.PATIENCE", 0.2)
     monkeypatch.chdir(tmp_path)
     plt.figure()
     random.seed(7)
@@ -423,7 +506,7 @@ def test_a_check_leaves_the_learners_process_as_it_was(answer, monkeypatch, tmp_
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            for key in ("01.1", "05.3", "07.1", "09.1"):
+            for key in ("dicom.1", "eda.3", "metrics.1", "detect.1"):
                 one = EXERCISES[key]
                 before = _state()
                 one.check(_made(one.code, one.name) if isinstance(answer, str) else answer)
@@ -436,7 +519,7 @@ def test_a_check_leaves_the_learners_process_as_it_was(answer, monkeypatch, tmp_
 def test_checks_in_several_threads_lose_no_output_and_no_filter(capsys):
     before = _state()
     wrong = [lambda *_: print("flood"), _clearer, lambda *_: []] * 3
-    own = [threading.Thread(target=EXERCISES["07.1"].check, args=(answer,)) for answer in wrong]
+    own = [threading.Thread(target=EXERCISES["metrics.1"].check, args=(answer,)) for answer in wrong]
     for thread in own:
         thread.start()
     for thread in own:
@@ -453,8 +536,8 @@ def test_an_alarm_that_the_caller_has_set_still_rings():
     before = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.5)
-        EXERCISES["02.3"].check(30)
-        EXERCISES["01.1"].check(lambda *_: [])
+        EXERCISES["phantom.3"].check(30)
+        EXERCISES["dicom.1"].check(lambda *_: [])
         assert signal.getitimer(signal.ITIMER_REAL)[0] > 0 or rung
         time.sleep(0.6)
         assert len(rung) == 1
@@ -466,6 +549,6 @@ def test_an_alarm_that_the_caller_has_set_still_rings():
 def test_an_answer_that_is_drawn_is_a_picture_and_no_figure_is_left_open():
     import matplotlib.pyplot as plt
 
-    one: Exercise = EXERCISES["09.1"]
-    verdict = one.check(_made(ANSWERS["09.1"]["wrong"][0], one.name))
+    one: Exercise = EXERCISES["detect.1"]
+    verdict = one.check(_made(ANSWERS["detect.1"]["wrong"][0], one.name))
     assert verdict.picture and plt.get_fignums() == []

@@ -16,19 +16,11 @@ import pytest
 
 from covidxr.core import APPEARANCES, DataError, opencv
 from covidxr.dicom import TRANSFER_SYNTAXES, read_xray, write_dicom
-from covidxr.phantom import (
-    Shares,
-    _reader_boxes,
-    _side_generator,
-    add_disease,
-    draw_patient,
-    draw_pose,
-    opacity_extent,
-    plan_dataset,
-    simulate,
-    simulate_dataset,
-    simulate_study,
-)
+from covidxr.hospital import Shares, plan_dataset, simulate_dataset
+from covidxr.phantom import opacity_extent, random_patient, random_pose, simulate, simulate_study
+from covidxr.thorax.canvas import side_generator
+from covidxr.thorax.disease import add_disease
+from covidxr.thorax.truth import reader_boxes
 
 LUNGS, MEAN = [1069, 1179], 0.42108  # of `simulate(3, "typical", 96)`: pixels of each lung, mean of the picture
 DISEASED = [(seed, appearance) for appearance in APPEARANCES[1:] for seed in range(12)]
@@ -60,7 +52,7 @@ def test_a_reader_without_error_draws_the_box_that_holds_the_mask_and_nothing_mo
     mask[10:31, 20:26] = mask[15, 40] = True  # half-open: up to row 31 and column 41
     small = np.zeros((60, 80), bool)
     small[:2, :5] = True  # ten pixels, which nobody boxes
-    boxes = _reader_boxes([mask, small, ~small], np.random.default_rng(0), looseness=0)
+    boxes = reader_boxes([mask, small, ~small], np.random.default_rng(0), looseness=0)
     assert boxes.to_numpy().tolist() == [[20, 10, 41, 31], [0, 0, 80, 60]]
 
 
@@ -189,7 +181,7 @@ def test_the_images_of_a_study_show_one_disease_and_a_dataset_can_be_simulated_a
 
 
 def test_every_nuisance_can_be_switched_and_is_recorded():
-    plain = replace(draw_pose(1), leads=False, tubes=False, pacemaker=False, letters=False, border=0.0)
+    plain = replace(random_pose(1), leads=False, tubes=False, pacemaker=False, letters=False, border=0.0)
     bare = simulate(1, "negative", 160, pose=plain, marked=False)
     for change in ({"leads": True}, {"tubes": True}, {"pacemaker": True}, {"letters": True}, {"border": 1.0}):
         other = simulate(1, "negative", 160, pose=replace(plain, **change), marked=False)
@@ -216,7 +208,7 @@ def test_the_grain_of_a_picture_of_full_size_is_that_of_a_detector_whose_light_s
 def test_pictures_are_those_of_before__both_sides_of_a_patient_keep_their_streams():
     words = zlib.crc32(b"lung")
     for side, key in ((-1, [7, words]), (1, [7, words, 2])):
-        assert _side_generator(7, "lung", side).random() == np.random.default_rng(key).random()
+        assert side_generator(7, "lung", side).random() == np.random.default_rng(key).random()
     xray = simulate(3, "typical", 96)  # coarse, as the last digits are the processor's
     assert [int(lung.sum()) for lung in xray.lungs] == pytest.approx(LUNGS, abs=4)
     assert xray.pixels.mean() == pytest.approx(MEAN, abs=1e-4)
@@ -231,7 +223,7 @@ def test_pictures_are_those_of_before__both_sides_of_a_patient_keep_their_stream
         *({"strength": value} for value in (float("nan"), -1, float("inf"))),
         *({"patient": value} for value in (-1, 0.5, "x")),
         *({"disease": value} for value in (-1, 0.5, "x")),
-        *({"pose": replace(draw_pose(1), **odd)} for odd in ({"view": "LL"}, {"aspect": 0}, {"field": float("nan")})),
+        *({"pose": replace(random_pose(1), **odd)} for odd in ({"view": "LL"}, {"aspect": 0}, {"field": float("nan")})),
     ],
 )
 def test_simulate_says_what_cannot_be(wrong):
@@ -240,7 +232,7 @@ def test_simulate_says_what_cannot_be(wrong):
 
 
 def test_other_doors_of_the_simulator_say_what_cannot_be(tmp_path):
-    for call in (draw_patient, draw_pose):
+    for call in (random_patient, random_pose):
         for seed in (-1, 0.5, None):
             with pytest.raises(DataError, match="whole number"):
                 call(seed)
@@ -292,9 +284,9 @@ def test_a_dataset_is_written_into_a_folder_of_its_own_and_goes_on_only_as_it_wa
 
 def test_two_calls_at_once_do_not_write_one_dataset(tmp_path):
     code = (
-        "import sys\nfrom covidxr import phantom\n"
-        "phantom._make = lambda task: print('begun', flush=True) or input()\n"
-        "phantom.simulate_dataset(sys.argv[1], studies=4, size=64, workers=1)"
+        "import sys\nfrom covidxr import hospital\n"
+        "hospital._write_image = lambda task: print('begun', flush=True) or input()\n"
+        "hospital.simulate_dataset(sys.argv[1], studies=4, size=64, workers=1)"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "data")]
     other = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -318,10 +310,10 @@ def test_a_dataset_that_is_killed_at_random_moments_ends_with_the_same_bytes(tmp
 
 def test_a_worker_that_is_killed_is_said_in_words_and_the_next_call_goes_on(tmp_path):
     code = (
-        "import os, sys, signal\nsys.path.insert(0, sys.argv[2])\nimport gates\nfrom covidxr import phantom\n"
-        "phantom._make = gates.killed\n"
-        "try:\n    phantom.simulate_dataset(sys.argv[1], studies=12, size=64, workers=2)\n"
-        "except phantom.DataError as error:\n    print(error)"
+        "import os, sys, signal\nsys.path.insert(0, sys.argv[2])\nimport gates\nfrom covidxr import hospital\n"
+        "hospital._write_image = gates.killed\n"
+        "try:\n    hospital.simulate_dataset(sys.argv[1], studies=12, size=64, workers=2)\n"
+        "except hospital.DataError as error:\n    print(error)"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "data"), str(Path(__file__).parent)]
     answer = subprocess.run(words, capture_output=True, text=True)

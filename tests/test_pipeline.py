@@ -105,7 +105,7 @@ def test_no_image_that_is_scored_was_seen_in_training_or_choosing(finished):
 @pytest.fixture(scope="session")
 def learnable(tmp_path_factory) -> Path:
     "A dataset that is large enough for small networks to learn something"
-    from covidxr.phantom import simulate_dataset
+    from covidxr.hospital import simulate_dataset
 
     return simulate_dataset(tmp_path_factory.mktemp("learnable") / "data", studies=220, seed=4, size=96)
 
@@ -352,7 +352,7 @@ def _victim(data: Path) -> tuple[Path, str]:
 @pytest.fixture()
 def small(tmp_path) -> Path:
     "A small dataset that a test may damage"
-    from covidxr.phantom import simulate_dataset
+    from covidxr.hospital import simulate_dataset
 
     return simulate_dataset(tmp_path / "data", studies=24, seed=3, size=64, workers=1)
 
@@ -473,7 +473,7 @@ def test_of_two_calls_at_once_the_one_that_works_is_the_one_whose_seed_is_noted(
 @pytest.fixture(scope="module")
 def faked(tmp_path_factory) -> Path:
     "A finished run with fakes in the place of networks, its data beside it; not to be changed"
-    from covidxr.phantom import simulate_dataset
+    from covidxr.hospital import simulate_dataset
 
     folder = tmp_path_factory.mktemp("faked")
     simulate_dataset(folder / "data", studies=40, seed=3, size=64, workers=1)

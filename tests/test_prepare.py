@@ -20,7 +20,7 @@ from gates import BEFORE, CALL, poisoned
 from covidxr import prepare as room
 from covidxr.core import BOX_COLUMNS, DataError
 from covidxr.dicom import XrayFacts, read_xray, write_dicom
-from covidxr.phantom import simulate_dataset
+from covidxr.hospital import simulate_dataset
 from covidxr.prepare import fit_square, from_cache, prepare, privacy, read_failed, read_prepared, to_cache
 
 HERE = str(Path(__file__).parent)

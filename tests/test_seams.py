@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from covidxr.cli import main
 from covidxr.core import CovidxrError
-from covidxr.phantom import simulate_dataset
+from covidxr.hospital import simulate_dataset
 
 FILES = {  # names by which our commands know files; a stranger may use any of them
     "data": [
