@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from .base.process import same_dice
 from .core import DataError
 from .ensemble import choose_class_weights, class_score, mean_probabilities, study_rows
 from .metrics import bootstrap_scores, paired_difference
@@ -54,7 +55,8 @@ def fit_stacking(
     strength: float = 0.1,  # how freely it learns: scikit-learn's C, the inverse of the penalty
 ) -> Stacking:
     "Stacked generalisation (Wolpert 1992) by a penalised logistic regression; raises DataError"
-    from sklearn.linear_model import LogisticRegression
+    with same_dice():
+        from sklearn.linear_model import LogisticRegression
 
     if not tables:
         raise DataError("there is no classifier to stack; give at least one table")
@@ -129,7 +131,8 @@ def nested_fusion(
     seed: int = 0,
 ) -> pd.DataFrame:  # a row a fusion: seen, held_out (mean AP); gain, low, high, probability: held out against the first fusion, patients drawn again
     "What fusing gains on patients that it was not fitted on (nested cross-validation; Varma and Simon, BMC Bioinformatics 2006)"
-    from sklearn.model_selection import StratifiedGroupKFold
+    with same_dice():
+        from sklearn.model_selection import StratifiedGroupKFold
 
     fusions = FUSIONS if fusions is None else fusions
     studies = np.array(next(iter(tables.values()))["study_id"])
