@@ -277,7 +277,7 @@ def _check_training(
         raise ModelError(f"train_detector has no argument {unknown[0]!r}; of Ultralytics' settings it takes {', '.join(sorted(_NUMBERS))}")
     for name, value in training.items():
         if name == "optimizer":
-            if value not in _OPTIMIZERS:
+            if not isinstance(value, str) or value not in _OPTIMIZERS:
                 raise ModelError(f"optimizer is {value!r:.60}; take one of {', '.join(_OPTIMIZERS)}")
         elif not isinstance(value, bool):
             number(value, name, -1e6, 1e6)

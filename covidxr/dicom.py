@@ -710,10 +710,14 @@ def _picture_facts(
     path: Path,  # a PNG or JPEG file
 ) -> XrayFacts:
     "Size and bits, and how a camera was held"
-    from PIL import Image
+    from PIL import JpegImagePlugin, PngImagePlugin
 
     try:
-        with quiet(), Image.open(path) as picture:  # Pillow warns of large pictures; we have a limit of our own
+        with quiet(), open(path, "rb") as file:
+            # not Pillow's `open`: it takes any format, and Ultralytics puts one in its place that installs packages for what it cannot read
+            kind = PngImagePlugin.PngImageFile if file.read(1) == b"\x89" else JpegImagePlugin.JpegImageFile
+            file.seek(0)
+            picture = kind(file)
             width, height = picture.size
             bits = 16 if picture.mode.startswith("I") else 8
             turn = _exif(picture.info.get("exif", b"")).get(0x0112, 1)  # a camera that was not held upright
@@ -921,10 +925,10 @@ def _halved(
     halvings: int,  # how often; 1 or more
 ) -> np.ndarray:  # stored values, each side halved so often and rounded up
     "Decode the coarse part of a JPEG 2000 picture, its pixels where area averaging has them; raises what Pillow does"
-    from PIL import Image
+    from PIL import Jpeg2KImagePlugin
 
     step, bits = 2**halvings, stream[42] + 1
-    with Image.open(io.BytesIO(stream)) as picture:
+    with Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(stream)) as picture:
         picture.reduce = halvings
         # the standard rounds a halved side up, Pillow 13 to the nearest, and then takes the stream for broken
         picture._size = tuple(-(-side // step) * step for side in picture.size)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .base.process import quiet
+from .base.process import quiet, same_dice
 from .core import DataError
 from .dataset import Dataset
 
@@ -67,7 +67,8 @@ def patient_folds(
     seed: int = 0,  # decides which patient goes where, 0 or more
 ) -> pd.Series:  # the fold of each training study, by study id
     "Split studies in folds by patient, stratified by class; raises DataError where there are too few patients"
-    from sklearn.model_selection import StratifiedGroupKFold
+    with same_dice():
+        from sklearn.model_selection import StratifiedGroupKFold
 
     if not _whole(folds) or folds < 2 or not _whole(seed) or seed < 0:
         raise DataError(f"{folds!r} folds with seed {seed!r}: folds is a whole number, 2 or more, and seed one of 0 or more")

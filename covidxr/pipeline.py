@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from .base.files import check_file
+from .base.process import same_dice
 from covidxr.core import (
     BOX_COLUMNS, NOT_CLINICAL, PROFILES, DataError, ModelPlan, Profile, SubmissionError, XrayError, atomic_path, class_color, draw_boxes,
     generator, json_text, owned_folder, read_json, say, write_json, write_table, write_text,
@@ -30,7 +31,7 @@ from covidxr.core import (
 from .dataset import Dataset, image_ids, open_dataset, xray_files
 from .dicom import is_picture, read_facts
 from .folds import Round, patient_folds, rounds
-from .prepare import from_cache, prepare, read_failed, to_cache
+from .prepare import from_cache, prepare, read_failed, read_prepared, to_cache
 from .runs.run import Steps, file_hash, fingerprint, package_versions
 
 # %% ../nbs/16_pipeline.ipynb #16-013
@@ -283,9 +284,10 @@ def thumbnail_floor(
     test: pd.DataFrame,  # images to judge: file
 ) -> np.ndarray:  # a probability of opacity for each test image
     "Logistic regression on standardised 32 x 32 thumbnails: what brightness alone can tell"
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    with same_dice():
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
     from covidxr.core import opencv
 
@@ -350,7 +352,6 @@ def grid_figure(
 ) -> Any:  # a matplotlib figure
     "X-rays with true boxes (dashed) and predicted boxes (solid, with confidence)"
     from matplotlib.figure import Figure
-    from PIL import Image
 
     columns = next(columns for columns in (4, 3, 2, 1) if len(examples) % columns == 0 or len(examples) > 3 * columns)  # no hole in a small figure
     page = Figure(figsize=(3.1 * columns, 3.5 * -(-len(examples) // columns)), layout="constrained")
@@ -358,7 +359,7 @@ def grid_figure(
     for ax in axes:
         ax.set_axis_off()
     for ax, row in zip(axes, examples.itertuples()):
-        ax.imshow(Image.open(row.file), cmap="gray", vmin=0, vmax=255)
+        ax.imshow(read_prepared(row.file), cmap="gray", vmin=0, vmax=255)
         for table, kind in ((truth, "true"), (prediction, "predicted")):
             shown = table[(table["id"] == f"{row.image_id}_image") & (table["label"] == "opacity")]
             if kind == "predicted":

@@ -29,7 +29,7 @@ from covidxr.base.arguments import (
     check_whole,
     shown,
 )
-from .base.process import quiet
+from .base.process import quiet, same_dice
 from .boxes.classes import class_score_draws
 from .core import DataError
 from .ensemble import choose_class_weights, class_score, mean_probabilities
@@ -103,7 +103,8 @@ def fit_stacking(
     strength: float = 0.1,  # how freely it learns: scikit-learn's C, the inverse of the penalty; up to a million
 ) -> Stacking:
     "Stacked generalisation (Wolpert 1992) by a penalised logistic regression; raises DataError"
-    from sklearn.linear_model import LogisticRegression
+    with same_dice():
+        from sklearn.linear_model import LogisticRegression
 
     models, strength = _check_tables(tables), check_number(strength, "strength", 0, 1e6, above=True)
     classes = [name for name in tables[models[0]].columns if name != "study_id"]
@@ -178,7 +179,8 @@ def _parts(
     seed: int,
 ) -> list[np.ndarray]:  # study ids of each fold
     "Studies split by patient, each class as evenly as can be; DataError where that cannot be"
-    from sklearn.model_selection import StratifiedGroupKFold
+    with same_dice():
+        from sklearn.model_selection import StratifiedGroupKFold
 
     studies = np.array(tables[_check_tables(tables)[0]]["study_id"])
     classes = check_known(labels, studies, "true class", "study").map(str)

@@ -183,6 +183,42 @@ def covidxr():
 
 
 @pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> tuple:
+    "Eight small pictures of two classes, and a box in each: a table of images and one of boxes; not to be changed"
+    import numpy as np
+    import pandas as pd
+
+    from covidxr.core import BOX_COLUMNS, opencv
+
+    folder, rows, boxes = tmp_path_factory.mktemp("pictures"), [], []
+    for number in range(8):
+        file = folder / f"i{number}.png"
+        opencv().imwrite(str(file), np.random.default_rng(number).integers(0, 255, (64, 64)).astype(np.uint8))
+        rows.append((file.stem, str(file), ["negative", "typical"][number % 2], number >= 6))
+        boxes.append((file.stem, 10, 10, 40, 40))
+    images = pd.DataFrame(rows, columns=["image_id", "file", "label", "valid"])
+    return images, pd.DataFrame(boxes, columns=["image_id", *BOX_COLUMNS])
+
+
+@pytest.fixture(scope="session")
+def called(once) -> dict[str, dict]:
+    "What each call of calls.py changed in its process, and which files it opened in a folder full of payloads"
+
+    def make(folder: Path) -> None:
+        from payloads import lay
+
+        (folder / "here").mkdir(parents=True)
+        lay(folder / "here", folder / "RUN")
+        command = [sys.executable, str(ROOT / "tests" / "calls.py"), str(folder), str(folder / "answer.json")]
+        own = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=folder / "here", env=own, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert not (folder / "RUN").exists(), "a payload was run"
+
+    return json.loads((once("called", make) / "answer.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
 def finished(once) -> Iterator[Path]:
     "A finished run of the tiny profile; not to be changed"
     from covidxr.pipeline import run

@@ -96,20 +96,30 @@ def _data_picture(dataset: object) -> _Picture:
 
 
 @contextmanager
-def fake_models() -> Iterator[None]:
-    "Put fakes in the place of networks, and of drawing the data, for a while; all work is done in this process"
+def networks_that_learn_nothing() -> Iterator[None]:
+    "Put fakes in the place of networks for a while"
     import covidxr.classify
     import covidxr.detect
+
+    with (
+        mock.patch.object(covidxr.classify, "train_classifier", _train),
+        mock.patch.object(covidxr.detect, "train_detector", _train),
+        mock.patch.object(covidxr.classify, "predict_classifier", _classify),
+        mock.patch.object(covidxr.detect, "predict_detector", _detect),
+    ):
+        yield
+
+
+@contextmanager
+def fake_models() -> Iterator[None]:
+    "Put fakes in the place of networks, and of drawing the data, for a while; all work is done in this process"
     import covidxr.eda
     import covidxr.pipeline
     import covidxr.prepare
 
     one = functools.partial(covidxr.prepare.prepare, workers=1)
     with (
-        mock.patch.object(covidxr.classify, "train_classifier", _train),
-        mock.patch.object(covidxr.detect, "train_detector", _train),
-        mock.patch.object(covidxr.classify, "predict_classifier", _classify),
-        mock.patch.object(covidxr.detect, "predict_detector", _detect),
+        networks_that_learn_nothing(),
         mock.patch.object(covidxr.pipeline, "prepare", one),
         mock.patch.object(covidxr.pipeline, "_explore", _explore),
         mock.patch.object(covidxr.pipeline, "curves_figure", _Picture),

@@ -20,8 +20,8 @@ LOOP = "from covidxr.base.compiled import compiled\n\n\n@compiled\ndef {name}(x)
 @pytest.fixture
 def program(tmp_path, monkeypatch):
     "A folder of modules of compiled functions; program(names) imports them afresh, as a new process would"
-    numba = pytest.importorskip("numba")
-    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    pytest.importorskip("numba")
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     folder = tmp_path / "program"
@@ -108,11 +108,10 @@ def _file_in_its_place(folder: Path) -> None:
 
 
 def test_where_no_folder_can_be_written_the_function_works_and_nothing_is_kept(program, tmp_path, monkeypatch):
-    import numba
 
     for folder in (tmp_path / "named", program.folder / "__pycache__", tmp_path / "home"):
         _file_in_its_place(folder)
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "named"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "named"))
     double = program("double")
     assert double(3.0) == 6.0 and double.stats.cache_path is None and not _kept(tmp_path)
 
@@ -132,11 +131,10 @@ def test_a_folder_that_fails_between_import_and_call_or_a_full_disk_costs_only_t
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="folders of Windows have no mode")
 def test_nothing_is_read_from_a_folder_in_which_others_can_write(program, tmp_path, monkeypatch):
-    import numba
 
     named = tmp_path / "named"
     named.mkdir(mode=0o700)
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(named))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(named))
     assert program("double")(3.0) == 6.0
     (kept,) = _kept(named)  # where the folder is ours alone it is the first choice
     os.chmod(kept.parent, 0o777)

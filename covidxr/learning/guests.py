@@ -36,6 +36,7 @@ _SET_BY_LIBRARIES: dict[str, tuple[str, ...] | None] = {  # variable to the valu
     "KMP_INIT_AT_FORK": ("FALSE",),
     "KMP_DUPLICATE_LIB_OK": ("True",),
     "TORCHINDUCTOR_CACHE_DIR": None,
+    "NO_ALBUMENTATIONS_UPDATE": ("1",),
 }
 
 

@@ -174,7 +174,10 @@ def _listed(
     "The classes of a model"
     if not isinstance(value, list):
         raise ModelError(f"{name} are {value!r:.60}; they must be a list of names")
-    return class_names(value, ModelError)
+    try:
+        return class_names(value, ModelError)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}; train the model again") from error
 
 
 _RULES = {

@@ -134,9 +134,10 @@ def plan(
     scale = model[-1] if model[-1] in "nslmx" else ""
     if "scales" in layers and scale not in layers["scales"]:
         raise ModelError(f"{model}: Ultralytics has no such size; it has {', '.join(model[:-1] + one for one in layers['scales'])}")
-    if not _ACTIVATION.fullmatch(str(layers.get("activation") or "nn.SiLU()")):
+    activation = str(layers.get("activation") or "nn.SiLU()")  # named in any case: else Ultralytics takes what the user's last network left
+    if not _ACTIVATION.fullmatch(activation):
         raise ModelError(f"{found[0]}: its activation is no layer of PyTorch; install Ultralytics again")
-    return layers | {"nc": 1, "scale": scale, "yaml_file": f"{model}.yaml"}
+    return layers | {"nc": 1, "scale": scale, "activation": activation, "yaml_file": f"{model}.yaml"}
 
 
 _BUILDING = threading.Lock()  # Ultralytics keeps the activation of the plan that it reads for the whole process
