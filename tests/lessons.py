@@ -204,6 +204,8 @@ def _member(name: str, value: object, stem: str) -> str:
     value = getattr(value, "py_func", value)  # what Numba has compiled
     code = inspect.isclass(value) or inspect.isroutine(value)
     first = inspect.getsourcelines(inspect.unwrap(value))[1] if code else 0
+    if code:  # a door also lists what it takes from the engine room
+        stem = value.__module__.removeprefix("covidxr.").replace(".", "/")
     where = f"{HOME}/blob/v{version()}/covidxr/{stem}.py" + (f"#L{first}" if first else "")
     parts = [f"## {name}", f"[source]({where})"]
     if not code:
