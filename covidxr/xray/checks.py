@@ -35,7 +35,7 @@ def is_whole(value: Any) -> bool:
 def checked_path(
     value: Any,  # what a caller gave as a file
 ) -> Path:
-    "A path at the door; XrayError where it is none"
+    "The path that a caller gave; XrayError where it is not one"
     name = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(name, str):
         raise XrayError(f"a file is given as text or Path, got {given(value)}")
@@ -68,7 +68,7 @@ def printable_errors() -> Iterator[None]:
 def as_array(
     values: Any,  # what a caller gave
 ) -> np.ndarray:
-    "An array at the door; XrayError where rows differ in length"
+    "The array that a caller gave; XrayError where rows differ in length"
     try:
         return np.asarray(values)
     except ValueError as error:
@@ -78,7 +78,7 @@ def as_array(
 def numeric(
     values: Any,  # what a caller gave
 ) -> np.ndarray:  # its numbers
-    "Numbers at the door; XrayError where there are none, or others"
+    "The finite numbers that a caller gave; XrayError for anything else"
     values = as_array(values)
     if values.size == 0 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise XrayError(f"values must be finite numbers, at least one; got {values.dtype} {values.shape}")

@@ -176,7 +176,7 @@ def _replace_identifiers(
     ds: Any,  # what it is a copy of
     key: str,  # as in `deidentify`
 ) -> None:
-    "Pseudonyms; a file without a UID gets one by its content, so that no two share it, a patient without an id none"
+    "Pseudonyms for all ids; a file without a UID gets one made from its content, so that no two files share it"
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         known = header_text(ds, name)
         if name == "SOPInstanceUID" and not known:  # the file's own header repeats it
@@ -207,7 +207,7 @@ def deidentify(
     from pydicom.dataset import FileMetaDataset
 
     _check_dataset(ds)
-    pseudonym("", key)  # a key that is none is refused before any work
+    pseudonym("", key)  # an empty key is refused before any work
     meta = getattr(ds, "file_meta", None) or {}
     syntax = meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2"  # the standard's default, where a file says none
     try:
@@ -257,11 +257,11 @@ def _value_kind(
     return kind or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
 
 
-def _within(
+def _nested_headers(
     ds: Any,  # a pydicom Dataset
     broken: list[str],  # gets the names of sequences that cannot be read
 ) -> Iterator[Any]:  # itself, and every item of its sequences, however deep
-    "All the headers in a header"
+    "A header and all headers inside it"
     from pydicom.datadict import keyword_for_tag
 
     yield ds
@@ -271,7 +271,7 @@ def _within(
             broken.append(keyword_for_tag(tag) or str(tag))
         else:
             for item in items or []:
-                yield from _within(item, broken)
+                yield from _nested_headers(item, broken)
 
 
 def _filled(
@@ -293,7 +293,7 @@ def identifying(
     removed = header_text(ds, "PatientIdentityRemoved").upper() == "YES"
     replaced = removed and name in ("", number) and "^" not in name
     found, private, overlay, broken = [], False, False, []
-    for part in _within(ds, broken):
+    for part in _nested_headers(ds, broken):
         people = [keyword_for_tag(tag) for tag in part.keys() if _value_kind(part, tag) == "PN"]
         for one in dict.fromkeys([*_IDENTIFYING, *people]):
             pseudonymous = part is ds and replaced and one in ("PatientID", "PatientName")

@@ -25,7 +25,7 @@ from .standard import XRAY_SUFFIXES
 class XrayFacts:
     "What a file says about its X-ray, as far as the lessons need it"
 
-    image_id: str = ""  # the file's name without its ending
+    image_id: str = ""  # the file's name without its suffix
     study_id: str = ""  # one visit
     series_id: str = ""  # one exposure session within the study
     patient_id: str = ""  # as the file has it: a pseudonym only where names were taken out of the file
@@ -57,7 +57,7 @@ class Xray:
 def image_name(
     path: str | Path,  # an X-ray's file
 ) -> str:  # "a" for a.dcm; 1.2.840.1 for a file that is called just so
-    "An image's id: its file's name without the ending of an X-ray (a UID's last number is none); odd bytes become %FC"
+    "An image's id: its file's name without an X-ray's suffix (a UID's last number is not one); odd bytes become %FC"
     path = checked_path(path)
     return spelled(path.stem if path.suffix.lower() in XRAY_SUFFIXES else path.name)
 

@@ -41,7 +41,7 @@ def header_value(
 def header_text(
     ds: Any,  # a pydicom Dataset
     name: str,  # an element's keyword
-) -> str:  # nothing where there is none, or none that can be understood
+) -> str:  # empty where it is missing or cannot be understood
     "A header's value as text, without the blanks around it"
     value = header_value(ds, name)
     return "" if value is None or isinstance(value, bytes) else str(value).strip("\0 \t\r\n")
@@ -50,7 +50,7 @@ def header_text(
 def as_number(
     value: Any,  # a number, or a text that should be one
 ) -> float | None:
-    "A number as people write it, with a point or a comma; None where it is none"
+    "A number as people write it, with a point or a comma; None for any other text"
     text = str(value).strip("\0 ")
     if text.count(",") == 1 and "." not in text:  # half of the world's programs write 2047,5
         text = text.replace(",", ".")
@@ -64,7 +64,7 @@ def as_number(
 def header_numbers(
     ds: Any,  # a pydicom Dataset
     name: str,  # an element's keyword
-) -> list[float | None]:  # None for each that is none
+) -> list[float | None]:  # None in place of what is not a number
     "The numbers of a header's value: one, several, or none"
     value = header_value(ds, name)
     if isinstance(value, bytes):
@@ -77,7 +77,7 @@ def header_numbers(
 def header_whole(
     ds: Any,  # a pydicom Dataset
     name: str,  # an element's keyword
-) -> int | None:  # None where there is none, or none that can be understood
+) -> int | None:  # None where it is missing or cannot be understood
     "A header's value as a whole number"
     first = next(iter(header_numbers(ds, name)), None)
     return int(first) if first is not None and first == int(first) else None
@@ -160,10 +160,10 @@ def _with_known_character_sets(
     return head + whole
 
 # %% ../../nbs/engine/headers.ipynb #headers-015
-def _refuse_a_flood(
+def _check_inflated_size(
     path: Path,  # a DICOM file
 ) -> None:
-    "Count what a deflated file holds before pydicom takes memory for it; raises ValueError where that is too much"
+    "Count what a deflated file holds before pydicom takes memory for it; raises ValueError if it is too much"
     from pydicom.filereader import _read_file_meta_info, read_preamble
 
     with open(path, "rb") as file:
@@ -212,7 +212,7 @@ def read_dataset(
 
     try:
         with quiet():  # the competition's hashed UIDs and dates are invalid for their VR, and harmless
-            _refuse_a_flood(path)
+            _check_inflated_size(path)
             ds = _parsed(path, header_only)
             if "TransferSyntaxUID" not in ds.file_meta:
                 implicit, little_endian = ds.original_encoding
