@@ -35,9 +35,11 @@ import pandas as pd
 import pydicom
 
 from covidxr.core import cores, parallel
-from covidxr.dicom import TRANSFER_SYNTAXES, _decode, _read_dataset, read_checked
+from covidxr.dicom import TRANSFER_SYNTAXES, read_checked
 from covidxr.hospital import simulate_dataset
 from covidxr.prepare import prepare, read_prepared
+from covidxr.xray.codecs import decode
+from covidxr.xray.headers import read_dataset
 
 
 def _recipe(task: tuple[str, str]) -> None:
@@ -59,7 +61,7 @@ def _recipe(task: tuple[str, str]) -> None:
 
 def _bare(source: str) -> int:
     "Decoding alone"
-    return int(_decode(_read_dataset(Path(source)), Path(source))[0, 0])
+    return int(decode(read_dataset(Path(source)), Path(source))[0, 0])
 
 
 def _files(out: Path, count: int) -> list[Path]:

@@ -24,7 +24,9 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
 from covidxr.core import CovidxrError
-from covidxr.dicom import _decode, _read_dataset, percentile_window, read_checked
+from covidxr.dicom import percentile_window, read_checked
+from covidxr.xray.codecs import decode
+from covidxr.xray.headers import read_dataset
 
 TOLERANCE = 2e-3  # of brightness: half a grey level of 8 bits
 
@@ -191,7 +193,7 @@ def compare(path: Path) -> tuple[list[str], float, float]:
             changed = reason.change(theirs, ds, None)
             used += [reason.name] * bool((changed != theirs).any())
             theirs = changed
-    ours = _decode(_read_dataset(path), path).astype(np.int64)
+    ours = decode(read_dataset(path), path).astype(np.int64)
     left = float(np.abs(ours - theirs).max())
     shown = _pydicoms(ours, ds)
     for reason in IN_SHOWN:

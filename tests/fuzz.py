@@ -29,8 +29,8 @@ from covidxr.core import XrayError, opencv
 from covidxr.dicom import (
     TRANSFER_SYNTAXES,
     XrayFacts,
-    deidentified,
-    findings,
+    deidentify,
+    identifying_elements,
     read_checked,
     read_facts,
     read_xray,
@@ -117,7 +117,7 @@ def look_through(path: Path) -> None:
         ds = pydicom.dcmread(path, force=True)
     except Exception:  # not ours to read
         return
-    for work in (findings, lambda header: deidentified(header, "key")):
+    for work in (identifying_elements, lambda header: deidentify(header, "key")):
         try:
             work(ds)
         except XrayError as error:

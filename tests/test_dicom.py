@@ -17,16 +17,16 @@ from covidxr.dicom import (
     TRANSFER_SYNTAXES,
     XrayFacts,
     apply_window,
-    deidentified,
-    findings,
+    deidentify,
+    identifying_elements,
     image_name,
     percentile_window,
     read_checked,
     read_facts,
     read_xray,
-    valid_uid,
     write_dicom,
 )
+from covidxr.xray.standard import valid_uid
 
 FACTS = XrayFacts("image", "study", "series", "patient", view="PA", sex="F", age=50, pixel_spacing=0.2)
 
@@ -69,7 +69,7 @@ def test_jpeg_ls_is_written_without_pyjpegls_too(tmp_path, scene, bits, monkeypa
     pixels = scene >> (12 - bits) if bits < 12 else scene << (bits - 12)
     facts = XrayFacts("x", bits_stored=bits, transfer_syntax=TRANSFER_SYNTAXES["jpeg-ls"])
     write_dicom(tmp_path / "with.dcm", pixels, facts)
-    monkeypatch.setattr("covidxr.dicom.find_spec", lambda name: None)
+    monkeypatch.setattr("covidxr.xray.writing.find_spec", lambda name: None)
     write_dicom(tmp_path / "without.dcm", pixels, facts)
     assert (tmp_path / "with.dcm").read_bytes() != (tmp_path / "without.dcm").read_bytes()  # another encoder wrote it
     for name in ("with.dcm", "without.dcm"):
@@ -311,18 +311,18 @@ def test_no_name_leaves(tmp_path, scene):
         )
     ds = pydicom.dcmread(tmp_path / "a.dcm")
     ds.private_block(0x0009, "A VENDOR", create=True).add_new(1, "LO", "note on Doe^Jane")
-    clean, again, other = deidentified(ds, "key"), deidentified(ds, "key"), deidentified(ds, "another key")
+    clean, again, other = deidentify(ds, "key"), deidentify(ds, "key"), deidentify(ds, "another key")
     clean.save_as(tmp_path / "clean.dcm", enforce_file_format=True)
     raw = (tmp_path / "clean.dcm").read_bytes()
     assert not [text for text in [*secret, "Jane", "093Y"] if text.encode() in raw]
     assert clean.PatientID == again.PatientID != other.PatientID and clean.PatientAge == "090Y"
     assert np.array_equal(read_xray(tmp_path / "clean.dcm").pixels, read_xray(tmp_path / "a.dcm").pixels)
     assert ds.PatientName == secret[0]  # the original is as it was
-    found = findings(ds)
+    found = identifying_elements(ds)
     assert {"PatientName in the header", "InstitutionName in the header", "private elements in the header"} <= set(
         found
     )
-    assert findings(clean) == ["text is burnt into the picture, by the header's word"]
+    assert identifying_elements(clean) == ["text is burnt into the picture, by the header's word"]
 
 
 def test_no_free_text_date_or_uid_leaves_whatever_element_holds_it(tmp_path, scene):
@@ -338,7 +338,7 @@ def test_no_free_text_date_or_uid_leaves_whatever_element_holds_it(tmp_path, sce
             ds.add_new(tag, kind, told[kind])
             filled += 1
     assert filled > 1000
-    clean = deidentified(ds, "key")
+    clean = deidentify(ds, "key")
     kept = {element.keyword for element in clean.iterall() if str(element.value) in told.values()}
     assert kept == {"Manufacturer", "RescaleType"}, "the one is studied, the other a unit"
 
@@ -443,12 +443,12 @@ def test_nothing_hides_in_spare_bits_or_in_the_words_of_a_table(tmp_path, scene)
     name = np.zeros(scene.shape, int)
     name[30:40, 10:50] = 1  # an overlay, as files of the nineties keep it
     ds.PixelData = (scene | name << 12).astype("<u2").tobytes()
-    clean = deidentified(ds, "key")
+    clean = deidentify(ds, "key")
     assert "Jane" not in str(clean)
     assert np.array_equal(np.frombuffer(clean.PixelData, "<u2").reshape(scene.shape), scene)
     assert "Jane" in str(ds) and np.frombuffer(ds.PixelData, "<u2").max() >= 4096, "the original stays as it is"
     del ds.file_meta.TransferSyntaxUID
-    assert deidentified(ds, "key").file_meta.TransferSyntaxUID == "1.2.840.10008.1.2"
+    assert deidentify(ds, "key").file_meta.TransferSyntaxUID == "1.2.840.10008.1.2"
 
 
 def test_the_last_number_of_a_uid_is_no_ending():
@@ -465,14 +465,14 @@ def test_what_is_written_says_that_names_are_gone_only_where_they_are(tmp_path, 
     facts = replace(FACTS, patient_id="MRN123456", orientation="R\\F")
     write_dicom(tmp_path / "a.dcm", scene, facts)
     ds = pydicom.dcmread(tmp_path / "a.dcm")
-    assert "PatientIdentityRemoved" not in ds and "PatientID in the header" in findings(ds)
+    assert "PatientIdentityRemoved" not in ds and "PatientID in the header" in identifying_elements(ds)
     assert read_facts(tmp_path / "a.dcm").orientation == "R\\F"
     write_dicom(tmp_path / "a.dcm", scene, facts, pseudonymous=True)
     ds = pydicom.dcmread(tmp_path / "a.dcm")
-    assert findings(ds) == ["text is burnt into the picture, by the header's word"]
+    assert identifying_elements(ds) == ["text is burnt into the picture, by the header's word"]
     for name in ("Doe^Jane", "Jane"):  # whatever the header says about itself
         ds.PatientName = name
-        assert "PatientName in the header" in findings(ds)
+        assert "PatientName in the header" in identifying_elements(ds)
 
 
 def test_names_are_found_however_deep_they_are(tmp_path, scene):
@@ -487,7 +487,7 @@ def test_names_are_found_however_deep_they_are(tmp_path, scene):
         ds.file_meta.TransferSyntaxUID = TRANSFER_SYNTAXES["implicit" if implicit else "explicit"]
         ds.save_as(tmp_path / "b.dcm", implicit_vr=implicit, little_endian=True)
         wanted = {"PatientName", "RequestedProcedureDescription", "ResponsiblePerson", "AdmissionID", "ReviewerName"}
-        found = findings(pydicom.dcmread(tmp_path / "b.dcm"))
+        found = identifying_elements(pydicom.dcmread(tmp_path / "b.dcm"))
         assert {f"{name} in the header" for name in wanted} | {"a small copy of the picture in the header"} <= set(
             found
         )
@@ -523,13 +523,13 @@ def test_nothing_hides_behind_the_pixels_or_above_signed_ones(tmp_path, scene):
     write_dicom(tmp_path / "a.dcm", scene, FACTS)
     ds = pydicom.dcmread(tmp_path / "a.dcm")
     ds.PixelData += b"DOE^JANE 1961   "
-    assert deidentified(ds, "key").PixelData == scene.astype("<u2").tobytes()
+    assert deidentify(ds, "key").PixelData == scene.astype("<u2").tobytes()
     ds.PixelRepresentation, ds.PixelData = 1, ((scene - 2048) & 0xFFF | 0x5000).astype("<u2").tobytes()
-    assert np.array_equal(np.frombuffer(deidentified(ds, "key").PixelData, "<i2").reshape(scene.shape), scene - 2048)
+    assert np.array_equal(np.frombuffer(deidentify(ds, "key").PixelData, "<i2").reshape(scene.shape), scene - 2048)
     ds.PixelRepresentation, ds.HighBit, ds.PixelData = 0, 15, (scene << 4 | 5).astype("<u2").tobytes()
-    assert deidentified(ds, "key").PixelData == (scene << 4).astype("<u2").tobytes()
+    assert deidentify(ds, "key").PixelData == (scene << 4).astype("<u2").tobytes()
     with pytest.raises(XrayError, match="secret key"):
-        deidentified(ds, "")
+        deidentify(ds, "")
 
 
 @pytest.mark.parametrize("name", ["jpeg-lossless", "jpeg-ls", "jpeg-2000"])
@@ -553,7 +553,7 @@ def test_nothing_hides_in_a_coded_picture(tmp_path, scene, name):
     ds["PixelData"].is_undefined_length = True
     ds.save_as(tmp_path / "told.dcm")
     assert np.allclose(read_xray(tmp_path / "told.dcm").pixels, scene / 4095, atol=6e-4)
-    clean = deidentified(pydicom.dcmread(tmp_path / "told.dcm"), "key")
+    clean = deidentify(pydicom.dcmread(tmp_path / "told.dcm"), "key")
     clean.save_as(tmp_path / "clean.dcm", enforce_file_format=True)
     assert (tmp_path / "told.dcm").read_bytes().count(secret) == 3
     assert secret not in (tmp_path / "clean.dcm").read_bytes()

@@ -161,14 +161,14 @@ def test_where_an_average_could_mean_something_else_the_picture_is_read_whole(tm
 
 
 def test_a_decoder_that_cannot_halve_is_replaced_by_one_that_reads_the_whole(tmp_path, monkeypatch):
-    from PIL import Image
+    from PIL import Jpeg2KImagePlugin
 
     path = _written(tmp_path / "x.dcm")
 
     def broken(*_, **__):
         raise OSError("broken data stream when reading image file")
 
-    monkeypatch.setattr(Image, "open", broken)
+    monkeypatch.setattr(Jpeg2KImagePlugin, "Jpeg2KImageFile", broken)
     assert read_checked(path, as_stored=True, shortest=64)[0].pixels.shape == (600, 500)
 
 

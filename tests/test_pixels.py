@@ -22,11 +22,9 @@ from covidxr.core import XrayError
 from covidxr.dicom import (
     TRANSFER_SYNTAXES,
     XrayFacts,
-    _decode,
-    _read_dataset,
     apply_window,
-    deidentified,
-    findings,
+    deidentify,
+    identifying_elements,
     image_name,
     is_picture,
     percentile_window,
@@ -34,13 +32,15 @@ from covidxr.dicom import (
     read_checked,
     read_facts,
     read_xray,
-    valid_uid,
     write_dicom,
 )
+from covidxr.xray.codecs import decode
+from covidxr.xray.headers import read_dataset
+from covidxr.xray.standard import valid_uid
 
 
 def _values(path: Path) -> np.ndarray:
-    return _decode(_read_dataset(path), path).astype(np.int64)
+    return decode(read_dataset(path), path).astype(np.int64)
 
 
 def _shown(path: Path) -> np.ndarray:
@@ -144,7 +144,7 @@ def test_one_frame_in_many_fragments_is_one_frame_whatever_the_offset_table_says
     ds = dataset(chest(), coding=coding, pieces=pieces)
     path = save(ds, tmp_path / "b.dcm")
     assert np.array_equal(_values(path), whole)
-    clean = deidentified(pydicom.dcmread(path), "key")
+    clean = deidentify(pydicom.dcmread(path), "key")
     clean.save_as(tmp_path / "clean.dcm", enforce_file_format=True)
     assert np.array_equal(_values(tmp_path / "clean.dcm"), whole)
 
@@ -399,7 +399,7 @@ def test_any_garbage_for_a_character_set_is_read_over_also_for_names(tmp_path, k
     path = with_character_set(save(ds, tmp_path / "a.dcm"), GARBAGE[kind])
     if coding != "explicit":
         raw = path.read_bytes()
-        ds = _read_dataset(path)
+        ds = read_dataset(path)
         ds.file_meta.TransferSyntaxUID = CODINGS[coding]
         del ds.SpecificCharacterSet
         if coding == "implicit":
@@ -425,8 +425,8 @@ def _deflate(raw: bytes) -> bytes:
 def test_names_are_found_in_a_header_that_somebody_elses_pydicom_has_read(tmp_path):
     path = save(dataset(chest(), PatientName="Doe^Jane"), tmp_path / "a.dcm")
     ds = pydicom.dcmread(with_character_set(path, b"hex"))
-    assert "PatientName in the header" in findings(ds)
-    assert "Jane" not in str(deidentified(ds, "key"))
+    assert "PatientName in the header" in identifying_elements(ds)
+    assert "Jane" not in str(deidentify(ds, "key"))
 
 
 # -- doors --------------------------------------------------------------------------------------------------------
@@ -466,8 +466,8 @@ def calls(tmp_path):
         (apply_window, {"numbers": chest(), "center": 2048.0, "width": 4096.0, "function": "LINEAR"}),
         (percentile_window, {"numbers": chest(), "mask": chest() > 0}),
         (pseudonym, {"text": "a", "key": "key"}),
-        (deidentified, {"dataset": ds, "key": "key"}),
-        (findings, {"dataset": ds}),
+        (deidentify, {"dataset": ds, "key": "key"}),
+        (identifying_elements, {"dataset": ds}),
         (read_checked, {"path": path, "window": 0, "stored": False, "shortest": 16}),
         (read_xray, {"path": path, "window": 0}),
         (write_dicom, {"path": tmp_path / "b.dcm", "pixels": chest(), "facts": XrayFacts("b")}),
@@ -642,13 +642,13 @@ UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 def test_files_without_ids_share_no_uid_and_no_patient(tmp_path):
     lacking = [_without(tmp_path / "a.dcm", number, "PatientID", *UIDS) for number in (100, 200)]
-    one, other = (deidentified(ds, "key") for ds in lacking)
+    one, other = (deidentify(ds, "key") for ds in lacking)
     assert one.PatientID == other.PatientID == "" == str(one.PatientName), "nobody, not the same somebody"
     made = [clean[name].value for clean in (one, other) for name in UIDS]
     assert len(set(made)) == 6 and all(value.is_valid for value in made)
-    again = deidentified(_without(tmp_path / "a.dcm", 100, "PatientID", *UIDS), "key")
+    again = deidentify(_without(tmp_path / "a.dcm", 100, "PatientID", *UIDS), "key")
     assert [again[name].value for name in UIDS] == made[:3], "the same file, the same ids"
-    assert deidentified(lacking[0], "other").SOPInstanceUID != one.SOPInstanceUID
+    assert deidentify(lacking[0], "other").SOPInstanceUID != one.SOPInstanceUID
     for clean in (one, other):
         clean.save_as(tmp_path / "clean.dcm", enforce_file_format=True)
         assert read_facts(tmp_path / "clean.dcm").patient_id == ""
@@ -657,7 +657,7 @@ def test_files_without_ids_share_no_uid_and_no_patient(tmp_path):
 def test_ids_of_blanks_are_none(tmp_path):
     ds = _without(tmp_path / "a.dcm", 100)
     ds.PatientID = "  "
-    assert deidentified(ds, "key").PatientID == ""
+    assert deidentify(ds, "key").PatientID == ""
 
 
 # -- the caller's process -----------------------------------------------------------------------------------------

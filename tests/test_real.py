@@ -77,7 +77,8 @@ def test_pixels_are_those_of_pydicom_with_plug_ins(real):
     import hashlib
     import time
 
-    from covidxr.dicom import _decode, _read_dataset
+    from covidxr.xray.codecs import decode
+    from covidxr.xray.headers import read_dataset
 
     files = {path.name: path for path in (real / "dicom").rglob("*") if path.is_file()}
     compared = lossy = 0
@@ -88,7 +89,7 @@ def test_pixels_are_those_of_pydicom_with_plug_ins(real):
             continue
         started = time.monotonic()
         read_xray(path)
-        stored = _decode(_read_dataset(path), path)
+        stored = decode(read_dataset(path), path)
         assert in_time(time.monotonic() - started, 5), path
         if row["transfer_syntax"].endswith((".4.50", ".4.51")):
             known = [float(row[name]) for name in ("pmin", "pmax", "pmean")]
@@ -152,10 +153,12 @@ def _scene(cases) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["hb15_rle", "hb15_jpegll", "bot_perfrag", "rle_frag_bot", "highbit_empty", "cs_bad0"])
 def test_odd_files_of_twelve_bits_hold_the_values_that_were_meant(cases, name):
-    from covidxr.dicom import _decode, _read_dataset, read_checked
+    from covidxr.dicom import read_checked
+    from covidxr.xray.codecs import decode
+    from covidxr.xray.headers import read_dataset
 
     path = cases / f"{name}.dcm"
-    assert np.array_equal(_decode(_read_dataset(path), path), _scene(cases))
+    assert np.array_equal(decode(read_dataset(path), path), _scene(cases))
     assert np.allclose(read_checked(path)[0].pixels, _scene(cases) / 4095, atol=1e-3)
 
 
@@ -173,21 +176,24 @@ def test_odd_files_that_overshoot_have_no_black_in_their_white(cases, name):
     from imagecodecs import jpeg8_decode
     from pydicom.encaps import generate_frames
 
-    from covidxr.dicom import _decode, _read_dataset
+    from covidxr.xray.codecs import decode
+    from covidxr.xray.headers import read_dataset
 
     path = cases / f"{name}.dcm"
-    ds = _read_dataset(path)
+    ds = read_dataset(path)
     coded = jpeg8_decode(next(generate_frames(ds.PixelData, number_of_frames=1)))  # as the stream has it
     assert coded.max() > 1023, "the case shows an overshoot"
-    np.testing.assert_array_equal(_decode(ds, path), np.minimum(coded, 1023))
+    np.testing.assert_array_equal(decode(ds, path), np.minimum(coded, 1023))
 
 
 @pytest.mark.parametrize("name", ["pad_us_signed", "pad_us_signed_m1"])
 def test_odd_files_with_padding_have_a_black_border(cases, name):
-    from covidxr.dicom import _decode, _read_dataset, read_checked
+    from covidxr.dicom import read_checked
+    from covidxr.xray.codecs import decode
+    from covidxr.xray.headers import read_dataset
 
     path = cases / f"{name}.dcm"
-    padding = _decode(_read_dataset(path), path) == -2000
+    padding = decode(read_dataset(path), path) == -2000
     pixels = read_checked(path)[0].pixels
     assert padding.any() and (pixels[padding] == 0).all() and np.ptp(pixels[~padding]) == 1
 
