@@ -99,10 +99,13 @@ def _data_picture(dataset: object) -> _Picture:
 def fake_models() -> Iterator[None]:
     "Put fakes in the place of networks, and of drawing the data, for a while; all work is done in this process"
     import covidxr.classify
+    import covidxr.core
     import covidxr.detect
     import covidxr.eda
     import covidxr.pipeline
     import covidxr.prepare
+    import covidxr.runs.inputs
+    import covidxr.runs.report
 
     one = functools.partial(covidxr.prepare.prepare, workers=1)
     with (
@@ -110,11 +113,11 @@ def fake_models() -> Iterator[None]:
         mock.patch.object(covidxr.detect, "train_detector", _train),
         mock.patch.object(covidxr.classify, "predict_classifier", _classify),
         mock.patch.object(covidxr.detect, "predict_detector", _detect),
-        mock.patch.object(covidxr.pipeline, "prepare", one),
-        mock.patch.object(covidxr.pipeline, "_explore", _explore),
-        mock.patch.object(covidxr.pipeline, "curves_figure", _Picture),
-        mock.patch.object(covidxr.pipeline, "grid_figure", _Picture),
+        mock.patch.object(covidxr.runs.inputs, "prepare", one),
+        mock.patch.object(covidxr.pipeline, "explore_data", _explore),
+        mock.patch.object(covidxr.runs.report, "curves_figure", _Picture),
+        mock.patch.object(covidxr.runs.report, "grid_figure", _Picture),
         mock.patch.object(covidxr.eda, "figure", _data_picture),
-        mock.patch.dict(covidxr.pipeline.PROFILES, {"quick": QUICKEST}),
+        mock.patch.dict(covidxr.core.PROFILES, {"quick": QUICKEST}),
     ):
         yield
