@@ -9,7 +9,6 @@ __all__ = ['parser', 'main']
 
 # %% ../nbs/engine/cli.ipynb #cli-003
 import argparse
-import math
 import os
 import shlex
 import signal
@@ -113,77 +112,27 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if any(row["ok"] is False for row in rows) else 0
 
 # %% ../nbs/engine/cli.ipynb #cli-009
-def _classes(
-    mean: float,
-    per_class: dict[str, float],
-) -> dict:  # map and per_class, as JSON can hold them
-    "A score for a program; a class without truth is null"
-    return {"map": mean, "per_class": {name: None if math.isnan(value) else value for name, value in per_class.items()}}
-
-
 def _score(options: argparse.Namespace) -> int:
     "Score a submission, alone or beside another"
-    from covidxr.submission import compare_submissions, score_submission
+    from covidxr.submission import score_submission
+    from covidxr.terminal import score_answer, score_table
 
     if options.versus:
-        return _versus(
-            options,
-            compare_submissions(options.truth, {"first": options.submission, "second": options.versus}, options.draws),
-        )
+        return _versus(options)
     result = score_submission(options.truth, options.submission)
-    if options.json:
-        print(json_text(_classes(result.map, result.per_class)))
-        return 0
-    for name, value in result.per_class.items():
-        print(f"{name:<24} {'-  (not in the truth)' if math.isnan(value) else f'{value:.4f}'}")
-    print(f"{'mean AP at IoU > 0.5':<24} {result.map:.4f}")
+    print(json_text(score_answer(result)) if options.json else score_table(result))
     return 0
 
 
-def _versus(
-    options: argparse.Namespace,
-    compared: dict,  # what `compare_submissions` returned
-) -> int:
+def _versus(options: argparse.Namespace) -> int:
     "Two scores side by side, and how sure their difference is"
-    from covidxr.metrics import paired_difference
+    from covidxr.submission import compare_submissions
+    from covidxr.terminal import lead_answer, lead_table
 
-    first, second = compared["scores"]["first"], compared["scores"]["second"]
-    lead = {"lead": first.map - second.map, **paired_difference(compared["draws"], "first", "second")}
-    apart = {}
-    for name in dict.fromkeys(name for _, name in compared["by_class"].columns):
-        gap = paired_difference(compared["by_class"], ("first", name), ("second", name))
-        apart[name] = {"lead": first.per_class[name] - second.per_class[name], **gap}
-    if options.json:
-        answer = {
-            "first": _classes(first.map, first.per_class),
-            "second": _classes(second.map, second.per_class),
-            **lead,
-            "asked": options.draws,
-            "drawn": compared["drawn"],
-            "leads": apart,
-        }
-        print(json_text(answer))
-        return 0
-    print(f"{'':<24} {'first':>8} {'second':>8} {'lead':>8}   95 % interval of the lead")
-    for name in [*first.per_class, *(name for name in second.per_class if name not in first.per_class)]:
-        pair = [one.per_class.get(name, math.nan) for one in (first, second)]
-        print(f"{name:<24} " + (_beside(*pair, apart[name]) if name in apart else "-  (not in the truth)"))
-    print(f"{'mean AP at IoU > 0.5':<24} {_beside(first.map, second.map, lead)}")
-    print(f"first {options.submission}, second {options.versus}")
-    lacking = (
-        f"; {options.draws - lead['draws']} more lack a class and do not count" if lead["draws"] < options.draws else ""
-    )
-    print(f"the first is better in {lead['probability']:.1%} of {lead['draws']} draws of {compared['drawn']}{lacking}")
+    pair = {"first": options.submission, "second": options.versus}
+    answer = lead_answer(compare_submissions(options.truth, pair, options.draws), options.draws)
+    print(json_text(answer) if options.json else lead_table(answer, pair))
     return 0
-
-
-def _beside(
-    first: float,
-    second: float,
-    lead: dict[str, float],  # low and high
-) -> str:
-    "Two scores, the lead of the first, and its interval"
-    return f"{first:8.4f} {second:8.4f} {first - second:+8.4f}   {lead['low']:+.4f} to {lead['high']:+.4f}"
 
 
 def _predict(options: argparse.Namespace) -> int:

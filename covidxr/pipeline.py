@@ -19,14 +19,14 @@ from .runs.inference import predict
 from covidxr.runs.inputs import (
     PACKAGES, check_dataset, check_profile, explore_data, prepare_data, simulate_data, tables_key, truth_key
 )
-from .runs.opinions import Opinions, empty_chance, study_probabilities, write_submissions
+from .runs.opinions import Opinions, empty_chance, study_probabilities, write_submissions  # exercises ask for some
 from .runs.report import write_report
 from .runs.run import Run, Steps, fingerprint, package_versions, plan_rounds
 from .runs.training import train_and_predict
 
 _all_ = ["predict", "score_lines"]
 
-# %% ../nbs/16_pipeline.ipynb #16-039b
+# %% ../nbs/16_pipeline.ipynb #16-039
 def _score_and_report(
     steps: Steps,
     this: Run,
@@ -48,7 +48,7 @@ def _score_and_report(
     write_json(metrics | {"steps": steps.done, "versions": steps.versions()}, this.folder / "metrics.json")
     return read_json(this.folder / "metrics.json")
 
-
+# %% ../nbs/16_pipeline.ipynb #16-039b
 def run(
     data: str | Path = "phantom",  # "phantom" for simulated X-rays, or a dataset folder
     out: str | Path = "runs/demo",  # the run's folder: new, empty, or that of the same run
