@@ -23,8 +23,9 @@ from covidxr.dicom import read_xray
 from covidxr.metrics import score
 from covidxr.pipeline import predict, run
 from covidxr.runs.baselines import prior_submission, with_unread
+from covidxr.runs.evaluate import evaluate_run
 from covidxr.runs.inference import given_files
-from covidxr.runs.run import plan_rounds
+from covidxr.runs.run import open_run, plan_rounds
 from covidxr.submission import read_ids, read_submission, read_truth, score_submission
 
 
@@ -376,6 +377,37 @@ def test_a_run_goes_on_after_a_file_was_mended_and_all_its_parts_tell_the_same(b
         assert plan.kind == "detector" or image_id in set(predicted["image_id"])
     for name in ("submission.csv", "choices.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+def test_what_is_scored_is_what_is_handed_in_to_the_last_digit(small, tmp_path):
+    with fake_models():
+        run(small, tmp_path / "run", profile=QUICKEST)
+    files = sorted((tmp_path / "run" / "submissions").glob("*.csv"))
+    assert [path.stem for path in files if path.stem == "ensemble" or " + " in path.stem]
+    for path in files:
+        scored = pd.read_parquet(tmp_path / "run" / "predictions" / f"{path.stem}.parquet")
+        pd.testing.assert_frame_equal(scored, read_submission(path), check_exact=True)
+
+
+def test_predictions_of_a_round_are_read_once_per_view(small, tmp_path, monkeypatch):
+    reads, read = [], pd.read_parquet
+    with fake_models():
+        run(small, tmp_path / "run", profile=QUICKEST)
+        (tmp_path / "run" / "choices.json").unlink()  # so that only fusing is done again
+        monkeypatch.setattr(pd, "read_parquet", lambda path, **options: reads.append(path) or read(path, **options))
+        run(small, tmp_path / "run", profile=QUICKEST)
+    models = [path.name for path in reads if "-1" in path.stem and path.parent.name == "predictions"]
+    views = [f"{plan.name}-1{view}.parquet" for plan in QUICKEST.models for view in ("", "-mirror")]
+    assert sorted(models) == sorted(views)
+
+
+def test_a_finished_run_is_opened_as_it_was_made(small, tmp_path):
+    with fake_models():
+        metrics = run(small, tmp_path / "run", profile=QUICKEST, seed=2)
+    this = open_run(tmp_path / "run")
+    assert this.profile == QUICKEST and this.seed == 2 and this.hidden
+    assert this.rounds == plan_rounds(open_dataset(small), QUICKEST, 2)
+    assert evaluate_run(this)[0]["scores"] == metrics["scores"]
 
 
 def test_mending_an_image_of_the_test_half_trains_nothing_again(small, tmp_path):
