@@ -9,12 +9,16 @@ __all__ = ['parser', 'main']
 
 # %% ../nbs/engine/cli.ipynb #cli-003
 import argparse
+import inspect
 import os
 import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from . import __version__
 from .base.errors import CovidxrError
@@ -22,162 +26,15 @@ from .base.files import json_text
 from .core import NOT_CLINICAL
 
 # %% ../nbs/engine/cli.ipynb #cli-006
-def _run(options: argparse.Namespace) -> int:
-    "Everything in one go"
-    from covidxr.pipeline import run, score_lines
+@dataclass(frozen=True)
+class _Word:
+    "How one parameter is given in a terminal"
 
-    metrics = run(options.data, options.out, profile=options.profile, seed=options.seed)
-    if options.json:
-        print(json_text(metrics))
-        return 0
-    print("\n".join(score_lines(metrics)))
-    print(f"report: {Path(options.out) / 'report.html'}\nsubmission: {Path(options.out) / 'submission.csv'}")
-    return 0
+    shown: str | None = None  # what stands for it in the help
+    parse: Callable[[str], Any] | None = None  # from a word to a value; raises ArgumentTypeError
+    many: bool = False  # one or more words
 
 
-def _data_phantom(options: argparse.Namespace) -> int:
-    "Write a simulated dataset"
-    from covidxr.phantom import simulate_dataset
-
-    simulate_dataset(options.out, studies=options.studies, seed=options.seed, size=options.size)
-    print(
-        f"{options.out}: {options.studies} simulated studies; the test half's truth is in {Path(options.out) / 'truth'}"
-    )
-    return 0
-
-
-def _data_siim(options: argparse.Namespace) -> int:
-    "Download the competition's data"
-    from covidxr.dataset import download_competition
-
-    print(f"{download_competition(options.out)}: the competition's data")
-    return 0
-
-
-def _prepare(options: argparse.Namespace) -> int:
-    "Make the cache of small images"
-    from covidxr.prepare import prepare, privacy, read_failed
-
-    index = prepare(
-        options.source,
-        options.out,
-        size=options.size,
-        workers=options.workers,
-        square=options.square,
-        form=options.format,
-        scheduler=options.scheduler,
-        draft=options.draft,
-    )
-    failed, found = read_failed(options.out), privacy(index)
-    if options.json:
-        print(json_text({"prepared": len(index), "failed": failed.to_dict("records"), "found": found}))
-    else:
-        print(f"{options.out}: {len(index)} images of {options.size} x {options.size} pixels")
-        if found:
-            held = "The cache holds pixels and the names of files and their folders, and none of the headers"
-            print(f"{held}; what was found in the files, by the number of images:")
-        for what, count in found.items():
-            print(f"{count:8}  {what}")
-    for row in failed.itertuples():
-        print(f"not readable: {row.error}", file=sys.stderr)
-    return 1 if len(failed) else 0
-
-# %% ../nbs/engine/cli.ipynb #cli-008
-def _eda(options: argparse.Namespace) -> int:
-    "Count and draw a dataset"
-    from covidxr.eda import explore
-
-    numbers = explore(options.source, options.out)
-    text = numbers.pop("text")
-    print(json_text(numbers) if options.json else text)
-    return 0
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    "Say what is there and what is missing"
-    from covidxr.doctor import check_installation
-
-    rows = check_installation()
-    if options.json:
-        print(json_text(rows))
-    else:
-        signs = {True: "ok", False: "MISSING", None: "-"}
-        for row in rows:
-            print(f"{signs[row['ok']]:8}{row['part']:55}{row['text']}")
-        print(
-            "All that is needed is here."
-            if all(row["ok"] is not False for row in rows)
-            else "What is MISSING has its cure beside it."
-        )
-    return 1 if any(row["ok"] is False for row in rows) else 0
-
-# %% ../nbs/engine/cli.ipynb #cli-009
-def _score(options: argparse.Namespace) -> int:
-    "Score a submission, alone or beside another"
-    from covidxr.submission import score_submission
-    from covidxr.terminal import score_answer, score_table
-
-    if options.versus:
-        return _versus(options)
-    result = score_submission(options.truth, options.submission)
-    print(json_text(score_answer(result)) if options.json else score_table(result))
-    return 0
-
-
-def _versus(options: argparse.Namespace) -> int:
-    "Two scores side by side, and how sure their difference is"
-    from covidxr.submission import compare_submissions
-    from covidxr.terminal import lead_answer, lead_table
-
-    pair = {"first": options.submission, "second": options.versus}
-    answer = lead_answer(compare_submissions(options.truth, pair, options.draws), options.draws)
-    print(json_text(answer) if options.json else lead_table(answer, pair))
-    return 0
-
-
-def _predict(options: argparse.Namespace) -> int:
-    "Predict new X-rays with a trained run"
-    from covidxr.pipeline import predict
-
-    answer = predict(options.run, options.xrays, options.out)
-    if options.json:
-        print(json_text(answer))
-    else:
-        print(f"{options.out}: {answer['images']} images of {answer['studies']} studies. {NOT_CLINICAL}")
-    for reason in answer["failed"]:
-        print(f"not readable: {reason}", file=sys.stderr)
-    return 1 if answer["failed"] else 0
-
-
-def _ensemble(options: argparse.Namespace) -> int:
-    "Fuse submissions"
-    from covidxr.submission import fuse_files
-
-    fuse_files(options.submissions, options.out, options.weights, options.boxes)
-    print(f"{options.out}: {len(options.submissions)} submissions fused")
-    return 0
-
-
-def _course(options: argparse.Namespace) -> int:
-    "Write the lessons into a folder to work in"
-    from covidxr.course import write_course
-
-    found = write_course(options.folder)
-    kept = f", {len(found['kept'])} that were there left as they are" if found["kept"] else ""
-    print(f"{options.folder}: {len(found['written'])} files written{kept}")
-    print(f"Open the lessons: jupyter lab {shlex.quote(str(Path(options.folder) / 'lessons'))}")
-    return 0
-
-
-def _progress(options: argparse.Namespace) -> int:
-    "Draw which exercises were solved"
-    from covidxr.course import course_map
-    from covidxr.exercise import solved
-
-    print(json_text({"solved": solved()}, indent=None) if options.json else course_map())
-    return 0
-
-# %% ../nbs/engine/cli.ipynb #cli-011
 def _count(text: str) -> int:
     "A whole number above 0, or argparse says so"
     if not text.isdigit() or int(text) < 1:
@@ -200,147 +57,285 @@ def _weights(text: str) -> list[float]:
         raise argparse.ArgumentTypeError(f"{text} is not a list of numbers such as 1,2,1") from None
 
 
-def _add(commands, name: str, work, summary: str) -> argparse.ArgumentParser:
-    "One subcommand with its help"
-    command = commands.add_parser(name, help=summary, description=f"{summary}. {NOT_CLINICAL}", allow_abbrev=False)
-    command.set_defaults(work=work)
-    return command
+_Count, _Seed = Annotated[int, _Word(parse=_count)], Annotated[int, _Word(parse=_seed)]
+_Folder, _Source, _Csv = Annotated[str, _Word("DIR")], Annotated[str, _Word("SRC")], Annotated[str, _Word("CSV")]
+
+# %% ../nbs/engine/cli.ipynb #cli-008
+def _run(
+    data: Annotated[str, _Word("phantom|PATH")] = "phantom",  # simulated X-rays, or a dataset folder
+    out: _Folder = "runs/demo",  # the run's folder
+    profile: Literal["quick", "full"] = "quick",  # quick: minutes on two CPU cores; full: hours on a GPU
+    seed: _Seed = 0,  # decides everything that chance decides
+    json: bool = False,  # print metrics.json instead of a table
+) -> int:
+    "Simulate or open data, train, ensemble, score and report, in one go; goes on where it stopped"
+    from covidxr.pipeline import run, score_lines
+
+    metrics = run(data, out, profile=profile, seed=seed)
+    if json:
+        print(json_text(metrics))
+        return 0
+    print("\n".join(score_lines(metrics)))
+    print(f"report: {Path(out) / 'report.html'}\nsubmission: {Path(out) / 'submission.csv'}")
+    return 0
+
+
+def _data_phantom(
+    *,
+    out: _Folder,  # a new folder
+    studies: _Count = 200,  # training and test half together
+    seed: _Seed = 0,  # same seed, same bytes
+    size: _Count = 512,  # the longer side of an image in pixels
+) -> int:
+    "Write a simulated dataset in the competition's layout"
+    from covidxr.phantom import simulate_dataset
+
+    simulate_dataset(out, studies=studies, seed=seed, size=size)
+    print(f"{out}: {studies} simulated studies; the test half's truth is in {Path(out) / 'truth'}")
+    return 0
+
+
+def _data_siim(
+    *,
+    out: _Folder,  # a new folder
+) -> int:
+    "Download the SIIM-FISABIO-RSNA COVID-19 Detection data (128 GB, Kaggle login)"
+    from covidxr.dataset import download_competition
+
+    print(f"{download_competition(out)}: the competition's data")
+    return 0
+
+
+def _course(
+    folder: _Folder,  # where to work
+) -> int:
+    "Write the lessons into a folder to work in, and solved ones beside them; overwrites nothing"
+    from covidxr.course import write_course
+
+    found = write_course(folder)
+    kept = f", {len(found['kept'])} that were there left as they are" if found["kept"] else ""
+    print(f"{folder}: {len(found['written'])} files written{kept}")
+    print(f"Open the lessons: jupyter lab {shlex.quote(str(Path(folder) / 'lessons'))}")
+    return 0
+
+# %% ../nbs/engine/cli.ipynb #cli-009
+def _prepare(
+    source: _Source,  # a dataset, or any folder of DICOM, PNG or JPEG files
+    # the cache folder: pixels, and the names of files and their folders, so rename what is called after patients first;
+    # a second call does only what is missing
+    out: Annotated[str, _Word("OUT")],
+    size: _Count = 512,  # side of the square in pixels
+    square: Literal["pad", "stretch", "crop"] = "pad",  # pad with black, stretch, or crop the longer side
+    format: Literal["png", "jpg", "npy"] = "png",  # of the small pictures
+    # decode JPEG 2000 no finer than the small pictures need: faster, and as near to the exact picture as another way of
+    # shrinking
+    draft: bool = False,
+    workers: _Count | None = None,  # processes (default: all cores)
+    # a Dask scheduler that does the work instead, such as tcp://10.0.0.5:8786; all machines must see SRC and OUT
+    scheduler: Annotated[str, _Word("ADDR")] | None = None,
+    json: bool = False,  # answer as JSON
+) -> int:
+    "Make a cache of small 8-bit copies of X-rays"
+    from covidxr.prepare import prepare, privacy, read_failed
+
+    how = {"size": size, "workers": workers, "square": square, "form": format, "scheduler": scheduler, "draft": draft}
+    index = prepare(source, out, **how)
+    failed, found = read_failed(out), privacy(index)
+    if json:
+        print(json_text({"prepared": len(index), "failed": failed.to_dict("records"), "found": found}))
+    else:
+        print(f"{out}: {len(index)} images of {size} x {size} pixels")
+        if found:
+            held = "The cache holds pixels and the names of files and their folders, and none of the headers"
+            print(f"{held}; what was found in the files, by the number of images:")
+        for what, count in found.items():
+            print(f"{count:8}  {what}")
+    for row in failed.itertuples():
+        print(f"not readable: {row.error}", file=sys.stderr)
+    return 1 if len(failed) else 0
+
+# %% ../nbs/engine/cli.ipynb #cli-011
+def _eda(
+    source: _Source,  # a dataset folder
+    out: _Folder | None = None,  # write tables and figures here
+    json: bool = False,  # answer as JSON
+) -> int:
+    "Count and draw a dataset; its images need not be there"
+    from covidxr.eda import explore
+
+    numbers = explore(source, out)
+    text = numbers.pop("text")
+    print(json_text(numbers) if json else text)
+    return 0
+
+
+def _score(
+    # a competition folder, its two train tables, or one CSV of id,PredictionString
+    truth: Annotated[list[str], _Word("TRUTH", many=True)],
+    submission: Annotated[str, _Word("SUBMISSION")],  # a CSV of id,PredictionString
+    # another submission: how sure is the difference, if patients are drawn again?
+    versus: Annotated[str, _Word("OTHER")] | None = None,
+    draws: _Count = 1000,  # how often they are drawn
+    json: bool = False,  # answer as JSON
+) -> int:
+    "Score a submission: mean AP at IoU > 0.5 over the classes of the truth"
+    from covidxr.submission import compare_submissions, score_submission
+    from covidxr.terminal import lead_answer, lead_table, score_answer, score_table
+
+    if versus:
+        pair = {"first": submission, "second": versus}
+        answer = lead_answer(compare_submissions(truth, pair, draws), draws)
+        print(json_text(answer) if json else lead_table(answer, pair))
+    else:
+        result = score_submission(truth, submission)
+        print(json_text(score_answer(result)) if json else score_table(result))
+    return 0
+
+
+def _predict(
+    run: Annotated[str, _Word("RUN")],  # a run's folder
+    xrays: Annotated[list[str], _Word("X-RAY", many=True)],  # DICOM, PNG or JPEG files, or folders of them
+    *,
+    out: _Csv,  # the submission to write
+    json: bool = False,  # answer as JSON
+) -> int:
+    "Predict new X-rays with a trained run"
+    from covidxr.pipeline import predict
+
+    answer = predict(run, xrays, out)
+    if json:
+        print(json_text(answer))
+    else:
+        print(f"{out}: {answer['images']} images of {answer['studies']} studies. {NOT_CLINICAL}")
+    for reason in answer["failed"]:
+        print(f"not readable: {reason}", file=sys.stderr)
+    return 1 if answer["failed"] else 0
+
+
+def _ensemble(
+    submissions: Annotated[list[str], _Word("CSV", many=True)],  # two or more submissions for the same ids
+    *,
+    out: _Csv,  # the fused submission to write
+    # one number a submission (default: all the same)
+    weights: Annotated[list[float], _Word("W,W,…", _weights)] | None = None,
+    # how boxes are fused (default: wbf, weighted boxes fusion)
+    boxes: Literal["wbf", "nmw", "soft-nms", "nms"] = "wbf",
+) -> int:
+    "Fuse submissions: overlapping boxes into one, classes by their mean"
+    from covidxr.submission import fuse_files
+
+    fuse_files(submissions, out, weights, boxes)
+    print(f"{out}: {len(submissions)} submissions fused")
+    return 0
 
 # %% ../nbs/engine/cli.ipynb #cli-012
-def _add_tables(commands) -> None:
-    "The subcommands that take files and give files"
-    command = _add(commands, "prepare", _prepare, "Make a cache of small 8-bit copies of X-rays")
-    command.add_argument("source", metavar="SRC", help="a dataset, or any folder of DICOM, PNG or JPEG files")
-    command.add_argument(
-        "out",
-        metavar="OUT",
-        help="the cache folder: pixels, and the names of files and their folders, so rename what is called after "
-        "patients first; a second call does only what is missing",
-    )
-    command.add_argument("--size", type=_count, default=512, help="side of the square in pixels (default: %(default)s)")
-    command.add_argument(
-        "--square",
-        choices=("pad", "stretch", "crop"),
-        default="pad",
-        help="pad with black, stretch, or crop the longer side (default: %(default)s)",
-    )
-    command.add_argument(
-        "--format", choices=("png", "jpg", "npy"), default="png", help="of the small pictures (default: %(default)s)"
-    )
-    command.add_argument(
-        "--draft",
-        action="store_true",
-        help="decode JPEG 2000 no finer than the small pictures need: faster, and as near to the exact picture as "
-        "another way of shrinking",
-    )
-    command.add_argument("--workers", type=_count, help="processes (default: all cores)")
-    command.add_argument(
-        "--scheduler",
-        metavar="ADDR",
-        help="a Dask scheduler that does the work instead, such as tcp://10.0.0.5:8786; all machines must see SRC "
-        "and OUT",
-    )
-    command.add_argument("--json", action="store_true", help="answer as JSON")
-    command = _add(commands, "eda", _eda, "Count and draw a dataset; its images need not be there")
-    command.add_argument("source", metavar="SRC", help="a dataset folder")
-    command.add_argument("--out", metavar="DIR", help="write tables and figures here")
-    command.add_argument("--json", action="store_true", help="answer as JSON")
-    command = _add(commands, "score", _score, "Score a submission: mean AP at IoU > 0.5 over the classes of the truth")
-    command.add_argument(
-        "truth",
-        nargs="+",
-        metavar="TRUTH",
-        help="a competition folder, its two train tables, or one CSV of id,PredictionString",
-    )
-    command.add_argument("submission", metavar="SUBMISSION", help="a CSV of id,PredictionString")
-    command.add_argument(
-        "--versus", metavar="OTHER", help="another submission: how sure is the difference, if patients are drawn again?"
-    )
-    command.add_argument("--draws", type=_count, default=1000, help="how often they are drawn (default: 1000)")
-    command.add_argument("--json", action="store_true", help="answer as JSON")
-    command = _add(commands, "predict", _predict, "Predict new X-rays with a trained run")
-    command.add_argument("run", metavar="RUN", help="a run's folder")
-    command.add_argument("xrays", nargs="+", metavar="X-RAY", help="DICOM, PNG or JPEG files, or folders of them")
-    command.add_argument("--out", required=True, metavar="CSV", help="the submission to write")
-    command.add_argument("--json", action="store_true", help="answer as JSON")
-    command = _add(
-        commands, "ensemble", _ensemble, "Fuse submissions: overlapping boxes into one, classes by their mean"
-    )
-    command.add_argument("submissions", nargs="+", metavar="CSV", help="two or more submissions for the same ids")
-    command.add_argument("--out", required=True, metavar="CSV", help="the fused submission to write")
-    command.add_argument(
-        "--weights", type=_weights, metavar="W,W,…", help="one number a submission (default: all the same)"
-    )
-    command.add_argument(
-        "--boxes",
-        choices=["wbf", "nmw", "soft-nms", "nms"],
-        default="wbf",
-        help="how boxes are fused (default: wbf, weighted boxes fusion)",
-    )
+def _progress(
+    json: bool = False,  # answer as JSON
+) -> int:
+    "Draw a map of the course: which exercises are solved"
+    from covidxr.course import course_map
+    from covidxr.exercise import solved
+
+    print(json_text({"solved": solved()}, indent=None) if json else course_map())
+    return 0
+
+
+def _doctor(
+    json: bool = False,  # answer as JSON
+) -> int:
+    "Look at decoders, GPU and libraries, and name the cure for what is missing"
+    from covidxr.doctor import check_installation
+
+    rows = check_installation()
+    whole = all(row["ok"] is not False for row in rows)
+    if json:
+        print(json_text(rows))
+    else:
+        signs = {True: "ok", False: "MISSING", None: "-"}
+        for row in rows:
+            print(f"{signs[row['ok']]:8}{row['part']:55}{row['text']}")
+        print("All that is needed is here." if whole else "What is MISSING has its cure beside it.")
+    return 0 if whole else 1
+
+# %% ../nbs/engine/cli.ipynb #cli-012c
+_DATASETS = {"phantom": _data_phantom, "siim": _data_siim}
+_COMMANDS = {  # in the order of the help; `data` has commands of its own
+    "run": _run,
+    "data": None,
+    "prepare": _prepare,
+    "eda": _eda,
+    "score": _score,
+    "predict": _predict,
+    "ensemble": _ensemble,
+    "course": _course,
+    "progress": _progress,
+    "doctor": _doctor,
+}
+
+
+def _type_and_word(
+    annotation: Any,  # of a parameter
+) -> tuple[Any, _Word]:  # the type itself; how it is given
+    "What a parameter's annotation says; one that may be None is given like one that may not"
+    if type(None) in get_args(annotation):
+        annotation = next(one for one in get_args(annotation) if one is not type(None))
+    return get_args(annotation) if get_origin(annotation) is Annotated else (annotation, _Word())
+
+
+def _add_option(
+    command: argparse.ArgumentParser,
+    parameter: inspect.Parameter,  # of the command's function
+    comment: str,  # beside it, or above it
+) -> None:
+    "One parameter of a function as a word or an option of its command"
+    name, default = parameter.name, parameter.default
+    if parameter.annotation is bool:
+        command.add_argument(f"--{name}", action="store_true", help=comment)
+        return
+    kind, word = _type_and_word(parameter.annotation)
+    how: dict[str, Any] = {"metavar": word.shown, "type": word.parse, "nargs": "+" if word.many else None}
+    how["choices"] = get_args(kind) if get_origin(kind) is Literal else None
+    if default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY:
+        command.add_argument(name, help=comment, **how)
+    elif default is parameter.empty:
+        command.add_argument(f"--{name}", required=True, help=comment, **how)
+    else:
+        if default is not None and "(default" not in comment:
+            comment = f"{comment} (default: %(default)s)"
+        command.add_argument(f"--{name}", default=default, help=comment, **how)
+
+
+def _add_command(
+    commands: Any,  # what argparse's `add_subparsers` returned
+    name: str,  # of the command
+    work: Callable[..., int] | None,  # does it; None where it only leads to other commands
+    summary: str = "",  # the work's own where empty
+) -> argparse.ArgumentParser:
+    "One command with its help"
+    from fastcore.docments import docments
+
+    summary = summary or inspect.getdoc(work)
+    command = commands.add_parser(name, help=summary, description=f"{summary}. {NOT_CLINICAL}", allow_abbrev=False)
+    if work:
+        command.set_defaults(work=work)
+        comments = docments(work)
+        for parameter in inspect.signature(work).parameters.values():
+            _add_option(command, parameter, " ".join((comments.get(parameter.name) or "").split()))
+    return command
 
 
 def parser() -> argparse.ArgumentParser:  # for `main` and for the documentation
     "The command line's words"
-    top = argparse.ArgumentParser(
-        "covidxr",
-        description=f"COVID-19 findings in chest X-rays: a course and a library. {NOT_CLINICAL}",
-        allow_abbrev=False,
-    )
+    about = f"COVID-19 findings in chest X-rays: a course and a library. {NOT_CLINICAL}"
+    top = argparse.ArgumentParser("covidxr", description=about, allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"covidxr {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    command = _add(
-        commands,
-        "run",
-        _run,
-        "Simulate or open data, train, ensemble, score and report, in one go; goes on where it stopped",
-    )
-    command.add_argument(
-        "--data",
-        default="phantom",
-        metavar="phantom|PATH",
-        help="simulated X-rays, or a dataset folder (default: %(default)s)",
-    )
-    command.add_argument("--out", default="runs/demo", metavar="DIR", help="the run's folder (default: %(default)s)")
-    command.add_argument(
-        "--profile",
-        default="quick",
-        choices=("quick", "full"),
-        help="quick: minutes on two CPU cores; full: hours on a GPU (default: %(default)s)",
-    )
-    command.add_argument(
-        "--seed", type=_seed, default=0, help="decides everything that chance decides (default: %(default)s)"
-    )
-    command.add_argument("--json", action="store_true", help="print metrics.json instead of a table")
-    data = _add(commands, "data", None, "Make or fetch a dataset").add_subparsers(
-        title="datasets", required=True, metavar="DATASET"
-    )
-    command = _add(data, "phantom", _data_phantom, "Write a simulated dataset in the competition's layout")
-    command.add_argument("--out", required=True, metavar="DIR", help="a new folder")
-    command.add_argument(
-        "--studies", type=_count, default=200, help="training and test half together (default: %(default)s)"
-    )
-    command.add_argument("--seed", type=_seed, default=0, help="same seed, same bytes (default: %(default)s)")
-    command.add_argument(
-        "--size", type=_count, default=512, help="the longer side of an image in pixels (default: %(default)s)"
-    )
-    command = _add(
-        data, "siim", _data_siim, "Download the SIIM-FISABIO-RSNA COVID-19 Detection data (128 GB, Kaggle login)"
-    )
-    command.add_argument("--out", required=True, metavar="DIR", help="a new folder")
-    _add_tables(commands)
-    command = _add(
-        commands,
-        "course",
-        _course,
-        "Write the lessons into a folder to work in, and solved ones beside them; overwrites nothing",
-    )
-    command.add_argument("folder", metavar="DIR", help="where to work")
-    command = _add(commands, "progress", _progress, "Draw a map of the course: which exercises are solved")
-    command.add_argument("--json", action="store_true", help="answer as JSON")
-    command = _add(
-        commands, "doctor", _doctor, "Look at decoders, GPU and libraries, and name the cure for what is missing"
-    )
-    command.add_argument("--json", action="store_true", help="answer as JSON")
+    for name, work in _COMMANDS.items():
+        command = _add_command(commands, name, work, "" if work else "Make or fetch a dataset")
+        if not work:
+            datasets = command.add_subparsers(title="datasets", required=True, metavar="DATASET")
+            for dataset, make in _DATASETS.items():
+                _add_command(datasets, dataset, make)
     return top
 
 # %% ../nbs/engine/cli.ipynb #cli-014
@@ -360,7 +355,8 @@ def main(
     words: list[str] | None = None,  # the command line; that of the process where None
 ) -> int:  # the exit code
     "The `covidxr` command"
-    options = parser().parse_args(words)
+    options = vars(parser().parse_args(words))
+    work = options.pop("work")
     if words is None:  # the process is ours; else it is somebody's who calls this function
         _stop_as_ctrl_c_does()
         warnings.simplefilter("ignore", FutureWarning)  # notices from one library to another say nothing to a user
@@ -368,7 +364,7 @@ def main(
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
     try:
-        return options.work(options)
+        return work(**options)
     except CovidxrError as error:
         print(f"covidxr: {error}", file=sys.stderr)
         return 2
