@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 
 from covidxr.classify import predict_classifier
-from covidxr.core import PROFILES, progress, read_json
-from covidxr.dataset import open_dataset
+from covidxr.core import progress
 from covidxr.detect import predict_detector
 from covidxr.ensemble import (
     choose_box_weights,
@@ -32,17 +31,10 @@ from covidxr.ensemble import (
     revise_classes,
 )
 from covidxr.metrics import average_precision, bootstrap_scores, score
-from covidxr.pipeline import (
-    SAME_BOX,
-    Opinions,
-    _hidden_truth,
-    empty_chance,
-    image_parts,
-    plan_rounds,
-    read_opinions,
-    study_probabilities,
-)
 from covidxr.prepare import from_cache
+from covidxr.runs.evaluate import tested_images, tested_truth
+from covidxr.runs.opinions import SAME_BOX, Opinions, empty_chance, read_opinions, study_probabilities
+from covidxr.runs.run import Run, image_parts, open_run
 from covidxr.stacking import fit_stacking, stack
 from covidxr.submission import submission_table
 from covidxr.views import VIEWS, fuse_views, predict_views
@@ -105,11 +97,11 @@ def _looked(
     return studies, from_cache(fuse_views(seen[1], method, SAME_BOX), index)
 
 
-def _round(folder: Path, dataset, index: pd.DataFrame, turn, number: int, profile) -> dict[str, pd.DataFrame]:
+def _round(run: Run, number: int) -> dict[str, pd.DataFrame]:
     "The test submission of each step in one round"
-    read = partial(read_opinions, folder, dataset, index, turn, number, profile)
-    once, valid, test = read("valid"), read("valid", mirror=True), read("test", mirror=True)
-    alone = read("test")
+    dataset, folder, index = run.dataset, run.folder, run.index
+    plain, both = read_opinions(run, number), read_opinions(run, number, mirror=True)
+    once, alone, valid, test = plain["valid"], plain["test"], both["valid"], both["test"]
     best = _best(dataset, once)
     labels, boxes, unboxed = _truth_of(dataset, valid)
     steps = {
@@ -117,7 +109,7 @@ def _round(folder: Path, dataset, index: pd.DataFrame, turn, number: int, profil
             alone, alone.studies[best[0]], alone.boxes[alone.boxes["model"] == best[1]]
         )
     }
-    files = image_parts(dataset, turn, index, folder / "cache")
+    files = image_parts(run, run.rounds[number - 1])
     files = files.loc[files["part"] == "test", ["image_id", "file"]]
     looked = {look: _looked(folder, test, files, index, number, best, look) for look in LOOKS}
     steps |= {f"+ views: {look}": _submission(test, *looked[look]) for look in LOOKS}
@@ -173,25 +165,19 @@ def _round(folder: Path, dataset, index: pd.DataFrame, turn, number: int, profil
 
 def _run(folder: Path, draws: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Scores of the steps by class, and their draws"
-    config = read_json(folder / "config.json")
-    profile, seed = PROFILES[config["profile"]["name"]], config["seed"]
-    dataset = open_dataset(folder / "data" if config["data"] == "phantom" else config["data"])
-    index = pd.read_parquet(folder / "cache" / "images.parquet")
-    turns = plan_rounds(dataset, profile, seed)
-    parts = [
-        _round(folder, dataset, index, turn, number, profile)
-        for number, turn in enumerate(progress(turns, str(folder)), start=1)
-    ]
+    run = open_run(folder)
+    numbers = range(1, len(run.rounds) + 1)
+    parts = [_round(run, number) for number in progress(numbers, str(folder))]
     tables = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in BEFORE}
-    images = dataset.images[dataset.images["study_id"].isin([study for turn in turns for study in turn.test])]
-    truth = _hidden_truth(dataset, images)
+    images = tested_images(run)
+    truth = tested_truth(run, images)
     owner = pd.concat(
         [images.set_index(images[f"{kind}_id"] + f"_{kind}")["patient_id"] for kind in ("study", "image")]
     )
     owner = owner[~owner.index.duplicated()]
     results = {name: score(truth, table) for name, table in tables.items()}
     scores = pd.DataFrame({name: {"mean": one.map, **one.per_class} for name, one in results.items()}).T
-    return scores, bootstrap_scores(truth, tables, owner, draws=draws, seed=seed)
+    return scores, bootstrap_scores(truth, tables, owner, draws=draws, seed=run.seed)
 
 
 def main() -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from covidxr.core import PROFILES
-from covidxr.dataset import open_dataset
 from covidxr.metrics import score
-from covidxr.pipeline import choose, combine, plan_rounds, read_opinions, run
-from covidxr.submission import read_truth
+from covidxr.pipeline import run
+from covidxr.runs.evaluate import tested_images, tested_truth
+from covidxr.runs.opinions import ensemble_round, read_opinions, select_weights
+from covidxr.runs.run import open_run
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
         print(f"| {name} | {', '.join(f'{value:.3f}' for value in values)} | {np.mean(values):.3f} | {lead} |")
     classes = {name: pd.DataFrame([one[name]["per_class"] for one in scores]).mean() for name in scores[0]}
     print("\nAP by class, mean of the seeds\n" + pd.DataFrame(classes).T.round(3).to_string())
-    steps = pd.DataFrame([_steps(options.out / str(seed), seed) for seed in options.seeds])
+    steps = pd.DataFrame([_steps(options.out / str(seed)) for seed in options.seeds])
     print("\nmean AP of the steps, mean of the seeds\n" + steps.mean().round(3).to_string() + "\n")
     for seed, one in metrics.items():
         minutes = sum(step["seconds"] for step in one["steps"].values()) / 60
@@ -52,22 +52,22 @@ def _lead(draws: dict, scores: list[dict], name: str) -> str:
     return f"{lead:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def _steps(folder: Path, seed: int) -> dict[str, float]:
+def _steps(folder: Path) -> dict[str, float]:
     "The test score of one run, step by step from single models to the ensemble; weights are chosen on the validation part each time"
-    profile, dataset = PROFILES["quick"], open_dataset(folder / "data")
-    index = pd.read_parquet(folder / "cache" / "images.parquet")
-    turn = plan_rounds(dataset, profile, seed)[0]
-    truth = read_truth(*(folder / "data" / "truth" / f"test_{level}_level.csv" for level in ("study", "image")))
-    kinds = {kind: [plan.name for plan in profile.models if plan.kind == kind] for kind in ("classifier", "detector")}
+    this = open_run(folder)
+    truth = tested_truth(this, tested_images(this))
+    views = {mirror: read_opinions(this, 1, mirror) for mirror in (False, True)}
+    kinds = {
+        kind: [plan.name for plan in this.profile.models if plan.kind == kind] for kind in ("classifier", "detector")
+    }
     pairs = [([classifier], [detector]) for classifier in kinds["classifier"] for detector in kinds["detector"]]
 
     def mean_score(models: list[tuple[list[str], list[str]]], mirror: bool, revise: bool) -> float:
-        valid, test = (
-            read_opinions(folder, dataset, index, turn, 1, profile, part, mirror) for part in ("valid", "test")
-        )
-        return float(
-            np.mean([score(truth, combine(test, choose(valid, dataset, *names), revise)).map for names in models])
-        )
+        scores = []
+        for names in models:
+            choice = select_weights(views[mirror]["valid"], this.dataset, *names)
+            scores.append(score(truth, ensemble_round(views[mirror]["test"], choice, revise)).map)
+        return float(np.mean(scores))
 
     every = [(kinds["classifier"], kinds["detector"])]
     return {

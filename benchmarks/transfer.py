@@ -30,7 +30,7 @@ from torch import nn
 from covidxr.core import BOX_COLUMNS, generator, opencv, parallel, progress, write_table
 from covidxr.metrics import roc_auc
 from covidxr.phantom import random_pose, simulate
-from covidxr.pipeline import thumbnail_floor
+from covidxr.runs.baselines import thumbnail_floor
 
 SIZE = 96
 CLASSES = {"negative": 0.2, "typical": 0.3, "indeterminate": 0.35, "atypical": 0.15}

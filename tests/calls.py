@@ -341,6 +341,7 @@ class Calls:
 
     def exercises_exercise(self) -> None:
         from covidxr.exercises import EXERCISES, exercise
+
         from covidxr.metrics import box_iou
 
         one = next(one for one in EXERCISES.values() if one.key.startswith("07"))

@@ -99,6 +99,7 @@ def _data_picture(dataset: object) -> _Picture:
 def networks_that_learn_nothing() -> Iterator[None]:
     "Put fakes in the place of networks for a while"
     import covidxr.classify
+    import covidxr.core
     import covidxr.detect
 
     with (
@@ -116,15 +117,17 @@ def fake_models() -> Iterator[None]:
     import covidxr.eda
     import covidxr.pipeline
     import covidxr.prepare
+    import covidxr.runs.inputs
+    import covidxr.runs.report
 
     one = functools.partial(covidxr.prepare.prepare, workers=1)
     with (
         networks_that_learn_nothing(),
-        mock.patch.object(covidxr.pipeline, "prepare", one),
-        mock.patch.object(covidxr.pipeline, "_explore", _explore),
-        mock.patch.object(covidxr.pipeline, "curves_figure", _Picture),
-        mock.patch.object(covidxr.pipeline, "grid_figure", _Picture),
+        mock.patch.object(covidxr.runs.inputs, "prepare", one),
+        mock.patch.object(covidxr.pipeline, "explore_data", _explore),
+        mock.patch.object(covidxr.runs.report, "curves_figure", _Picture),
+        mock.patch.object(covidxr.runs.report, "grid_figure", _Picture),
         mock.patch.object(covidxr.eda, "figure", _data_picture),
-        mock.patch.dict(covidxr.pipeline.PROFILES, {"quick": QUICKEST}),
+        mock.patch.dict(covidxr.core.PROFILES, {"quick": QUICKEST}),
     ):
         yield

@@ -15,7 +15,7 @@ def readme_text() -> str:
         if cell["cell_type"] == "markdown":
             source = source.replace("](ko.qmd)", "](README.ko.md)")
             # links start from the repository's root, not from nbs/
-            parts.append(re.sub(r"\]\((images/|[\w-]+\.ipynb|[\w-]+\.qmd)", r"](nbs/\1", source))
+            parts.append(re.sub(r"\]\((images/|[\w-]+\.ipynb|engine/[\w-]+\.ipynb|[\w-]+\.qmd)", r"](nbs/\1", source))
         elif not source.startswith("#| hide"):
             parts.append(f"```python\n{source}\n```")
     return "\n\n".join(parts) + "\n"

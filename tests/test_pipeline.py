@@ -22,16 +22,11 @@ from covidxr.dataset import Dataset, open_dataset
 from covidxr.dicom import read_xray
 from covidxr.folds import Round
 from covidxr.metrics import score
-from covidxr.pipeline import (
-    _given_files,
-    _predicting_key,
-    _training_key,
-    _with_unread,
-    plan_rounds,
-    predict,
-    prior_submission,
-    run,
-)
+from covidxr.pipeline import predict, run
+from covidxr.runs.baselines import prior_submission, with_unread
+from covidxr.runs.evaluate import evaluate_run
+from covidxr.runs.inference import given_files
+from covidxr.runs.run import open_run, plan_rounds
 from covidxr.submission import read_ids, read_submission, read_truth, score_submission
 
 
@@ -124,7 +119,7 @@ def _shuffled(data: Path, out: Path) -> Path:
 def _lead(folder: Path, data: Path) -> float:
     "Mean AP of the ensemble's classes and none above the same answers dealt to other studies and images (the prior is too low a bar: by chance alone, AP in a small test half lies above a class's share)"
     truth = read_truth(*(data / "truth" / f"test_{level}_level.csv" for level in ("study", "image")))
-    answers = read_submission(folder / "predictions" / "ensemble.csv")
+    answers = read_submission(folder / "submissions" / "ensemble.csv")
     truth, answers = truth[truth["label"] != "opacity"], answers[answers["label"] != "opacity"]
     rng, chance = np.random.default_rng(0), []
     for _ in range(20):
@@ -246,7 +241,7 @@ def test_what_could_not_be_read_gets_a_guess_so_that_the_submission_is_whole(lea
     images = dataset.images[dataset.images["study_id"].isin(turn.test)]
     read = images[~images["study_id"].isin(turn.test[:2])]
     table = prior_submission(dataset, turn.train, read[["image_id", "study_id"]])
-    whole = _with_unread(table, dataset, turn, "test")
+    whole = with_unread(table, dataset, turn, "test")
     assert set(whole["id"]) == {f"{name}_image" for name in images["image_id"]} | {
         f"{name}_study" for name in turn.test
     }
@@ -303,7 +298,7 @@ def test_pictures_in_deep_folders_are_no_study_of_one_another(tmp_path):
     for name in ("ward/2021/a.png", "ward/2021/b.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    given = _given_files([tmp_path])
+    given = given_files([tmp_path])
     assert given["study_id"].tolist() == given["image_id"].tolist()
 
 
@@ -311,7 +306,7 @@ def test_given_files_of_one_name_and_of_odd_bytes_are_told_apart(tmp_path):
     for name in ("a/x.png", "b/x.png", "M\udcfcller.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    given = _given_files([tmp_path, tmp_path / "a" / "x.png"])  # one of them is named twice
+    given = given_files([tmp_path, tmp_path / "a" / "x.png"])  # one of them is named twice
     assert sorted(given["image_id"]) == ["M%FCller", "a-x", "b-x"]
 
 
@@ -328,7 +323,7 @@ def test_persons_in_a_folder_of_their_class_are_no_study_of_one_another(layout, 
             path.write_bytes(b"")
         else:
             write_dicom(path, np.zeros((8, 8), int), XrayFacts(person, study_id=f"visit of {person}"))
-    given = _given_files(tmp_path)
+    given = given_files(tmp_path)
     assert sorted(given["study_id"]) == ["person-a", "person-b", "person-c"]
 
 
@@ -339,7 +334,7 @@ def test_images_of_one_study_in_the_competitions_layout_stay_together(tmp_path):
         path = tmp_path / "test" / "visit" / series / f"{image}.dcm"
         path.parent.mkdir(parents=True)
         write_dicom(path, np.zeros((8, 8), int), XrayFacts(image, study_id="visit"))
-    assert _given_files([tmp_path])["study_id"].tolist() == ["visit", "visit"]
+    assert given_files([tmp_path])["study_id"].tolist() == ["visit", "visit"]
 
 
 def _victim(data: Path) -> tuple[Path, str]:
@@ -369,7 +364,9 @@ def test_a_run_goes_on_after_a_file_was_mended_and_all_its_parts_tell_the_same(b
     with fake_models():
         if stopped:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(covidxr.pipeline, "fuse", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+                patch.setattr(
+                    covidxr.pipeline, "write_submissions", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt)
+                )
                 with pytest.raises(KeyboardInterrupt):
                     run(small, tmp_path / "run", profile=QUICKEST)
         else:
@@ -381,10 +378,41 @@ def test_a_run_goes_on_after_a_file_was_mended_and_all_its_parts_tell_the_same(b
     assert metrics["failed"] == [] and metrics["scores"] == undisturbed["scores"]
     assert "could not be read" not in (tmp_path / "run" / "report.html").read_text()
     for plan in QUICKEST.models:
-        predicted = pd.read_csv(tmp_path / "run" / "predictions" / f"{plan.name}-1.csv", dtype=str)
+        predicted = pd.read_parquet(tmp_path / "run" / "predictions" / f"{plan.name}-1.parquet")
         assert plan.kind == "detector" or image_id in set(predicted["image_id"])
     for name in ("submission.csv", "choices.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+def test_what_is_scored_is_what_is_handed_in_to_the_last_digit(small, tmp_path):
+    with fake_models():
+        run(small, tmp_path / "run", profile=QUICKEST)
+    files = sorted((tmp_path / "run" / "submissions").glob("*.csv"))
+    assert [path.stem for path in files if path.stem == "ensemble" or " + " in path.stem]
+    for path in files:
+        scored = pd.read_parquet(tmp_path / "run" / "predictions" / f"{path.stem}.parquet")
+        pd.testing.assert_frame_equal(scored, read_submission(path), check_exact=True)
+
+
+def test_predictions_of_a_round_are_read_once_per_view(small, tmp_path, monkeypatch):
+    reads, read = [], pd.read_parquet
+    with fake_models():
+        run(small, tmp_path / "run", profile=QUICKEST)
+        (tmp_path / "run" / "choices.json").unlink()  # so that only fusing is done again
+        monkeypatch.setattr(pd, "read_parquet", lambda path, **options: reads.append(path) or read(path, **options))
+        run(small, tmp_path / "run", profile=QUICKEST)
+    models = [path.name for path in reads if "-1" in path.stem and path.parent.name == "predictions"]
+    views = [f"{plan.name}-1{view}.parquet" for plan in QUICKEST.models for view in ("", "-mirror")]
+    assert sorted(models) == sorted(views)
+
+
+def test_a_finished_run_is_opened_as_it_was_made(small, tmp_path):
+    with fake_models():
+        metrics = run(small, tmp_path / "run", profile=QUICKEST, seed=2)
+    this = open_run(tmp_path / "run")
+    assert this.profile == QUICKEST and this.seed == 2 and this.hidden
+    assert this.rounds == plan_rounds(open_dataset(small), QUICKEST, 2)
+    assert evaluate_run(this)[0]["scores"] == metrics["scores"]
 
 
 def test_mending_an_image_of_the_test_half_trains_nothing_again(small, tmp_path):
@@ -408,7 +436,7 @@ def test_what_a_run_wrote_and_somebody_removed_is_made_again(small, tmp_path):
         for name in (
             "report.html",
             "submission.csv",
-            "predictions/yolo11n-64-1.csv",
+            "predictions/yolo11n-64-1.parquet",
             "models/yolo11n-64-1/config.json",
         ):
             kept[name] = (tmp_path / "run" / name).read_bytes()

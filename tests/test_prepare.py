@@ -301,13 +301,13 @@ def test_the_doctor_knows_what_is_here(covidxr):
 def test_the_doctor_names_the_cure(monkeypatch):
     from importlib import metadata
 
-    from covidxr import cli
+    from covidxr.doctor import check_installation
 
     def absent(name):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", absent)
-    rows = {row["part"]: row for row in cli.examine()}
+    rows = {row["part"]: row for row in check_installation()}
     assert rows["timm"]["ok"] is False and rows["timm"]["text"] == "`pip install timm`"
 
 
@@ -503,21 +503,21 @@ def test_a_cluster_in_another_folder_finds_relative_names_and_one_without_worker
 
 
 def test_the_doctor_does_without_psutil(monkeypatch):
-    from covidxr import cli
+    from covidxr.doctor import check_installation
 
     monkeypatch.setitem(sys.modules, "psutil", None)
-    rows = {row["part"]: row for row in cli.examine()}
+    rows = {row["part"]: row for row in check_installation()}
     assert rows["memory"]["ok"] is None and "pip install psutil" in rows["memory"]["text"]
 
 
 def test_the_doctor_sees_a_decoder_that_gives_other_pixels(monkeypatch):
     import imagecodecs
 
-    from covidxr import cli
+    from covidxr.doctor import check_installation
 
     decode = imagecodecs.jpegls_decode
     monkeypatch.setattr(imagecodecs, "jpegls_decode", lambda stream: decode(stream)[::-1])
-    rows = {row["part"]: row for row in cli.examine()}
+    rows = {row["part"]: row for row in check_installation()}
     assert rows["decoder of JPEG-LS"]["ok"] is False and rows["decoder of JPEG 2000"]["ok"]
     assert rows["decoder of High-Throughput JPEG 2000"]["ok"]
 

@@ -480,6 +480,8 @@ def test_the_source_archive_holds_what_setup_reads_and_the_wheel_made_of_it_ever
         archive.extractall(tmp_path / "source", filter="data")
     held = [path for pattern in ("*.py", "*.toml") for path in (ROOT / "covidxr").rglob(pattern)]
     own = {f"covidxr/{path.relative_to(ROOT / 'covidxr').as_posix()}" for path in held}
+    own |= {f"covidxr/templates/{path.name}" for path in (ROOT / "covidxr" / "templates").iterdir()}
+    assert "covidxr/templates/report.html.j2" in own
     written = {f"nbs/{_name(path)}.ipynb" for path in NOTEBOOKS}
     assert {"settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"} | own | written <= names
     code = "import setuptools.build_meta as b; print(b.build_wheel('dist'))"

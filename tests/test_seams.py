@@ -25,7 +25,13 @@ FILES = {  # names by which our commands know files; a stranger may use any of t
     "plain": ["images.csv", "boxes.csv", "a.png", "train/s/e/i.dcm"],
     "cache": ["images.parquet", "failed.csv", "cache/a.png", ".unfinished/a.json", ".unfinished/a.begun"],
     "run": ["config.json", "metrics.json", "steps.json", "choices.json", "scores.json", "draws.csv", "report.html"],
-    "parts": ["submission.csv", "figures/grid.png", "predictions/ensemble.csv", "models/m/model.safetensors"],
+    "parts": [
+        "submission.csv",
+        "figures/grid.png",
+        "predictions/ensemble.parquet",
+        "submissions/ensemble.csv",
+        "models/m/model.safetensors",
+    ],
     "model": ["model.safetensors", "history.csv", ".work/yolo/args.yaml"],
     "eda": [
         "summary.json",
@@ -75,7 +81,7 @@ def places(tmp_path_factory) -> Iterator[dict[str, Path]]:
     with fake_models():
         simulate_dataset(folder / "data", studies=24, seed=1, size=64, workers=1)
         run(folder / "data", folder / "run")
-        pairs = [path for path in sorted((folder / "run" / "predictions").glob("*.csv")) if " " in path.stem]
+        pairs = [path for path in sorted((folder / "run" / "submissions").glob("*.csv")) if " " in path.stem]
         yield {"data": folder / "data", "run": folder / "run", "one": pairs[0], "two": pairs[1], "folder": folder}
 
 

@@ -35,7 +35,7 @@ def _study_means(
     rows: list[tuple[str, float, float]],  # study, probability of negative and of typical
 ) -> dict[str, tuple[float, float]]:
     "The library's means"
-    from covidxr.pipeline import study_probabilities  # this room can train networks, which stacking does not need
+    from covidxr.runs.opinions import study_probabilities  # this room can train networks, which stacking does not need
 
     images = pd.DataFrame(
         {"image_id": [f"i{number}" for number in range(len(rows))], "study_id": [row[0] for row in rows]}, dtype=str
@@ -154,7 +154,7 @@ def _probability_of_no_box(
     shares: dict[str, float],  # class to its share of images without a box
 ) -> float:
     "The library's probability that an image has no box"
-    from covidxr.pipeline import Opinions, empty_chance  # as above
+    from covidxr.runs.opinions import Opinions, empty_chance  # as above
 
     studies = pd.DataFrame([{"study_id": "s", **chances}])
     images = pd.DataFrame({"image_id": ["i"], "study_id": ["s"]})
