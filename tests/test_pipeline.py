@@ -26,7 +26,8 @@ from covidxr.pipeline import predict, run
 from covidxr.runs.baselines import prior_submission, with_unread
 from covidxr.runs.evaluate import evaluate_run
 from covidxr.runs.inference import given_files
-from covidxr.runs.run import open_run, plan_rounds
+from covidxr.runs.run import Run, open_run, plan_rounds
+from covidxr.runs.training import predicting_key, training_key
 from covidxr.submission import read_ids, read_submission, read_truth, score_submission
 
 
@@ -602,10 +603,9 @@ def _keys(kind: str, **changed: dict) -> tuple[str, str]:
     part = {"s": "train", "t": "train", "u": "valid", "v": "test"} | of["part"]
     turn = Round(*(tuple(name for name in names if part[name] == one) for one in ("train", "valid", "test")))
     plan = replace(next(one for one in MODELS if one.kind == kind), **of.get("plan", {}))
-    trained = _training_key(
-        dataset, index, turn, of.get("run", {}).get("round", 1), plan, of.get("run", {}).get("seed", 0)
-    )
-    return trained, _predicting_key(trained, dataset, index, turn)
+    run = Run(Path("run"), dataset, index, [turn], replace(TINY, models=(plan,)), of.get("run", {}).get("seed", 0))
+    trained = training_key(run, turn, of.get("run", {}).get("round", 1), plan)
+    return trained, predicting_key(trained, run, turn)
 
 
 @pytest.mark.parametrize(
