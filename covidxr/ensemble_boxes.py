@@ -1,4 +1,4 @@
-"""Functions with the names and arguments of the package ensemble-boxes: one import changes, and the answer where that package's is wrong.
+"""The functions of the package ensemble-boxes by their own names: one import changes, and what is wrong there.
 
 Docs: https://covidxr.github.io/covidxr/engine/ensemble_boxes.html.md"""
 

@@ -1,4 +1,4 @@
-"""Which labels the SIIM competition has, which of them belong to a study and which to an image, and how rows of several submissions become one.
+"""The competition's labels, its rows of studies and images, and how rows of several submissions become one.
 
 Docs: https://covidxr.github.io/covidxr/engine/competition.html.md"""
 
