@@ -1,4 +1,4 @@
-"""Which decoders, libraries and accelerators are installed, and what is the cure for what is missing?
+"""Looks which decoders, libraries and accelerators are installed, and names the cure for what is missing.
 
 Docs: https://covidxr.github.io/covidxr/engine/doctor.html.md"""
 

@@ -1,4 +1,4 @@
-"""Which files are X-rays, whose study are they, and what do all models of a run predict for them?
+"""A finished run predicts X-rays that it has never seen: which files, whose study, and what all its models say.
 
 Docs: https://covidxr.github.io/covidxr/engine/inference.html.md"""
 

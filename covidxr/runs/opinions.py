@@ -1,4 +1,4 @@
-"""What the models of one round predict becomes one answer: which weights, and which files?
+"""What the models of one round predict becomes one answer, and all answers of a run become submissions.
 
 Docs: https://covidxr.github.io/covidxr/engine/opinions.html.md"""
 

@@ -1,4 +1,4 @@
-"""Which images does a model learn from, which does it predict, and when has this to be done again?
+"""Each model of a run trains on its part and predicts the others; a fingerprint tells when this must be done again.
 
 Docs: https://covidxr.github.io/covidxr/engine/training.html.md"""
 
