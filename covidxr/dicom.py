@@ -20,14 +20,13 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .base.errors import XrayError, reason
+from .base.errors import XrayError, printable, reason
 from .base.files import atomic_path
 from .base.process import quiet
 from .core import opencv
@@ -161,23 +160,6 @@ def _path(
     return Path(name)
 
 
-def _spelled(
-    text: str,  # a file's name as the system has it, or a sentence with one in it
-) -> str:  # text that can be printed, and stored in any table
-    "Bytes of a name that are no UTF-8, such as the umlaut in a Latin-1 name, become %FC and the like"
-    return re.sub("[\ud800-\udfff]", lambda odd: f"%{ord(odd[0]) & 0xFF:02X}", text)
-
-
-@contextmanager
-def _printable_errors() -> Iterator[None]:
-    "Around all that names a file: its name may hold bytes that are no text, and our sentence about it must be one"
-    try:
-        yield
-    except XrayError as error:
-        error.args = tuple(_spelled(str(one)) for one in error.args)
-        raise
-
-
 _WORDS = {  # the longest text that such an element can hold (PS3.5 section 6.2), and which texts it may be
     "study_id": (None, ()),
     "series_id": (None, ()),
@@ -306,7 +288,6 @@ def _with_pixels(
     return ds
 
 
-@_printable_errors()
 def write_dicom(
     path: str | Path,  # where; written atomically
     pixels: np.ndarray,  # integers from 0 to 2**bits_stored - 1, bright is dense, (height, width)
@@ -657,10 +638,9 @@ def image_name(
 ) -> str:  # "a" for a.dcm; 1.2.840.1 for a file that is called just so
     "An image's id: its file's name without the ending of an X-ray (a UID's last number is none); odd bytes become %FC"
     path = _path(path)
-    return _spelled(path.stem if path.suffix.lower() in XRAY_SUFFIXES else path.name)
+    return printable(path.stem if path.suffix.lower() in XRAY_SUFFIXES else path.name)
 
 
-@_printable_errors()
 def is_picture(
     path: str | Path,  # any file
 ) -> bool:  # True for PNG and JPEG
@@ -708,7 +688,6 @@ def _picture_facts(
     return XrayFacts(name, name, patient_id=name, orientation=_TURNS[turn - 1], **size)
 
 
-@_printable_errors()
 def read_facts(
     path: str | Path,  # a DICOM, PNG or JPEG file
 ) -> XrayFacts:  # what it says about itself
@@ -1917,7 +1896,6 @@ def _shown(
     return Xray(pixels, facts), found, [turn, *notes] if turn else notes
 
 
-@_printable_errors()
 def read_checked(
     path: str | Path,  # a DICOM, PNG or JPEG file
     window: int | str | None = None,  # as in `read_xray`
@@ -1956,5 +1934,5 @@ def read_xray(
     "Read one X-ray as a radiologist would see it, warn of what had to be mended; XrayError has the file and the reason"
     xray, _, noticed = read_checked(path, window, as_stored)
     if noticed:
-        warnings.warn(f"{_spelled(Path(path).name)}: {noticed}", stacklevel=2)
+        warnings.warn(f"{printable(Path(path).name)}: {noticed}", stacklevel=2)
     return xray

@@ -13,7 +13,6 @@ __all__ = ['LARGEST_DRAWING', 'Patient', 'Pose', 'draw_patient', 'draw_pose', 'C
 
 # %% ../nbs/02_phantom.ipynb #02-003
 import errno
-import operator
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -24,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from . import __version__
+from .base.arguments import check_whole
 from .base.files import check_folder
 from .base.process import one_opencv_thread
 from covidxr.core import (
@@ -72,28 +72,14 @@ class Pose:
     field: float = 36.0  # what the shorter side of the picture covers, cm
 
 
-def _whole(
-    value: int,  # what a caller gave
-    what: str,  # what it is, for the message
-    least: int = 0,  # the smallest that can be
-    most: int = 2**63,  # the largest
-) -> int:  # the same, as Python's own
-    "A whole number that a caller gave, NumPy's too; raises DataError for what is none, or out of range"
-    try:
-        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:  # 2.0 is no count, and nan no seed
-        number = None
-    if number is None or not least <= number <= most:
-        until = f" to {most:,}" if most < 2**63 else ""
-        raise DataError(f"{what} {value!r}: must be a whole number from {least:,}{until}")
-    return number
+_SEEDS = {"low": 0, "high": 2**63}
 
 
 def draw_patient(
     seed: int,  # the patient's number
 ) -> Patient:
     "A patient by chance, within the range of adults; raises DataError for what is no seed"
-    rng = generator(_whole(seed, "seed"), "patient")
+    rng = generator(check_whole(seed, "seed", **_SEEDS), "patient")
     sex = "F" if rng.random() < 0.45 else "M"
     return Patient(
         seed=seed,
@@ -111,7 +97,7 @@ def draw_pose(
     seed: int,  # the exposure's number
 ) -> Pose:
     "How a patient stood or lay, by chance; raises DataError for what is no seed"
-    rng = generator(_whole(seed, "seed"), "pose")
+    rng = generator(check_whole(seed, "seed", **_SEEDS), "pose")
     view = "AP" if rng.random() < 0.5 else "PA"
     breath = rng.normal(0.7 if view == "PA" else 0.3, 0.22)
     shift = tuple(float(value) for value in rng.normal(0, 0.8, 2))
@@ -975,7 +961,7 @@ def _finish(
 
 # %% ../nbs/02_phantom.ipynb #02-048
 LARGEST_DRAWING = 1400  # pixels; above, organs are enlarged and only noise and processing work on every pixel
-_SIZES = {"least": 64, "most": 8192}  # pixels; no detector of a chest has more
+_SIZES = {"low": 64, "high": 8192}  # pixels; no detector of a chest has more
 _LOOKS = {"aspect": (0.25, 4), "field": (10, 100), "border": (0, 4), "inspiration": (-1, 2), "rotation": (-5, 5), "tilt": (-45, 45)}
 
 
@@ -1000,7 +986,7 @@ def _check_simulation(
     _check_appearance(appearance)
     for what, number in numbers.items():
         if number is not None:
-            _whole(number, what)
+            check_whole(number, what, **_SEEDS)
     if strength is not None and not 0 <= strength <= 10:
         raise DataError(f"strength {strength!r}: must be a number from 0 to 10; 0.4 is subtle, 1.6 obvious")
     if pose is not None:
@@ -1019,7 +1005,7 @@ def simulate(
 ) -> SimulatedXray:
     "Simulate one chest X-ray with its truth; raises DataError for a class, size or pose that cannot be"
     _check_simulation(appearance, strength, pose, seed=seed, disease=disease)
-    size = _whole(size, "size", **_SIZES)
+    size = check_whole(size, "size", **_SIZES)
     person = patient if isinstance(patient, Patient) else draw_patient(seed if patient is None else patient)
     canvas = Canvas(person, pose or draw_pose(seed), size)
     chest, finding = _anatomy(canvas, appearance, seed, seed if disease is None else disease, strength)
@@ -1045,7 +1031,7 @@ def simulate_study(
     strength: float | None = None,  # 0.4 subtle to 1.6 obvious; by chance where None
 ) -> list[SimulatedXray]:
     "All images of one visit: the same patient with the same disease, each time in another pose; raises DataError"
-    images, seed = _whole(images, "images of a study", 1, 9), _whole(seed, "seed")
+    images, seed = check_whole(images, "images of a study", 1, 9), check_whole(seed, "seed", **_SEEDS)
     person = seed if patient is None else patient
     return [simulate(seed * 16 + number, appearance, size, person, disease=seed, strength=strength) for number in range(images)]
 
@@ -1117,8 +1103,8 @@ def plan_dataset(
     shares: Shares = Shares(),
 ) -> list[_Plan]:
     "Who comes, how often, with what, and how it is stored; raises DataError for what cannot be planned"
-    studies = _whole(studies, "studies (at least one patient in each half)", 2, 1_000_000)
-    seed, size = _whole(seed, "seed"), _whole(size, "size", **_SIZES)
+    studies = check_whole(studies, "studies (at least one patient in each half)", 2, 1_000_000)
+    seed, size = check_whole(seed, "seed", **_SEEDS), check_whole(size, "size", **_SIZES)
     _check_shares(shares)
     rng = generator(seed, "plan")
     plans, patients, made = [], 0, 0
@@ -1238,7 +1224,7 @@ def simulate_dataset(
     out, plans = Path(out), plan_dataset(studies, seed, size, shares)
     numbers = {"studies": int(studies), "seed": int(seed), "size": int(size)}
     facts = {"simulated": True, **numbers, "version": __version__, "shares": asdict(shares) | {"classes": list(shares.classes)}}
-    workers = None if workers is None else _whole(workers, "workers", 1, 1024)
+    workers = None if workers is None else check_whole(workers, "workers", 1, 1024)
     check_folder(out, "data", facts)
     mark, unfinished = out / "simulated.json", out / UNFINISHED
     if mark.exists() and not unfinished.exists():  # complete: it is only looked at, as somebody may be reading it
