@@ -362,7 +362,15 @@ def _checked(
 
 
 def _plan(
-    arch: str, size: int, epochs: int, learning_rate: float, batch_size: int, flip: bool, seed: int, device: str | None, classes: list[str]
+    arch: str,  # a timm or torchvision backbone
+    size: int,  # side of the network's input, pixels
+    epochs: int,  # rounds over the training images
+    learning_rate: float,  # the highest of the one-cycle schedule
+    batch_size: int,  # images a step
+    flip: bool,  # mirror half of the training images
+    seed: int,
+    device: str | None,  # "cpu", "cuda", "mps"; the fastest where None
+    classes: list[str],  # in the order of the network's answers
 ) -> dict:  # as config.json holds it
     "The arguments of `train_classifier`, each looked at"
     plan = {

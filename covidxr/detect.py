@@ -305,7 +305,14 @@ def _published(
 
 
 def _plan(
-    model: str, size: int, epochs: int, learning_rate: float, batch_size: int, seed: int, device: str | None, training: dict
+    model: str,  # a YOLO detector that Ultralytics has a plan for
+    size: int,  # side of the network's input, a multiple of 32
+    epochs: int,  # rounds over the training images
+    learning_rate: float,  # AdamW's, after the warm-up
+    batch_size: int,  # images a step
+    seed: int,
+    device: str | None,  # "cpu", "cuda", "mps"; the fastest where None
+    training: dict,  # further numbers among Ultralytics' settings
 ) -> dict:  # as config.json holds it
     "The arguments of `train_detector`, each looked at"
     size = whole(size, "size", 1, LARGEST_SIZE)

@@ -13,7 +13,6 @@ import errno
 import hashlib
 import io
 import logging
-import operator
 import os
 import re
 import shutil
@@ -29,6 +28,8 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 
+from .base.arguments import check_path, check_whole
+from .base.errors import printable
 from .base.files import check_folder
 from .base.process import one_opencv_thread
 from covidxr.core import (
@@ -53,22 +54,6 @@ from .dicom import read_checked
 # %% ../nbs/04_prepare.ipynb #04-012
 SQUARES = ("pad", "stretch", "crop")
 _LARGEST = 8192  # pixels; no detector of a chest has more
-
-
-def _whole(
-    value: int,  # what a caller gave
-    what: str,  # what it is, for the message
-    least: int,  # the smallest that can be
-    most: int,  # the largest
-) -> int:  # the same, as Python's own
-    "A whole number that a caller gave, NumPy's too; raises DataError for what is none, or out of range"
-    try:
-        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:  # 2.0 is no count
-        number = None
-    if number is None or not least <= number <= most:
-        raise DataError(f"{what} {value!r}: must be a whole number from {least:,} to {most:,}")
-    return number
 
 
 def _check_choice(
@@ -100,7 +85,7 @@ def fit_square(
     shape: tuple[int, int] | None = None,  # height and width of the original, where `pixels` are a smaller copy of it
 ) -> tuple[np.ndarray, dict]:  # 8-bit picture; scale (across), scale_y (down), left and top (margins; below 0 where cropped)
     "Shrink or grow a picture to fit a square; raises DataError for what is no picture"
-    cv2, size = opencv(), _whole(size, "size", 1, _LARGEST)
+    cv2, size = opencv(), check_whole(size, "size", 1, _LARGEST)
     _check_choice(square, "square", SQUARES)
     _check_picture(pixels, shape or np.shape(pixels), square)
     height, width = shape or pixels.shape
@@ -309,16 +294,8 @@ def _named(
         if name in seen:
             raise DataError(f"{path}: two files would be called {name}; give each file once")
         seen.add(name)
-        named.append((name, path, _readable(path.name if root is None else path.relative_to(root).as_posix())))
+        named.append((name, path, printable(path.name if root is None else path.relative_to(root).as_posix())))
     return named
-
-
-def _readable(
-    text: str,  # with names of files in it, as the system has them
-) -> str:
-    "A text as tables can hold it: bytes that are no UTF-8 become %FC and the like"
-    told = re.sub("[\udc80-\udcff]", lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text)
-    return told.encode("utf-8", "replace").decode()
 
 
 def _in_folder(
@@ -358,7 +335,7 @@ def _listed(
     rows = list(source.images.itertuples())
     absent = [row.image_id for row in rows if not row.path]
     unseen = [{"image_id": name, "error": f"{root}: the tables name image {name}, but its file is not there"} for name in absent]
-    return _sign(root), [(row.image_id, root / row.path, _readable(str(row.path))) for row in rows if row.path], unseen
+    return _sign(root), [(row.image_id, root / row.path, printable(str(row.path))) for row in rows if row.path], unseen
 
 
 def _spare_originals(
@@ -672,7 +649,7 @@ def _write_index(
     with atomic_path(out / _INDEX) as partial:
         index.to_parquet(partial)
         os.utime(partial, ns=(since, since))
-    told = [row | {"error": _readable(row["error"])} for row in failed]
+    told = [row | {"error": printable(row["error"])} for row in failed]
     write_table(pd.DataFrame(told, columns=["image_id", "error"]).sort_values("image_id"), out / "failed.csv")
     return index
 
@@ -688,8 +665,8 @@ def prepare(
     draft: bool = False,  # decode JPEG 2000 no finer than the small picture needs: faster, and nearly the same, see "A draft"
 ) -> pd.DataFrame:  # the index: image_id, file, height, width (original), scale, scale_y, left, top, source, sha256, checks, …
     "Make a cache of small 8-bit copies; a second call does only what is missing or changed; raises DataError"
-    out, size = Path(out), _whole(size, "size", 8, _LARGEST)
-    workers = None if workers is None else _whole(workers, "workers", 1, 1024)
+    out, size = Path(out), check_whole(size, "size", 8, _LARGEST)
+    workers = None if workers is None else check_whole(workers, "workers", 1, 1024)
     _check_choice(square, "square", SQUARES)
     _check_choice(form, "format", FORMATS)
     settings = {"size": size, "square": square, "format": form, "draft": bool(draft)}
@@ -719,14 +696,14 @@ def read_prepared(
     file: str | Path,  # a picture that `prepare` made: PNG, JPEG or npy
 ) -> np.ndarray:  # uint8 (size, size)
     "Read a small picture; raises DataError where it is missing or broken"
-    picture = None
-    with suppress(OSError, ValueError, EOFError):
-        coded = Path(file).read_bytes()
-        if Path(file).suffix == ".npy":
-            picture = np.load(io.BytesIO(coded), allow_pickle=False)
-        elif coded.endswith(_ENDS.get(Path(file).suffix, b"")) and coded:  # decoders make grey of what is cut off
-            picture = opencv().imdecode(np.frombuffer(coded, np.uint8), opencv().IMREAD_GRAYSCALE)
-    if not isinstance(picture, np.ndarray) or picture.ndim != 2 or picture.dtype != np.uint8:
+    path, cv2, picture = check_path(file), opencv(), None
+    with suppress(OSError, ValueError, EOFError, MemoryError, OverflowError, cv2.error):  # a header may say anything
+        coded = path.read_bytes()
+        if path.suffix == ".npy":  # `np.load` would take pickles and whole archives, too
+            picture = np.lib.format.read_array(io.BytesIO(coded), allow_pickle=False)
+        elif coded.endswith(_ENDS.get(path.suffix, b"")) and coded:  # decoders make grey of what is cut off
+            picture = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if picture is None or picture.ndim != 2 or picture.dtype != np.uint8 or not picture.size:
         raise DataError(f"{file}: not an image that can be read; is the cache complete? Run `covidxr prepare` again")
     return picture
 

@@ -147,32 +147,12 @@ def write_submission(
         frame.to_csv(partial, index=False)
 
 # %% ../nbs/11_submission.ipynb #11-015
-def _check_plain(
-    path: Path,  # a CSV file that could be read
-) -> None:
-    "What a spreadsheet writes in its own way, and the competition's page would refuse"
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            row, header = next((row, line) for row, line in enumerate(file, start=1) if line.strip())
-    except UnicodeDecodeError as error:
-        raise SubmissionError(
-            f"{path}: row 1: not a readable CSV file (UTF-16 text); save it as plain CSV in UTF-8"
-        ) from error
-    odd = [name for name in header.rstrip("\r\n").split(",") if name != name.strip()]
-    if odd:
-        raise SubmissionError(
-            f"{path}: row {row}: column {odd[0]!r} has blanks round its name; the header must be id,PredictionString"
-        )
-
-
 def _read_rows(
     path: str | Path,  # a CSV of id,PredictionString
 ) -> pd.DataFrame:  # id, PredictionString as text; the index is the line in the file
     "The rows of a submission as text; there is at least one"
     path = check_path(path, SubmissionError)
-    frame = read_table(path, ("id", "PredictionString"), fault=SubmissionError, separators=",", lenient=False)
-    _check_plain(path)
-    return frame
+    return read_table(path, ("id", "PredictionString"), fault=SubmissionError, separators=",", lenient=False)
 
 # %% ../nbs/11_submission.ipynb #11-016
 def _number(

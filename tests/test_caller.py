@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -159,3 +160,51 @@ def test_a_call_leaves_the_process_as_it_was(call, called):
     found = called[call]["changed"]
     others = {kind: told for kind, told in found.items() if not re.fullmatch(LEFT.get((call, kind), "(?!)"), told)}
     assert others == {}
+
+
+STOPPED = """
+import sys, threading, time
+from contextlib import suppress
+from covidxr.base.process import in_processes
+
+
+def work(number):
+    time.sleep(0.01)
+    return number
+
+
+def some(how):
+    "A few answers of many, and then no more"
+    for number in in_processes(work, list(range(100_000)), 2):
+        if number == 5 and how == "Ctrl-C":
+            print("stop me", flush=True)
+        if number == 5 and how == "an error":
+            raise ValueError
+        if number == 5 and how == "no more asked":
+            return
+
+
+if __name__ == "__main__":
+    for _ in range(10):
+        with suppress(ValueError, KeyboardInterrupt):
+            some(sys.argv[1])
+    for _ in range(100):  # what feeds the processes ends a moment after them
+        if threading.active_count() > 1:
+            time.sleep(0.1)
+    print(*sorted(one.name for one in threading.enumerate()))
+"""
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "an error", "no more asked"])
+def test_a_call_with_processes_that_is_stopped_says_nothing_ten_times(how, tmp_path):
+    "Ctrl-C as a terminal sends it: to this process and to all that it started"
+    (tmp_path / "stopped.py").write_text(STOPPED)
+    command = [sys.executable, "stopped.py", how]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=own, **pipes) as process:
+        for _ in range(10 * (how == "Ctrl-C")):
+            assert process.stdout.readline() == "stop me\n"
+            os.killpg(process.pid, signal.SIGINT)
+        said, trouble = process.communicate(timeout=300)
+    assert (process.returncode, said.split(), trouble) == (0, ["MainThread"], "")

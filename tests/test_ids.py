@@ -1,12 +1,20 @@
 "Image ids: one rule for whole batches of files, whatever they are called."
 
 import os
+import pickle
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covidxr.dataset import image_ids
+from covidxr.base.files import read_json, read_table
+from covidxr.core import CovidxrError
+from covidxr.dataset import image_ids, open_dataset
+from covidxr.dicom import read_xray
+from covidxr.pipeline import run
+from covidxr.prepare import prepare, read_prepared
+from covidxr.submission import read_submission
 
 
 def test_image_ids_are_the_names_of_files_without_the_suffix_of_an_xray():
@@ -80,3 +88,23 @@ def test_image_ids_are_names_of_files_whatever_the_files_are_called(ways):
     assert len(set(ids)) == len(set(files)) and len(ids) == len(files)
     for one in ids:
         assert 0 < len(one.encode("utf-8")) <= 200 and one not in (".", "..") and not set("/\\\0\n\r") & set(one)
+
+
+def test_every_room_speaks_of_a_file_of_odd_bytes_in_text_that_can_be_printed(tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.csv"))
+    doors = (
+        lambda: open_dataset(odd),
+        lambda: read_table(odd),
+        lambda: read_json(odd),
+        lambda: read_submission(odd),
+        lambda: read_prepared(odd),
+        lambda: prepare(odd, tmp_path / "out"),
+        lambda: read_xray(odd),
+        lambda: run(odd, tmp_path / "run"),
+    )
+    for door in doors:
+        with pytest.raises(CovidxrError, match="M%FCller.csv") as caught:
+            door()
+        assert str(caught.value).encode() and repr(caught.value).encode()
+        again = pickle.loads(pickle.dumps(caught.value))  # as it comes back from another process
+        assert type(again) is caught.type and again.args == caught.value.args

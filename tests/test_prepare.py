@@ -1,13 +1,16 @@
 "Many X-rays to a cache: nothing lost, nothing half-written, nothing done twice, whatever stops the work."
 
 import errno
+import io
 import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import cv2
@@ -791,6 +794,48 @@ def test_a_small_picture_that_is_cut_off_is_refused(tmp_path, form):
     np.save(tmp_path / "three.npy", np.zeros((2, 2, 3)))
     for odd in (tmp_path, tmp_path / "absent.png", tmp_path / "three.npy"):
         with pytest.raises(DataError, match="not an image that can be read"):
+            read_prepared(odd)
+
+
+def _npy(header: str, content: bytes = b"") -> bytes:
+    "A file of NumPy's with any header"
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + content
+
+
+def test_a_picture_that_prepare_never_wrote_is_refused_whatever_its_header_says(tmp_path):
+    shape = "{{'descr': '|u1', 'fortran_order': False, 'shape': {}, }}"
+    whole = _npy(shape.format((2, 2)), b"abcd")
+    (tmp_path / "right.npy").write_bytes(whole)
+    assert read_prepared(str(tmp_path / "right.npy")).tolist() == [[97, 98], [99, 100]]
+    archive = io.BytesIO()
+    np.savez(archive, np.zeros((2, 2), np.uint8))
+    pickled = io.BytesIO()
+    np.save(pickled, np.array([[None]]), allow_pickle=True)
+    depth = zlib.crc32(b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
+    huge = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 60_000, 60_000, 8, 0, 0, 0, 0, depth)
+    files = {
+        "archive.npz": archive.getvalue(),
+        "archive.npy": archive.getvalue(),
+        "broken.npy": archive.getvalue()[:50],
+        "pickled.npy": pickled.getvalue(),
+        "cut.npy": whole[:-1],
+        "magic.npy": whole[:7],
+        "words.npy": _npy("import os"),
+        "floats.npy": _npy(shape.format((1, 1)).replace("|u1", "<f8"), bytes(8)),
+        "deep.npy": _npy(shape.format((1, 2, 2)), bytes(4)),
+        "nothing.npy": _npy(shape.format((0, 4))),
+        "memory.npy": _npy(shape.format((2**31, 2**31))),
+        "numbers.npy": _npy(shape.format((2**70, 2**70))),
+        "below.npy": _npy(shape.format((-1, 4)), bytes(4)),
+        "huge.png": huge + b"\0\0\0\0IEND\xaeB`\x82",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}: not an image that can be read"):
+            read_prepared(tmp_path / name)
+    for odd in (None, 5, b"a.png", "", "a\0.png"):
+        with pytest.raises(DataError, match="not a file's name"):
             read_prepared(odd)
 
 

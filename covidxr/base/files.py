@@ -154,6 +154,7 @@ def _long_fields() -> Iterator[None]:
 
 def _decoded(
     path: str | Path,  # a text file
+    lenient: bool,  # is UTF-16 taken?
     fault: type[CovidxrError],  # what to raise
 ) -> str:
     "A file's text, in UTF-8 or in Excel's UTF-16"
@@ -164,6 +165,8 @@ def _decoded(
     except OSError as error:
         raise fault(f"{path}: cannot be read ({error.strerror or error}); give a CSV file") from error
     wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if wide and not lenient:
+        raise fault(f"{path}: row 1: not a readable CSV file (UTF-16 text); save it as plain CSV in UTF-8")
     try:
         return raw.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -206,6 +209,7 @@ def _names(
     needed: Sequence[str],  # columns that must be there
     path: str | Path,  # the table's file
     line: int,  # where the first row stands
+    lenient: bool,  # may names have blanks round them?
     fault: type[CovidxrError],  # what to raise
 ) -> list[str]:  # the columns' names
     "The header, without blanks round its names"
@@ -218,6 +222,9 @@ def _names(
     doubled = [name for name in names if name and names.count(name) > 1]
     if doubled:
         raise fault(f"{path}: row {line}: column {doubled[0]} appears twice; keep one")
+    odd = [] if lenient else [name for name in fields if name != name.strip()]
+    if odd:
+        raise fault(f"{path}: row {line}: column {odd[0]!r} has blanks round its name; remove them")
     return names
 
 
@@ -237,21 +244,21 @@ def read_table(
     needed: Sequence[str] = (),  # columns that it must have
     rows: bool = True,  # must it have rows below its header?
     separators: str = ",;\t",  # what may separate its columns
-    lenient: bool = True,  # take rows that end in separators, as spreadsheets write them
+    lenient: bool = True,  # take what spreadsheets write: rows that end in separators, blanks round names, UTF-16
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> "pd.DataFrame":  # every cell as text, as it stands; the index is the line on which a row begins, as an editor shows it
     "Read a table, nothing guessed and nothing dropped; raises an error with the file, the row and the cure"
     import pandas as pd
 
-    text = _decoded(path, fault)
+    text = _decoded(path, lenient, fault)
     first = next((line for line in text.splitlines() if line.strip()), "")
     separator = _separator(first, separators)
-    blanks = any(name.startswith(" ") for name in first.split(separator)[1:])  # "file, label": then cells have them, too
+    blanks = lenient and any(name.startswith(" ") for name in first.split(separator)[1:])  # "file, label": cells, too
     found = _rows(path, text, separator, blanks, fault)
     if not found:
         raise fault(f"{path}: row 1: the file is empty; it needs the header {','.join(needed) or 'id,PredictionString'}")
     (line, header), body = found[0], found[1:]
-    names = _names(header, needed, path, line, fault)
+    names = _names(header, needed, path, line, lenient, fault)
     while lenient and len(names) > 1 and not names[-1]:  # the header ends in separators, too
         names.pop()
     table = []

@@ -10,11 +10,14 @@ __all__ = ['quiet', 'same_dice', 'cores', 'one_opencv_thread', 'in_processes']
 # %% ../../nbs/engine/process.ipynb #process-003
 import os
 import random
+import signal
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from queue import Empty
 from typing import Any
 
 # %% ../../nbs/engine/process.ipynb #process-006
@@ -116,6 +119,31 @@ def _all(
     return [work(item) for item in items]
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    "What is started meanwhile never hears Ctrl-C: a terminal sends it to all processes, and ours are ended by this one"
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # Python's own helper; if it were started below, it would let Ctrl-C in again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _stop(
+    pool: Any,  # loky's ProcessPoolExecutor
+) -> None:
+    "End a pool in the middle of its work, without a word"
+    waiting = getattr(pool, "_work_ids", None)  # loky would look for these after it has forgotten them: a KeyError
+    with suppress(Empty):
+        while waiting is not None:
+            waiting.get_nowait()
+    pool.shutdown(wait=True, kill_workers=True)
+
+
 def in_processes(
     work: Callable,  # done for each item, in any process
     items: list,  # what to work on
@@ -132,11 +160,14 @@ def in_processes(
     pool, waiting, whole = ProcessPoolExecutor(workers, initializer=start, env=threads | {_SAFE_PATH: "1"}), deque(), False
     try:
         for trip in trips:
-            waiting.append(pool.submit(_all, work, trip))
+            with _without_interrupts():
+                waiting.append(pool.submit(_all, work, trip))
             if len(waiting) > 3 * workers:  # enough that none is idle; more would hold answers that nobody has asked for
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
+        pool.shutdown(wait=True)
         whole = True
     finally:
-        pool.shutdown(wait=True, kill_workers=not whole)  # where the caller stops in the middle, nobody waits for the rest
+        if not whole:  # the caller stops in the middle; nobody waits for the rest
+            _stop(pool)
