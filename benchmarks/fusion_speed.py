@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from covidxr import ensemble_boxes
-from covidxr.core import BOX_COLUMNS
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.ensemble import fuse_boxes
 
 

@@ -34,7 +34,8 @@ import numpy as np
 import pandas as pd
 import pydicom
 
-from covidxr.core import cores, parallel
+from covidxr.base.parallel import parallel
+from covidxr.base.process import cores
 from covidxr.dicom import TRANSFER_SYNTAXES, read_checked
 from covidxr.hospital import simulate_dataset
 from covidxr.prepare import prepare, read_prepared

@@ -16,7 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from covidxr.core import APPEARANCES, generator, opencv, parallel, progress, write_table
+from covidxr.base.extras import opencv
+from covidxr.base.files import write_table
+from covidxr.base.parallel import parallel
+from covidxr.base.progress import progress
+from covidxr.base.seeds import generator
+from covidxr.base.terms import APPEARANCES
 from covidxr.hospital import Shares
 from covidxr.phantom import random_pose, simulate
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from covidxr.boxes.competition import COMPETITION_LABELS
-from covidxr.core import BOX_COLUMNS
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.metrics import bootstrap_scores, score
 
 

@@ -8,7 +8,9 @@ import statistics
 import time
 
 from covidxr.base.process import one_opencv_thread
-from covidxr.core import APPEARANCES, cores, parallel
+from covidxr.base.parallel import parallel
+from covidxr.base.process import cores
+from covidxr.base.terms import APPEARANCES
 from covidxr.phantom import simulate
 
 IMAGES = 300  # a turn

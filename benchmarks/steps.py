@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from covidxr.classify import predict_classifier
-from covidxr.core import progress
+from covidxr.base.progress import progress
 from covidxr.detect import predict_detector
 from covidxr.ensemble import (
     choose_box_weights,

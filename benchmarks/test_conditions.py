@@ -27,7 +27,7 @@ from pathlib import Path
 
 import psutil
 
-from covidxr.core import cores
+from covidxr.base.process import cores
 
 ROOT = Path(__file__).parent.parent
 

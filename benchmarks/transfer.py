@@ -27,7 +27,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
 
-from covidxr.core import BOX_COLUMNS, generator, opencv, parallel, progress, write_table
+from covidxr.base.extras import opencv
+from covidxr.base.files import write_table
+from covidxr.base.parallel import parallel
+from covidxr.base.progress import progress
+from covidxr.base.seeds import generator
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.metrics import roc_auc
 from covidxr.phantom import random_pose, simulate
 from covidxr.runs.baselines import thumbnail_floor

@@ -36,6 +36,10 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'covidxr' has no attribute {name!r}")
     from importlib import import_module
 
+    if _MODULES[name] == "detect":
+        from .base.extras import require
+
+        require("detect", "torch", "fastai", "ultralytics")
     module = import_module(f"covidxr.{_MODULES[name]}")
     # A module that is named as its one function is that function, too (it can be called): Python itself sets the module
     # as the package's attribute as soon as somebody imports it, so this name must mean the same before.

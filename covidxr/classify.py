@@ -9,6 +9,8 @@ __all__ = ['CHANNELS', 'MEAN', 'SPREAD', 'HEAD', 'image_table', 'read_squares', 
            'train_classifier', 'load_classifier', 'predict_classifier']
 
 # %% ../nbs/08_classify.ipynb #08-003
+import covidxr.learning  # names the extra that is missing, before PyTorch's import fails
+# isort: split
 import threading
 import urllib.error
 import urllib.request
@@ -24,7 +26,7 @@ import torch
 from .base.errors import DataError, ModelError, reason
 from .base.files import check_folder, owned_folder
 from .base.process import quiet
-from .core import progress, say
+from .base.progress import log_line, progress
 from .dicom import image_name
 from .learning.guests import ONE_AT_A_TIME, Undrawn, hushed, imported, random_numbers, unchanged
 from .learning.models import LARGEST_SIZE, class_names, config_values, device_name, fill, number, read_model, read_tensors, save_model, whole
@@ -405,7 +407,7 @@ def train_classifier(
     weights, why = find_weights(arch) if pretrained else (None, "not asked for")
     if weights:
         read_tensors(weights)  # nothing but tensors reaches timm
-    say(f"{arch}: {'pretrained' if weights else 'from scratch, no pretrained weights at hand'} ({why})")
+    log_line(f"{arch}: {'pretrained' if weights else 'from scratch, no pretrained weights at hand'} ({why})")
     plan |= {
         "pretrained": weights is not None, "why": why, "kept": "last epoch",
         "train_images": int((~table["valid"]).sum()), "valid_images": int(table["valid"].sum()),

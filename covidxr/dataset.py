@@ -29,7 +29,10 @@ import pandas as pd
 from .base.errors import reason
 from .base.files import LOCK, MARK, check_file
 from .base.process import quiet
-from .core import APPEARANCES, BOX_COLUMNS, CovidxrError, DataError, XrayError, owned_file, owned_folder, progress, read_table
+from .base.errors import CovidxrError, DataError, XrayError
+from .base.files import owned_file, owned_folder, read_table
+from .base.progress import progress
+from .base.terms import APPEARANCES, BOX_COLUMNS
 from .dicom import XRAY_SUFFIXES, image_name, read_facts
 
 # %% ../nbs/03_dataset.ipynb #03-016

@@ -8,6 +8,8 @@ Docs: https://covidxr.github.io/covidxr/detect.html.md"""
 __all__ = ['TRAINING', 'build_detector', 'train_detector', 'load_detector', 'predict_detector']
 
 # %% ../nbs/09_detect.ipynb #09-003
+import covidxr.learning  # names the extra that is missing, before PyTorch's import fails
+# isort: split
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -22,7 +24,8 @@ from .base.errors import DataError, ModelError, reason
 from .base.files import check_folder, owned_folder
 from .base.process import quiet
 from .classify import image_table, read_squares, stepwise
-from .core import BOX_COLUMNS, progress, say
+from .base.progress import log_line, progress
+from .base.terms import BOX_COLUMNS
 from .learning.guests import ONE_AT_A_TIME, Undrawn, hushed, random_numbers, unchanged
 from .learning.models import LARGEST_SIZE, config_values, device_name, fill, number, read_model, save_model, whole
 from .learning.yolo import CHANNELS, network, published_tensors, take_over, ultralytics
@@ -291,16 +294,16 @@ def _published(
     with Undrawn():
         detector = network(model)  # an unknown name is told now, not after minutes of reading
     if weights is None:
-        say(f"{model}: from scratch")
+        log_line(f"{model}: from scratch")
         return None
     places = [Path(weights)] if Path(weights).is_file() else [Path(weights) / f"{model}{suffix}" for suffix in (".safetensors", ".pt")]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
-        say(f"{model}: from scratch ({Path(weights)} holds no {model}.safetensors and no {model}.pt)")
+        log_line(f"{model}: from scratch ({Path(weights)} holds no {model}.safetensors and no {model}.pt)")
         return None
     tensors = published_tensors(found)
     take_over(detector, tensors, found)
-    say(f"{model}: weights from {found.name}")
+    log_line(f"{model}: weights from {found.name}")
     return tensors, found
 
 

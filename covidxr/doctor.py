@@ -16,7 +16,8 @@ from pathlib import Path
 
 from .base.errors import CovidxrError
 from .base.process import cores
-from .core import opencv, pick_device
+from .base.extras import opencv
+from .learning.device import pick_device
 
 # %% ../nbs/engine/doctor.ipynb #doctor-006
 _NEEDED = (

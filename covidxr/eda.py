@@ -16,7 +16,10 @@ import numpy as np
 import pandas as pd
 
 from .base.files import check_folder
-from .core import BOX_COLUMNS, DataError, atomic_path, class_color, owned_folder, write_json, write_table, write_text
+from .base.errors import DataError
+from .base.files import atomic_path, owned_folder, write_json, write_table, write_text
+from .base.plotting import class_color
+from .base.terms import BOX_COLUMNS
 from .dataset import Dataset, open_dataset, problems
 
 # %% ../nbs/05_eda.ipynb #05-009

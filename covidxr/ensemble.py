@@ -21,7 +21,7 @@ from .boxes.classes import choose_class_weights, choose_weights, class_score, me
 from .boxes.clusters import nms, non_maximum_weighted, soft_nms
 from .boxes.matching import ranked_average_precision
 from .boxes.tables import BOXES, box_confidences, check_chances, image_answers, none_of_boxes, true_boxes
-from .core import BOX_COLUMNS
+from .base.terms import BOX_COLUMNS
 from .metrics import average_precision
 
 _all_ = ["nms", "soft_nms", "non_maximum_weighted", "mean_probabilities", "class_score"]

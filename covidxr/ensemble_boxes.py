@@ -30,7 +30,7 @@ from covidxr.boxes.clusters import (
     suppress,
     surest_of_clusters,
 )
-from .core import DataError
+from .base.errors import DataError
 
 # %% ../nbs/engine/ensemble_boxes.ipynb #ensemble_boxes-006
 _ROUNDING = 0.01  # corners may leave the image by so much of its size; more is no rounding

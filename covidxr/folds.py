@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .base.process import quiet, same_dice
-from .core import DataError
+from .base.errors import DataError
 from .dataset import Dataset
 
 # %% ../nbs/06_folds.ipynb #06-011

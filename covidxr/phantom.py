@@ -9,7 +9,7 @@ __all__ = ['simulate', 'simulate_study', 'Patient', 'Pose', 'random_patient', 'r
 
 # %% ../nbs/02_phantom.ipynb #02-003
 from .base.arguments import check_whole
-from .core import generator
+from .base.seeds import generator
 from .thorax.canvas import Canvas
 from .thorax.disease import chest_with_disease
 from .thorax.patient import Patient, Pose, random_patient, random_pose

@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .base.files import owned_folder, read_json, write_json
-from .core import Profile, log_line
+from .base.progress import log_line
+from .runs.profiles import Profile
 from .dataset import open_dataset
 from .runs.evaluate import score_lines, write_scores
 from .runs.inference import predict

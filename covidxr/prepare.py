@@ -32,22 +32,13 @@ from .base.arguments import check_path, check_whole
 from .base.errors import printable
 from .base.files import check_folder
 from .base.process import one_opencv_thread
-from covidxr.core import (
-    UNFINISHED,
-    CovidxrError,
-    DataError,
-    atomic_path,
-    cores,
-    opencv,
-    owned_folder,
-    parallel,
-    progress,
-    read_json,
-    read_table,
-    say,
-    write_json,
-    write_table,
-)
+from .base.errors import CovidxrError, DataError
+from .base.extras import opencv
+from .base.files import atomic_path, owned_folder, read_json, read_table, write_json, write_table
+from .base.parallel import parallel
+from .base.process import cores
+from .base.progress import log_line, progress
+from .base.terms import UNFINISHED
 from .dataset import Dataset, image_ids, open_dataset, xray_files
 from .dicom import read_checked
 
@@ -455,7 +446,7 @@ def _in_processes(
                 if task.image_id not in done and task.image_id in noted:
                     done.add(task.image_id)
                     yield noted[task.image_id]
-            say(f"a process was ended from outside; {len(tasks) - len(done)} images are left")
+            log_line(f"a process was ended from outside; {len(tasks) - len(done)} images are left")
     yield from _one_by_one([task for task in tasks if task.image_id not in done])
 
 # %% ../nbs/04_prepare.ipynb #04-021

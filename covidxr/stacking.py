@@ -31,7 +31,7 @@ from covidxr.base.arguments import (
 )
 from .base.process import quiet, same_dice
 from .boxes.classes import class_score_draws
-from .core import DataError
+from .base.errors import DataError
 from .ensemble import choose_class_weights, class_score, mean_probabilities
 from .metrics import paired_difference
 

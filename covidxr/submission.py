@@ -20,7 +20,9 @@ from .base.arguments import check_by_id, check_list, check_path, check_table, sh
 from .base.files import check_file
 from .boxes.competition import fusable_rows, mean_rows, submission_shares
 from .boxes.tables import factorize_column, numeric_columns
-from .core import APPEARANCES, BOX_COLUMNS, DataError, SubmissionError, owned_file, read_table
+from .base.errors import DataError, SubmissionError
+from .base.files import owned_file, read_table
+from .base.terms import APPEARANCES, BOX_COLUMNS
 from .dataset import open_dataset
 from .ensemble import fuse_boxes
 from .metrics import Score, bootstrap_scores, score

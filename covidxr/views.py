@@ -33,7 +33,9 @@ from covidxr.base.arguments import (
     shown,
 )
 from .boxes.tables import factorize_column
-from .core import BOX_COLUMNS, DataError, XrayError, opencv
+from .base.errors import DataError, XrayError
+from .base.extras import opencv
+from .base.terms import BOX_COLUMNS
 from .ensemble import fuse_boxes
 
 # %% ../nbs/10c_views.ipynb #10c-009

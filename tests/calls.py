@@ -211,7 +211,7 @@ class Calls:
         self.found = predict_detector(self.detector, self.images, confidence=1e-4, flip_tta=True, most=3)
 
     def detect_train_detector_that_fails(self) -> None:
-        from covidxr.core import ModelError
+        from covidxr.base.errors import ModelError
         from covidxr.detect import train_detector
 
         try:
@@ -295,7 +295,7 @@ class Calls:
 
         from fakes import MODELS, networks_that_learn_nothing
 
-        from covidxr.core import QUICK
+        from covidxr.runs.profiles import QUICK
         from covidxr.pipeline import run
 
         tiny = replace(QUICK, name="tiny", cache_size=64, draws=20, folds=3, turns=2, models=MODELS)
@@ -350,7 +350,7 @@ class Calls:
     def core_parallel(self) -> None:
         import math
 
-        from covidxr.core import parallel
+        from covidxr.base.parallel import parallel
 
         list(parallel(math.sqrt, list(range(20)), "roots", workers=2))
 

@@ -18,7 +18,8 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from covidxr.core import QUICK, ModelPlan, cores
+from covidxr.base.process import cores
+from covidxr.runs.profiles import QUICK, ModelPlan
 
 ROOT = Path(__file__).parent.parent
 os.environ["COVIDXR_PROGRESS"] = "off"  # a test solves nothing for the person who runs it
@@ -188,7 +189,8 @@ def pictures(tmp_path_factory) -> tuple:
     import numpy as np
     import pandas as pd
 
-    from covidxr.core import BOX_COLUMNS, opencv
+    from covidxr.base.extras import opencv
+    from covidxr.base.terms import BOX_COLUMNS
 
     folder, rows, boxes = tmp_path_factory.mktemp("pictures"), [], []
     for number in range(8):

@@ -23,7 +23,7 @@ import xrays
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
-from covidxr.core import CovidxrError
+from covidxr.base.errors import CovidxrError
 from covidxr.dicom import percentile_window, read_checked
 from covidxr.xray.codecs import decode
 from covidxr.xray.headers import read_dataset

@@ -16,7 +16,8 @@ import pandas as pd
 from conftest import TINY
 
 from covidxr.base.files import owned_folder, read_json, write_json
-from covidxr.core import BOX_COLUMNS, ModelPlan
+from covidxr.base.terms import BOX_COLUMNS
+from covidxr.runs.profiles import ModelPlan
 
 MODELS = (
     ModelPlan("classifier", "test_resnet", size=64, epochs=1),
@@ -99,7 +100,7 @@ def _data_picture(dataset: object) -> _Picture:
 def networks_that_learn_nothing() -> Iterator[None]:
     "Put fakes in the place of networks for a while"
     import covidxr.classify
-    import covidxr.core
+    import covidxr.runs.profiles
     import covidxr.detect
 
     with (
@@ -128,6 +129,6 @@ def fake_models() -> Iterator[None]:
         mock.patch.object(covidxr.runs.report, "curves_figure", _Picture),
         mock.patch.object(covidxr.runs.report, "grid_figure", _Picture),
         mock.patch.object(covidxr.eda, "figure", _data_picture),
-        mock.patch.dict(covidxr.core.PROFILES, {"quick": QUICKEST}),
+        mock.patch.dict(covidxr.runs.profiles.PROFILES, {"quick": QUICKEST}),
     ):
         yield

@@ -25,7 +25,8 @@ import numpy as np
 import xrays
 from measure import own_peak
 
-from covidxr.core import XrayError, opencv
+from covidxr.base.errors import XrayError
+from covidxr.base.extras import opencv
 from covidxr.dicom import (
     TRANSFER_SYNTAXES,
     XrayFacts,

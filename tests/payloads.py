@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from covidxr.core import FULL, QUICK
+from covidxr.runs.profiles import FULL, QUICK
 
 DETECTORS = sorted({plan.arch for profile in (QUICK, FULL) for plan in profile.models if plan.kind == "detector"})
 

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from covidxr import ensemble, ensemble_boxes
-from covidxr.core import BOX_COLUMNS, DataError
+from covidxr.base.errors import DataError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.metrics import average_precision, bootstrap_scores, score
 
 CASES = int(os.environ.get("COVIDXR_CASES", 2000))  # of each kind; fewer for a quick look
@@ -185,7 +186,7 @@ def test_where_confidences_tie_pycocotools_depends_on_the_names_of_images_and_th
 @settings(parent=MANY, max_examples=max(CASES // 5, 20))
 @given(scored(), st.sampled_from(["voc", "coco"]))
 def test_each_draw_of_the_bootstrap_is_the_score_of_the_patients_drawn(tables, method):
-    from covidxr.core import generator
+    from covidxr.base.seeds import generator
 
     truth, prediction = tables
     owner = pd.Series({"i0": "p", "i1": "p", "i2": "q", "i3": "r", "i4": "s"})

@@ -14,7 +14,8 @@ from measure import in_time
 
 from covidxr import classify
 from covidxr.classify import find_weights, load_classifier, predict_classifier, read_model, train_classifier
-from covidxr.core import CovidxrError, DataError, ModelError, opencv
+from covidxr.base.errors import CovidxrError, DataError, ModelError
+from covidxr.base.extras import opencv
 
 CLASSES = ("negative", "typical", "indeterminate")
 

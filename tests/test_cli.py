@@ -12,7 +12,7 @@ import pytest
 from measure import in_time, seconds_of
 
 from covidxr.cli import main, parser
-from covidxr.core import CovidxrError
+from covidxr.base.errors import CovidxrError
 
 COMMANDS = [
     ["run"],
@@ -208,7 +208,7 @@ def test_without_credentials_the_download_says_what_to_do_in_two_lines_and_leave
 
 def test_a_missing_system_library_is_named_with_its_cure(tmp_path):
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
-    code = "from covidxr.core import opencv, CovidxrError\ntry: opencv()\nexcept CovidxrError as error: print(error)"
+    code = "from covidxr.base.extras import opencv\nfrom covidxr.base.errors import CovidxrError\ntry: opencv()\nexcept CovidxrError as error: print(error)"
     answer = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

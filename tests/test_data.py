@@ -5,7 +5,8 @@ import pandas as pd
 import pydicom
 import pytest
 
-from covidxr.core import BOX_COLUMNS, DataError, XrayError
+from covidxr.base.errors import DataError, XrayError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.dataset import open_dataset, problems
 from covidxr.dicom import TRANSFER_SYNTAXES, read_xray
 from covidxr.folds import patient_folds, rounds

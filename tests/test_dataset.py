@@ -12,7 +12,10 @@ import pytest
 from measure import in_time
 
 import covidxr.dataset
-from covidxr.core import BOX_COLUMNS, DataError, atomic_path, owned_file, progress
+from covidxr.base.errors import DataError
+from covidxr.base.files import atomic_path, owned_file
+from covidxr.base.progress import progress
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.dataset import class_word, image_ids, open_dataset, parse_boxes, problems, xray_files
 from covidxr.dicom import XrayFacts, read_facts, write_dicom
 
@@ -250,7 +253,7 @@ def test_headers_of_images_that_are_links_to_nowhere_are_believed(competition):
 def test_a_killed_write_leaves_nothing_that_looks_like_an_image(competition):
     target = competition / "test" / "t0" / "series" / "j9.dcm"
     code = (
-        "import os, sys, shutil; from covidxr.core import atomic_path\n"
+        "import os, sys, shutil; from covidxr.base.files import atomic_path\n"
         "with atomic_path(sys.argv[2]) as partial: shutil.copy(sys.argv[1], partial); os._exit(9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, target.with_name("j0.dcm"), target])

@@ -13,7 +13,9 @@ import torch
 
 from covidxr import detect
 from covidxr.classify import read_model
-from covidxr.core import BOX_COLUMNS, DataError, ModelError, opencv
+from covidxr.base.errors import DataError, ModelError
+from covidxr.base.extras import opencv
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.detect import build_detector, load_detector, predict_detector, train_detector
 
 
@@ -184,7 +186,7 @@ class Missing:
         if name == "cv2":
             raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
 sys.meta_path.insert(0, Missing())
-from covidxr.core import CovidxrError
+from covidxr.base.errors import CovidxrError
 try:
     from covidxr.detect import build_detector
     build_detector("yolo11n")

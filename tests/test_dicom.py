@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from measure import TESTS, in_time
 
-from covidxr.core import XrayError
+from covidxr.base.errors import XrayError
 from covidxr.dicom import (
     TRANSFER_SYNTAXES,
     XrayFacts,
@@ -176,7 +176,7 @@ def _peak(path: Path) -> tuple[int, str]:
     "Memory that a fresh process needs to read a file, in megabytes, and what it said"
     code = (
         f"import sys\nsys.path.append({TESTS!r})\nfrom measure import own_peak\n"
-        "from covidxr.core import XrayError\nfrom covidxr.dicom import read_xray\n"
+        "from covidxr.base.errors import XrayError\nfrom covidxr.dicom import read_xray\n"
         "try: print(read_xray(sys.argv[1]).pixels.shape)\nexcept XrayError as error: print(error)\n"
         "print(int(own_peak()))"
     )

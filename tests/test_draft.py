@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from pydicom.encaps import encapsulate
 
-from covidxr.core import DataError
+from covidxr.base.errors import DataError
 from covidxr.dicom import TRANSFER_SYNTAXES, XrayFacts, read_checked, read_xray, write_dicom
 from covidxr.phantom import simulate
 from covidxr.prepare import fit_square, prepare, read_prepared

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidxr.core import BOX_COLUMNS, DataError
+from covidxr.base.errors import DataError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.dataset import Dataset, open_dataset
 from covidxr.eda import box_map, explore, figure, plot_classes, summary
 

@@ -9,7 +9,7 @@ import pytest
 
 from covidxr.base.files import _host, owned_file, owned_folder
 from covidxr.base.process import in_processes
-from covidxr.core import DataError
+from covidxr.base.errors import DataError
 from covidxr.runs.run import fingerprint
 
 

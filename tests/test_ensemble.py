@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from covidxr.boxes.competition import study_rows
-from covidxr.core import BOX_COLUMNS, DataError, SubmissionError
+from covidxr.base.errors import DataError, SubmissionError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.ensemble import (
     choose_box_weights,
     choose_class_weights,

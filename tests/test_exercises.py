@@ -24,7 +24,8 @@ import pytest
 from conftest import ROOT, copy_project
 from exercise_answers import ANSWERS
 
-from covidxr.core import BOX_COLUMNS, DataError
+from covidxr.base.errors import DataError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.course import exercise, solved, write_course
 from covidxr.course.catalog import questions
 from covidxr.course.checking import Exercise, same
@@ -56,7 +57,7 @@ def _remembered(expected: Callable) -> Callable:
 
 
 def test_there_are_three_exercises_a_lesson_and_at_least_36():
-    names = {"core", "dicom", "phantom", "dataset", "prepare", "eda", "folds", "metrics", "classify", "detect"}
+    names = {"dicom", "phantom", "dataset", "prepare", "eda", "folds", "metrics", "classify", "detect"}
     names |= {"ensemble", "stacking", "views", "submission", "pipeline"}
     assert sorted(EXERCISES) == sorted(f"{name}.{number}" for name in names for number in (1, 2, 3))
     assert sorted(ANSWERS) == sorted(EXERCISES)

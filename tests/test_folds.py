@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covidxr.core import DataError
+from covidxr.base.errors import DataError
 from covidxr.dataset import Dataset
 from covidxr.folds import patient_folds, rounds
 

@@ -41,7 +41,9 @@ from payloads import (
 )
 
 from covidxr.classify import build_classifier, load_classifier, predict_classifier, read_squares, train_classifier
-from covidxr.core import BOX_COLUMNS, CovidxrError, DataError, ModelError, XrayError, opencv
+from covidxr.base.errors import CovidxrError, DataError, ModelError, XrayError
+from covidxr.base.extras import opencv
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.detect import _NUMBERS, build_detector, load_detector, predict_detector, train_detector
 from covidxr.learning.models import save_model
 from covidxr.learning.yolo import ultralytics

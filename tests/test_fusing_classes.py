@@ -10,7 +10,8 @@ import pytest
 from covidxr.boxes.classes import class_score_draws
 from covidxr.boxes.competition import study_rows
 from covidxr.boxes.matching import ranked_average_precision
-from covidxr.core import BOX_COLUMNS, DataError, XrayError
+from covidxr.base.errors import DataError, XrayError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.ensemble import (
     choose_rerank_exponent,
     choose_weights,

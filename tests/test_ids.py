@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covidxr.base.files import read_json, read_table
-from covidxr.core import CovidxrError
+from covidxr.base.errors import CovidxrError
 from covidxr.dataset import image_ids, open_dataset
 from covidxr.dicom import read_xray
 from covidxr.pipeline import run

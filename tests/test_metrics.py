@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from covidxr.core import BOX_COLUMNS, DataError
+from covidxr.base.errors import DataError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.metrics import (
     auc_difference,
     average_precision,
@@ -61,7 +62,7 @@ def test_a_bootstrap_draw_equals_the_score_of_the_tables_it_stands_for():
     truth = _boxes([(name, 0, 0, 4, 4) for name in names])
     guess = _boxes([(name, 0, 0, 4, rng.integers(1, 5), round(rng.random(), 1)) for name in names * 2])
     draws = bootstrap_scores(truth, {"guess": guess}, pd.Series(names, index=names), draws=20, seed=3)["guess"]
-    from covidxr.core import generator
+    from covidxr.base.seeds import generator
 
     counts = generator(3, "bootstrap").multinomial(12, np.full(12, 1 / 12), size=20)
     for draw, count in zip(draws, counts, strict=True):

@@ -14,7 +14,9 @@ import pandas as pd
 import pydicom
 import pytest
 
-from covidxr.core import APPEARANCES, DataError, opencv
+from covidxr.base.errors import DataError
+from covidxr.base.extras import opencv
+from covidxr.base.terms import APPEARANCES
 from covidxr.dicom import TRANSFER_SYNTAXES, read_xray, write_dicom
 from covidxr.hospital import Shares, plan_dataset, simulate_dataset
 from covidxr.phantom import opacity_extent, random_patient, random_pose, simulate, simulate_study

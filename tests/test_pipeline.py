@@ -17,7 +17,8 @@ from conftest import MODELS, TINY
 from fakes import QUICKEST, fake_models
 
 from covidxr.base.files import _host
-from covidxr.core import BOX_COLUMNS, DataError
+from covidxr.base.errors import DataError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.dataset import Dataset, open_dataset
 from covidxr.dicom import read_xray
 from covidxr.folds import Round
@@ -190,7 +191,7 @@ def test_a_folder_of_pictures_goes_the_same_way_and_every_image_is_judged_once(p
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     profile = replace(TINY, models=tuple(replace(plan, epochs=1) for plan in MODELS))
-    code = f"from dataclasses import replace\nfrom covidxr.core import *\nfrom covidxr.pipeline import run\nmodels = tuple(ModelPlan(**plan) for plan in {[asdict(plan) for plan in profile.models]!r})\nrun('phantom', {str(tmp_path / 'run')!r}, profile=replace(QUICK, name='tiny', studies=60, simulated_size=96, cache_size=64, draws=200, models=models))"
+    code = f"from dataclasses import replace\nfrom covidxr.runs.profiles import *\nfrom covidxr.pipeline import run\nmodels = tuple(ModelPlan(**plan) for plan in {[asdict(plan) for plan in profile.models]!r})\nrun('phantom', {str(tmp_path / 'run')!r}, profile=replace(QUICK, name='tiny', studies=60, simulated_size=96, cache_size=64, draws=200, models=models))"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     steps = tmp_path / "run" / "steps.json"
     deadline = time.monotonic() + 300

@@ -18,7 +18,7 @@ import xrays
 from pydicom.encaps import encapsulate
 from xrays import CODINGS, LOSSLESS, LOSSY, WINDOW, chest, dataset, save, with_character_set, with_raw
 
-from covidxr.core import XrayError
+from covidxr.base.errors import XrayError
 from covidxr.dicom import (
     TRANSFER_SYNTAXES,
     XrayFacts,

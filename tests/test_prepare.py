@@ -21,7 +21,8 @@ import pytest
 from gates import BEFORE, CALL, poisoned
 
 from covidxr import prepare as room
-from covidxr.core import BOX_COLUMNS, DataError
+from covidxr.base.errors import DataError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.dicom import XrayFacts, read_xray, write_dicom
 from covidxr.hospital import simulate_dataset
 from covidxr.prepare import fit_square, from_cache, prepare, privacy, read_failed, read_prepared, to_cache
@@ -233,7 +234,7 @@ def test_what_a_killed_process_had_begun_is_swept_away(many, tmp_path):
     out = tmp_path / "cache"
     process = _started(many, out, "--workers", "1", gated=True)
     _pictured(out, BEFORE, process)
-    code = f"import os\nfrom covidxr.core import atomic_path\nwith atomic_path({str(out / 'a.png')!r}): os._exit(0)"
+    code = f"import os\nfrom covidxr.base.files import atomic_path\nwith atomic_path({str(out / 'a.png')!r}): os._exit(0)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -548,7 +549,7 @@ def test_threads_do_not_lose_what_was_noticed(tmp_path):
 
 
 def test_the_disk_has_a_file_before_it_gets_its_name(tmp_path, monkeypatch):
-    from covidxr.core import write_text
+    from covidxr.base.files import write_text
 
     done, sync, replace = [], os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda number: (done.append("on disk"), sync(number)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from measure import TESTS, in_time
 
-from covidxr.core import CovidxrError
+from covidxr.base.errors import CovidxrError
 from covidxr.dicom import read_xray
 
 
@@ -110,7 +110,7 @@ import sys, warnings
 from pathlib import Path
 sys.path.append({TESTS!r})
 from measure import own_peak
-from covidxr.core import CovidxrError
+from covidxr.base.errors import CovidxrError
 from covidxr.dicom import read_xray
 warnings.simplefilter("ignore")
 read = 0

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covidxr.core import APPEARANCES, BOX_COLUMNS, DataError, SubmissionError
+from covidxr.base.errors import DataError, SubmissionError
+from covidxr.base.terms import APPEARANCES, BOX_COLUMNS
 from covidxr.ensemble import none_confidence, weighted_boxes_fusion
 from covidxr.metrics import average_precision, bootstrap_scores, paired_difference, score
 from covidxr.submission import (

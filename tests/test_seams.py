@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from covidxr.cli import main
-from covidxr.core import CovidxrError
+from covidxr.base.errors import CovidxrError
 from covidxr.hospital import simulate_dataset
 
 FILES = {  # names by which our commands know files; a stranger may use any of them
@@ -42,7 +42,7 @@ FILES = {  # names by which our commands know files; a stranger may use any of t
         "eda-summary.json",
         "eda/eda.png",
     ],
-    "course": ["lessons/00_core.ipynb", "solved/00_core.ipynb", "lessons/images/grid.png"],
+    "course": ["lessons/02_dicom.ipynb", "solved/02_dicom.ipynb", "lessons/images/grid.png"],
     "ours": [
         ".covidxr.json",
         ".covidxr.lock",

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from covidxr.core import BOX_COLUMNS, DataError, SubmissionError
+from covidxr.base.errors import DataError, SubmissionError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.submission import (
     compare_submissions,
     fuse_files,

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import covidxr.dataset
-from covidxr.core import BOX_COLUMNS, DataError
+from covidxr.base.errors import DataError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.dataset import Dataset, open_dataset, parse_boxes, problems, scan_headers, xray_files
 from covidxr.dicom import XrayFacts, read_facts, write_dicom
 

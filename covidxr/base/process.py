@@ -82,7 +82,7 @@ def cores() -> int:
 
 def one_opencv_thread() -> None:
     "In a worker process of ours, OpenCV works with one thread: there is a process for each core already"
-    from covidxr.core import opencv
+    from covidxr.base.extras import opencv
 
     opencv().setNumThreads(1)
 

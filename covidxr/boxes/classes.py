@@ -21,7 +21,7 @@ from .competition import order_labels
 from .intervals import number_owners, patient_draws
 from .matching import ranked_average_precision, weighted_average_precision
 from .tables import factorize_column, numeric_columns, true_classes
-from ..core import DataError
+from ..base.errors import DataError
 
 # %% ../../nbs/engine/classes.ipynb #classes-006
 def class_chances(

@@ -19,7 +19,9 @@ from ..base.arguments import check_choice, check_number, check_numbers, check_ta
 from ..base.compiled import compiled
 from .matching import overlap
 from .tables import BOXES, confident_boxes, factorize_column, sort_by_confidence
-from ..core import BOX_COLUMNS, DataError, cores
+from ..base.errors import DataError
+from ..base.process import cores
+from ..base.terms import BOX_COLUMNS
 
 # %% ../../nbs/engine/clusters.ipynb #clusters-006
 def check_iou_threshold(

@@ -15,7 +15,8 @@ import pandas as pd
 
 from ..base.arguments import check_numbers, check_table, shown
 from .tables import ROUNDED, is_text, numeric_columns, true_classes
-from ..core import BOX_COLUMNS, SubmissionError
+from ..base.errors import SubmissionError
+from ..base.terms import BOX_COLUMNS
 
 # %% ../../nbs/engine/competition.ipynb #competition-005
 COMPETITION_LABELS = ("negative", "typical", "indeterminate", "atypical", "none", "opacity")

@@ -16,7 +16,7 @@ import pandas as pd
 from ..base.arguments import check_list, check_number, check_row, check_same_kind
 from .intervals import number_patients, patient_draws
 from .tables import check_classes
-from ..core import DataError
+from ..base.errors import DataError
 
 # %% ../../nbs/engine/decisions.ipynb #decisions-006
 def _check_answers(

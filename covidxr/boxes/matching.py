@@ -19,7 +19,7 @@ from ..base.arguments import check_choice, check_number
 from ..base.compiled import compiled
 from .competition import order_labels
 from .tables import factorize_column, scorable_boxes, sort_by_confidence
-from ..core import cores
+from ..base.process import cores
 
 # %% ../../nbs/engine/matching.ipynb #matching-006
 @compiled

@@ -17,7 +17,8 @@ import pandas as pd
 
 from ..base.arguments import check_by_id, check_list, check_table, shown
 from ..base.compiled import compiled
-from ..core import BOX_COLUMNS, DataError
+from ..base.errors import DataError
+from ..base.terms import BOX_COLUMNS
 
 # %% ../../nbs/engine/tables.ipynb #tables-006
 def factorize_column(

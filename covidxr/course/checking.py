@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import generator
+from ..base.seeds import generator
 from .progress import remember
 from .sandbox import ONE_CHECK, as_before, call
 

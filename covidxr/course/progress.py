@@ -16,7 +16,7 @@ from ..base.files import read_json, write_json
 
 # %% ../../nbs/engine/course_progress.ipynb #course_progress-006
 _FORMER = {  # the number that a lesson had in ids such as "07.1", and its name
-    **{"00": "core", "01": "dicom", "02": "phantom", "03": "dataset", "04": "prepare", "05": "eda", "06": "folds"},
+    **{"01": "dicom", "02": "phantom", "03": "dataset", "04": "prepare", "05": "eda", "06": "folds"},
     **{"07": "metrics", "08": "classify", "09": "detect", "10": "ensemble", "10b": "stacking", "10c": "views"},
     **{"11": "submission", "16": "pipeline"},
 }

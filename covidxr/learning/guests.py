@@ -22,7 +22,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ..base.process import quiet
-from ..core import opencv
+from ..base.extras import opencv
 
 # %% ../../nbs/engine/guests.ipynb #guests-006
 _SET_BY_LIBRARIES: dict[str, tuple[str, ...] | None] = {  # variable to the values that libraries give it; None is any value

@@ -57,7 +57,7 @@ def device_name(
     device: Any,  # "cpu", "cuda", "cuda:1", "mps", a torch.device, or None for the fastest
 ) -> str:
     "A device that this computer has"
-    from covidxr.core import pick_device
+    from covidxr.learning.device import pick_device
 
     if device is None:
         return pick_device()

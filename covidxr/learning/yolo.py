@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from ..base.errors import ModelError, reason
-from ..core import opencv
+from ..base.extras import opencv
 from .guests import ONE_AT_A_TIME, imported
 from .models import read_tensors
 

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ..base.process import same_dice
-from ..core import BOX_COLUMNS, opencv
+from ..base.extras import opencv
+from ..base.terms import BOX_COLUMNS
 from ..dataset import Dataset
 from ..folds import Round
 

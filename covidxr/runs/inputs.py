@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..base.errors import DataError
-from ..core import PROFILES, Profile, log_line
+from ..base.progress import log_line
+from .profiles import PROFILES, Profile
 from ..dataset import Dataset, open_dataset
 from ..prepare import prepare, read_failed
 from .run import Steps, file_hash, fingerprint

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..base.files import atomic_path, write_json
-from ..core import BOX_COLUMNS
+from ..base.terms import BOX_COLUMNS
 from ..dataset import Dataset
 from ..folds import Round
 from .baselines import nothing_submission, prior_submission, with_unread

@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 
 from ..base.files import atomic_path, read_json, write_text
-from ..core import NOT_CLINICAL, class_color, draw_boxes
+from ..base.plotting import class_color, draw_boxes
+from ..base.terms import NOT_CLINICAL
 from ..prepare import read_prepared, to_cache
 from .evaluate import tested_truth
 from .run import Run, image_parts

@@ -13,7 +13,8 @@ from functools import partial
 
 import pandas as pd
 
-from ..core import ModelPlan, generator
+from ..base.seeds import generator
+from .profiles import ModelPlan
 from ..folds import Round
 from ..prepare import from_cache, to_cache
 from .run import Run, Steps, fingerprint, image_parts, write_parquet

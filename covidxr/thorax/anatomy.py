@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core import generator
+from ..base.seeds import generator
 from .bones import ribs, shoulders, spine
 from .canvas import Canvas, lung_levels, side_generator, smooth_curve
 from .devices import devices

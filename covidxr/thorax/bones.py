@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..core import generator
+from ..base.seeds import generator
 from .canvas import Canvas, lung_levels, smooth_curve
 
 # %% ../../nbs/engine/bones.ipynb #bones-006

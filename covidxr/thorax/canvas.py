@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..core import generator, opencv
+from ..base.extras import opencv
+from ..base.seeds import generator
 from .patient import Patient, Pose
 
 # %% ../../nbs/engine/canvas.ipynb #canvas-006

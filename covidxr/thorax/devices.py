@@ -10,7 +10,7 @@ __all__ = ['devices']
 # %% ../../nbs/engine/devices.ipynb #devices-003
 import numpy as np
 
-from ..core import generator
+from ..base.seeds import generator
 from .canvas import Canvas, lung_levels, smooth_curve
 
 # %% ../../nbs/engine/devices.ipynb #devices-005

@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import APPEARANCES, DataError, generator, opencv
+from ..base.errors import DataError
+from ..base.extras import opencv
+from ..base.seeds import generator
+from ..base.terms import APPEARANCES
 from .anatomy import Chest, build_chest, lung_outline
 from .canvas import Canvas
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.arguments import check_whole
-from ..core import DataError, generator
+from ..base.errors import DataError
+from ..base.seeds import generator
 
 # %% ../../nbs/engine/patient.ipynb #patient-006
 @dataclass(frozen=True)

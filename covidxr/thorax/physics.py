@@ -10,7 +10,8 @@ __all__ = ['exposure_noise', 'expose', 'develop', 'finish']
 # %% ../../nbs/engine/physics.ipynb #physics-003
 import numpy as np
 
-from ..core import generator, opencv
+from ..base.extras import opencv
+from ..base.seeds import generator
 from .anatomy import Chest
 from .canvas import Canvas
 

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_whole
-from ..core import BOX_COLUMNS, DataError
+from ..base.errors import DataError
+from ..base.terms import BOX_COLUMNS
 from ..dicom import Xray, XrayFacts
 from .canvas import Canvas
 from .disease import check_appearance

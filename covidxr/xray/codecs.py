@@ -16,7 +16,7 @@ import numpy as np
 
 from ..base.errors import XrayError, reason
 from ..base.process import quiet
-from ..core import opencv
+from ..base.extras import opencv
 from .bits import Bits, bits_of, padding_values, significant
 from .headers import header_side, header_text, header_whole
 from .standard import CODECS, HTJ2K, LARGEST_IMAGE, MAY_LOSE, NATIVE, TRANSFER_SYNTAXES

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base.errors import XrayError
-from ..core import opencv
+from ..base.extras import opencv
 from .checks import given, is_whole, numeric
 from .codecs import Pixels
 from .headers import as_number, header_numbers, header_text, header_value

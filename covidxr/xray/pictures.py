@@ -17,7 +17,7 @@ import numpy as np
 
 from ..base.errors import XrayError, reason
 from ..base.process import quiet
-from ..core import opencv
+from ..base.extras import opencv
 from .display import between, count_values, look_up_each, percentiles
 from .facts import XrayFacts, image_name
 from .standard import LARGEST_IMAGE, TURNS

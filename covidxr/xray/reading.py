@@ -15,7 +15,7 @@ import numpy as np
 
 from ..base.errors import XrayError, reason
 from ..base.process import quiet
-from ..core import opencv
+from ..base.extras import opencv
 from .checks import checked_path, given, is_whole, printable_errors
 from .codecs import stored_pixels
 from .deidentify import identifying

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...core import BOX_COLUMNS
+from ...base.terms import BOX_COLUMNS
 from .images import draw_boxes
 from ..checking import Answer
 from ...ensemble import nms, none_confidence, weighted_boxes_fusion

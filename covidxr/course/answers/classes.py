@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from ...core import APPEARANCES
+from ...base.terms import APPEARANCES
 from ..checking import Answer
 from ...ensemble import mean_probabilities, revise_classes
 from ...metrics import confusion_table, operating_point, paired_difference

@@ -1,4 +1,4 @@
-"""What answers to the exercises of `core`, `dicom`, `phantom` and `prepare` are compared with.
+"""What answers to the exercises of `dicom`, `phantom` and `prepare` are compared with.
 
 Docs: https://covidxr.github.io/covidxr/engine/course_answers_images.html.md"""
 
@@ -8,15 +8,13 @@ Docs: https://covidxr.github.io/covidxr/engine/course_answers_images.html.md"""
 __all__ = ['ANSWERS', 'draw_boxes']
 
 # %% ../../../nbs/engine/course_answers_images.ipynb #course_answers_images-003
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ...core import BOX_COLUMNS, class_color, generator, write_json
+from ...base.terms import BOX_COLUMNS
 from ..checking import Answer
 from ...dicom import apply_window, percentile_window
 from ...phantom import opacity_extent, simulate
@@ -36,47 +34,6 @@ def draw_boxes(
         for left, top, right, bottom in np.asarray(some, float).reshape(-1, 4):
             ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=color, lw=2, ls=style))
     ax.set(xlim=(0, size[0]), ylim=(size[1], 0), xlabel="x", ylabel="y")
-
-# %% ../../../nbs/engine/course_answers_images.ipynb #course_answers_images-008
-def _written_json(
-    data: dict,  # what to write
-) -> str:  # the file's text
-    "What the library writes into a JSON file"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "data.json"
-        write_json(data, path)
-        return path.read_text(encoding="utf-8")
-
-
-def _some_data(
-    rng: np.random.Generator,  # decides what is drawn
-    size: int,  # how many entries
-) -> tuple[dict]:
-    "A dictionary of plain and of NumPy values"
-    kinds = (
-        lambda: int(rng.integers(9)),
-        lambda: np.int64(rng.integers(9)),
-        lambda: np.float32(rng.integers(9) / 4),
-        lambda: rng.integers(0, 9, 2),
-        lambda: bool(rng.random() < 0.5),
-    )
-    return ({f"key {number}": kinds[rng.integers(len(kinds))]() for number in range(size)},)
-
-
-def _class_and_position(
-    rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[str, int]:
-    "A class, known or not, and a position that may lie beyond the list"
-    names = ["negative", "typical", "none", "truth", "lung-opacity", "normal", "x"]
-    return str(rng.choice(names)), int(rng.integers(0, 2 + 2 * size))
-
-
-ANSWERS = {
-    "core.1": Answer(lambda: int(generator(7, "patient", 3).integers(1000))),
-    "core.2": Answer(class_color, _class_and_position),
-    "core.3": Answer(_written_json, _some_data),
-}
 
 # %% ../../../nbs/engine/course_answers_images.ipynb #course_answers_images-010
 def _window_inputs(
@@ -111,7 +68,7 @@ def _linear_exact(
     return apply_window(values, center, width, "LINEAR_EXACT")
 
 
-ANSWERS |= {
+ANSWERS = {
     "dicom.1": Answer(_linear_exact, _window_inputs, tolerance=1e-5),
     "dicom.2": Answer(apply_window, _window_inputs, tolerance=1e-5),
     "dicom.3": Answer(percentile_window, _padded_inputs, tolerance=1e-5),

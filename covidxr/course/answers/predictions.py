@@ -11,7 +11,7 @@ __all__ = ['ANSWERS']
 import numpy as np
 import pandas as pd
 
-from ...core import BOX_COLUMNS
+from ...base.terms import BOX_COLUMNS
 from .images import draw_boxes
 from ..checking import Answer
 from ...submission import submission_ids
