@@ -19,8 +19,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from covidxr.boxes.competition import COMPETITION_LABELS
 from covidxr.base.terms import BOX_COLUMNS
+from covidxr.boxes.competition import COMPETITION_LABELS
 from covidxr.metrics import bootstrap_scores, score
 
 

@@ -7,9 +7,8 @@ import resource
 import statistics
 import time
 
-from covidxr.base.process import one_opencv_thread
 from covidxr.base.parallel import parallel
-from covidxr.base.process import cores
+from covidxr.base.process import cores, one_opencv_thread
 from covidxr.base.terms import APPEARANCES
 from covidxr.phantom import simulate
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from covidxr.classify import predict_classifier
 from covidxr.base.progress import progress
+from covidxr.classify import predict_classifier
 from covidxr.detect import predict_detector
 from covidxr.ensemble import (
     choose_box_weights,

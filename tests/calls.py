@@ -295,8 +295,8 @@ class Calls:
 
         from fakes import MODELS, networks_that_learn_nothing
 
-        from covidxr.runs.profiles import QUICK
         from covidxr.pipeline import run
+        from covidxr.runs.profiles import QUICK
 
         tiny = replace(QUICK, name="tiny", cache_size=64, draws=20, folds=3, turns=2, models=MODELS)
         self.run = self.folder / "run"

@@ -100,8 +100,8 @@ def _data_picture(dataset: object) -> _Picture:
 def networks_that_learn_nothing() -> Iterator[None]:
     "Put fakes in the place of networks for a while"
     import covidxr.classify
-    import covidxr.runs.profiles
     import covidxr.detect
+    import covidxr.runs.profiles
 
     with (
         mock.patch.object(covidxr.classify, "train_classifier", _train),

@@ -1,4 +1,4 @@
-"""The shape of every lesson, as a table: `python tests/shape.py`, or `python tests/shape.py nbs/03_dataset.ipynb` for one.
+"""The shape of every lesson, as a table: `python tests/shape.py`, or `python tests/shape.py nbs/04_dataset.ipynb` for one.
 
 A lesson is read from top to bottom, so its size is limited (tests/test_shape.py holds the limits):
 

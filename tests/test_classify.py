@@ -13,9 +13,9 @@ import torch
 from measure import in_time
 
 from covidxr import classify
-from covidxr.classify import find_weights, load_classifier, predict_classifier, read_model, train_classifier
 from covidxr.base.errors import CovidxrError, DataError, ModelError
 from covidxr.base.extras import opencv
+from covidxr.classify import find_weights, load_classifier, predict_classifier, read_model, train_classifier
 
 CLASSES = ("negative", "typical", "indeterminate")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from measure import in_time, seconds_of
 
-from covidxr.cli import main, parser
 from covidxr.base.errors import CovidxrError
+from covidxr.cli import main, parser
 
 COMMANDS = [
     ["run"],

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from covidxr import ensemble, ensemble_boxes, metrics, stacking, submission, views
-from covidxr.boxes import clusters
 from covidxr.base.errors import CovidxrError, DataError, SubmissionError, XrayError
 from covidxr.base.extras import opencv
 from covidxr.base.terms import BOX_COLUMNS
+from covidxr.boxes import clusters
 from covidxr.ensemble import fuse_boxes, none_confidence, revise_classes
 from covidxr.metrics import bootstrap_scores, confusion_table, operating_point, roc_auc, score
 from covidxr.stacking import Stacking, fit_stacking, nested_fusion, stack

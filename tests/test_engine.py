@@ -7,9 +7,9 @@ import sys
 import pandas as pd
 import pytest
 
+from covidxr.base.errors import DataError
 from covidxr.base.files import _host, owned_file, owned_folder
 from covidxr.base.process import in_processes
-from covidxr.base.errors import DataError
 from covidxr.runs.run import fingerprint
 
 

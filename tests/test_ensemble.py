@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidxr.boxes.competition import study_rows
 from covidxr.base.errors import DataError, SubmissionError
 from covidxr.base.terms import BOX_COLUMNS
+from covidxr.boxes.competition import study_rows
 from covidxr.ensemble import (
     choose_box_weights,
     choose_class_weights,

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from covidxr.base.errors import DataError, XrayError
+from covidxr.base.terms import BOX_COLUMNS
 from covidxr.boxes.classes import class_score_draws
 from covidxr.boxes.competition import study_rows
 from covidxr.boxes.matching import ranked_average_precision
-from covidxr.base.errors import DataError, XrayError
-from covidxr.base.terms import BOX_COLUMNS
 from covidxr.ensemble import (
     choose_rerank_exponent,
     choose_weights,

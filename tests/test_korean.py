@@ -72,7 +72,7 @@ def test_the_korean_readme_is_equal_in(kind, both):
     [
         ("code", "covidxr run\n```", "covidxr run --seed 1\n```"),
         ("commands", "`covidxr doctor`", "`covidxr doktor`"),
-        ("links", "nbs/07_metrics.ipynb", "nbs/08_classify.ipynb"),
+        ("links", "nbs/08_metrics.ipynb", "nbs/09_classify.ipynb"),
         ("numbers", "0.638", "0.683"),
         ("numbers", "6,334", "6,343"),
         ("tables", "| test_resnet-96 + yolo11n-160 | ", "| test_resnet-96 | yolo11n-160 | "),

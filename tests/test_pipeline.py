@@ -16,8 +16,8 @@ import pytest
 from conftest import MODELS, TINY
 from fakes import QUICKEST, fake_models
 
-from covidxr.base.files import _host
 from covidxr.base.errors import DataError
+from covidxr.base.files import _host
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.dataset import Dataset, open_dataset
 from covidxr.dicom import read_xray

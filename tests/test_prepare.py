@@ -234,7 +234,9 @@ def test_what_a_killed_process_had_begun_is_swept_away(many, tmp_path):
     out = tmp_path / "cache"
     process = _started(many, out, "--workers", "1", gated=True)
     _pictured(out, BEFORE, process)
-    code = f"import os\nfrom covidxr.base.files import atomic_path\nwith atomic_path({str(out / 'a.png')!r}): os._exit(0)"
+    code = (
+        f"import os\nfrom covidxr.base.files import atomic_path\nwith atomic_path({str(out / 'a.png')!r}): os._exit(0)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

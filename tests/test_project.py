@@ -31,7 +31,7 @@ BIN = Path(sys.executable).parent
 
 
 def _name(notebook: Path) -> str:
-    "A notebook's name among all, such as 07_metrics or engine/files"
+    "A notebook's name among all, such as 08_metrics or engine/files"
     return notebook.relative_to(ROOT / "nbs").with_suffix("").as_posix()
 
 
@@ -243,7 +243,7 @@ def _add(text: str) -> Callable[[dict], None]:
     [
         ("[gone](99_nowhere.ipynb)", "99_nowhere.ipynb"),
         ("[gone](engine/nowhere.ipynb)", "engine/nowhere.ipynb"),
-        ("[no such part](07_metrics.ipynb#nowhere)", "07_metrics.ipynb#nowhere"),
+        ("[no such part](08_metrics.ipynb#nowhere)", "08_metrics.ipynb#nowhere"),
         ("[nor here](#nowhere)", "#nowhere"),
         ("![a picture](images/gone.png)", "images/gone.png"),
         ('<a href="99_nowhere.ipynb">gone</a>', "99_nowhere.ipynb"),
@@ -252,7 +252,7 @@ def _add(text: str) -> Callable[[dict], None]:
 )
 def test_a_dead_link_is_found(text, target, tmp_path):
     folder = Path(shutil.copytree(ROOT / "nbs", tmp_path / "nbs", symlinks=True))
-    page = folder / "10_ensemble.ipynb"
+    page = folder / "12_ensemble.ipynb"
     assert pages.dead_links(page, folder) == []
     _broken(page, _add(text))
     assert pages.dead_links(page, folder) == [target]
@@ -262,14 +262,14 @@ def test_a_dead_link_is_found(text, target, tmp_path):
     "text", ["![](images/grid.png)", '<img src="images/grid.png">', '<img alt="" src="images/grid.png">']
 )
 def test_a_picture_without_words_is_found(text, tmp_path):
-    page = Path(shutil.copy(ROOT / "nbs" / "10_ensemble.ipynb", tmp_path))
+    page = Path(shutil.copy(ROOT / "nbs" / "12_ensemble.ipynb", tmp_path))
     assert pages.without_words(page) == []
     _broken(page, _add(text))
     assert pages.without_words(page) == ["images/grid.png"]
 
 
 def test_a_figure_without_words_is_found(tmp_path):
-    page = Path(shutil.copy(ROOT / "nbs" / "10_ensemble.ipynb", tmp_path))
+    page = Path(shutil.copy(ROOT / "nbs" / "12_ensemble.ipynb", tmp_path))
 
     def forget(book: dict) -> None:
         for cell in book["cells"]:

@@ -10,8 +10,8 @@ from fakes import fake_models
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from covidxr.cli import main
 from covidxr.base.errors import CovidxrError
+from covidxr.cli import main
 from covidxr.hospital import simulate_dataset
 
 FILES = {  # names by which our commands know files; a stranger may use any of them
