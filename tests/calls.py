@@ -49,6 +49,13 @@ class Calls:
 
         self.data = simulate_dataset(self.folder / "data", studies=24, seed=1, size=64, workers=1)
 
+    def core_parallel(self) -> None:
+        import math
+
+        from covidxr.core import parallel
+
+        list(parallel(math.sqrt, list(range(20)), "roots", workers=2))
+
     def dataset_xray_files(self) -> None:
         from covidxr.dataset import xray_files
 
@@ -136,11 +143,6 @@ class Calls:
         from covidxr.prepare import prepare
 
         self.index = prepare(self.dataset, self.folder / "cache", size=64, workers=1)
-
-    def prepare_prepare_in_processes(self) -> None:
-        from covidxr.prepare import prepare
-
-        prepare(self.dataset, self.folder / "another", size=32, workers=2)
 
     def prepare_read_prepared(self) -> None:
         from covidxr.prepare import read_prepared
@@ -346,13 +348,6 @@ class Calls:
 
         one = next(one for one in EXERCISES.values() if one.key.startswith("07"))
         exercise(one.key).check(box_iou)
-
-    def core_parallel(self) -> None:
-        import math
-
-        from covidxr.base.parallel import parallel
-
-        list(parallel(math.sqrt, list(range(20)), "roots", workers=2))
 
     def cli_main(self) -> None:
         from covidxr.cli import main

@@ -37,7 +37,8 @@ def network_plan(mark: Path) -> bytes:
     "A network's plan as Ultralytics reads it, with code as its activation and among the arguments of layers"
     code = json.dumps(python_code(mark))
     layers = f"[[-1, 1, Conv, [16, 3, 2]], [-1, 1, Conv, [{code}, 3, 2]]]"
-    return f"nc: 1\nscales: {{n: [1, 1, 1024], s: [1, 1, 1024]}}\nactivation: {code}\nbackbone: {layers}\nhead: []\n".encode()
+    head = "nc: 1\nscales: {n: [1, 1, 1024], s: [1, 1, 1024]}"
+    return f"{head}\nactivation: {code}\nbackbone: {layers}\nhead: []\n".encode()
 
 
 def pickled_object(mark: Path) -> bytes:
@@ -136,6 +137,7 @@ LYING = {  # what lies in the working folder
 
 
 def lay(folder: Path, mark: Path, lying: dict[str, Callable[[Path], bytes]] = LYING) -> None:
+    "Write files into a folder, whose payloads will make the mark"
     for name, make in lying.items():
         if not (folder / name).is_dir():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

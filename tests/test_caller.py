@@ -6,11 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from calls import NAMES
 from conftest import ROOT
 
+CLASSES = ["negative", "typical"]  # those of `pictures`
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "covidxr").rglob("*.py")
@@ -22,7 +25,8 @@ import contextlib, importlib, io, json, os, sys, traceback, warnings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import cv2, joblib, matplotlib.pyplot, numba, numpy, pandas, PIL.Image, PIL.ImageFile, pydicom, scipy.stats, sklearn, torch
+    import cv2, joblib, matplotlib.pyplot, numba, numpy, pandas, PIL.Image, PIL.ImageFile, pydicom, scipy.stats
+    import sklearn, torch
 from state import changes, state
 
 
@@ -147,10 +151,10 @@ def test_a_word_and_a_warning_are_noticed(slip, imported):
 HELPERS = r"gone \[\], come \['[^']*resource_tracker[^']*', '[^']*resource_tracker[^']*'\]"
 LEFT = {  # what libraries keep from their first call on, and why
     (
-        "prepare_prepare_in_processes",
+        "core_parallel",
         "child processes",
     ): HELPERS,  # joblib's and Python's, which clean up behind processes
-    ("prepare_prepare_in_processes", "open files"): r"gone \[\], come \['pipe', 'pipe'\]",  # to those two
+    ("core_parallel", "open files"): r"gone \[\], come \['pipe', 'pipe'\]",  # to those two
     ("eda_explore", "open files"): r"gone \[\], come \[('[^']*\.ttf'(, )?)+\]",  # matplotlib's fonts
 }
 
@@ -208,3 +212,164 @@ def test_a_call_with_processes_that_is_stopped_says_nothing_ten_times(how, tmp_p
             os.killpg(process.pid, signal.SIGINT)
         said, trouble = process.communicate(timeout=300)
     assert (process.returncode, said.split(), trouble) == (0, ["MainThread"], "")
+
+
+def _learn(kind: str, pictures: tuple, out: Path, seed: int) -> dict:
+    "A model's weights after one epoch"
+    from covidxr.classify import read_model, train_classifier
+    from covidxr.detect import train_detector
+
+    options = {"epochs": 1, "batch_size": 4, "seed": seed, "device": "cpu"}
+    if kind == "classifier":
+        train_classifier(pictures[0], CLASSES, out, size=32, pretrained=False, **options)
+    else:
+        train_detector(*pictures, out, model="yolov8n", size=64, **options)
+    return read_model(out, kind)[1]
+
+
+@pytest.fixture(scope="module")
+def learned(pictures, tmp_path_factory) -> tuple[Path, dict[tuple, dict]]:
+    "Four models that were trained one after another; their folder, and their weights"
+    folder = tmp_path_factory.mktemp("learned")
+    plans = [(kind, seed) for kind in ("classifier", "detector") for seed in (1, 2)]
+    return folder, {(kind, seed): _learn(kind, pictures, folder / f"{kind}{seed}", seed) for kind, seed in plans}
+
+
+def _same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(bool((value == other[name]).all()) for name, value in one.items())
+
+
+def test_trainings_at_once_give_the_models_that_trainings_one_after_another_give(pictures, learned, tmp_path):
+    _, before = learned
+    assert not _same(before["classifier", 1], before["classifier", 2])  # a seed matters
+    with ThreadPoolExecutor(4) as pool:
+        jobs = {
+            plan: pool.submit(_learn, plan[0], pictures, tmp_path / f"{plan[0]}{plan[1]}", plan[1]) for plan in before
+        }
+    assert [plan for plan, job in jobs.items() if not _same(before[plan], job.result())] == []
+
+
+def test_eight_threads_predict_as_one_does_also_while_another_trains(pictures, learned, tmp_path):
+    from covidxr.classify import predict_classifier
+    from covidxr.detect import predict_detector
+
+    folder, before = learned
+
+    def answers(number: int) -> str:
+        chances = predict_classifier(folder / "classifier1", pictures[0], flip_tta=True, device="cpu")
+        boxes = predict_detector(folder / "detector1", pictures[0], confidence=1e-5, flip_tta=True, device="cpu")
+        return chances.to_csv() + boxes.to_csv()
+
+    first = answers(0)
+    with ThreadPoolExecutor(9) as pool:
+        training = pool.submit(_learn, "detector", pictures, tmp_path / "again", 1)
+        said = list(pool.map(answers, range(8)))
+    assert set(said) == {first} and first.count("\n") > 16
+    assert _same(before["detector", 1], training.result())
+
+
+ULTRALYTICS = """
+import hashlib, json, os, pathlib, sys
+import cv2, numpy, PIL.Image, torch, warnings
+
+home = pathlib.Path(os.environ["YOLO_CONFIG_DIR"])
+order, table, boxes, out = sys.argv[1:]
+FACTS = ["USER_CONFIG_DIR", "SETTINGS_FILE", "DATASETS_DIR", "WEIGHTS_DIR", "RUNS_DIR"]
+FACTS += ["ONLINE", "AUTOINSTALL", "VERBOSE"]
+
+
+def theirs():
+    "What belongs to a user of Ultralytics"
+    from ultralytics import utils
+    from ultralytics.nn.modules.conv import Conv
+    from ultralytics.utils import callbacks, checks
+
+    files = [path for path in sorted(home.rglob("*")) if path.is_file()]
+    words = utils.LOGGER
+    return {
+        "settings": dict(utils.SETTINGS),
+        "file": str(utils.SETTINGS.file),
+        "kept": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "facts": {name: str(getattr(utils, name)) for name in FACTS},
+        "elsewhere": [str(checks.ONLINE), str(checks.AUTOINSTALL), str(checks.USER_CONFIG_DIR)],
+        "defaults": str(utils.DEFAULT_CFG_DICT),
+        "activation": str(Conv.default_act),
+        "callbacks": {name: len(calls) for name, calls in callbacks.default_callbacks.items()},
+        "words": [words.level, words.disabled, len(words.handlers), len(words.filters)],
+        "functions": [id(one) for one in (torch.save, torch.load, PIL.Image.open, cv2.imread, cv2.imwrite)],
+        "printing": [str(numpy.get_printoptions()), str(torch._tensor_str.PRINT_OPTS)],
+        "threads": [cv2.getNumThreads(), torch.get_num_threads()],
+        "environment": dict(os.environ),
+        "filters": [repr(one) for one in warnings.filters],
+    }
+
+
+def ours():
+    "Build, train and predict"
+    import pandas as pd
+
+    from covidxr.detect import build_detector, predict_detector, train_detector
+
+    build_detector("yolo11n")
+    if table:
+        images = pd.read_csv(table)
+        train_detector(images, pd.read_csv(boxes), out, model="yolov8n", size=64, epochs=1, device="cpu")
+        predict_detector(out, images)
+
+
+if order == "theirs first":
+    import logging
+    from ultralytics import utils
+    from ultralytics.nn.modules.conv import Conv
+
+    utils.SETTINGS.update({"runs_dir": "my/runs", "sync": False})
+    for name, module in list(sys.modules.items()):  # as on a machine with a network
+        if name.startswith("ultralytics") and hasattr(module, "ONLINE"):
+            module.ONLINE = True
+    Conv.default_act = torch.nn.Mish()
+    utils.LOGGER.setLevel(logging.WARNING)
+    utils.LOGGER.addHandler(logging.NullHandler())
+    before = theirs()
+    ours()
+    print(json.dumps([before, theirs()]))
+else:
+    ours()
+    before = list(home.rglob("*"))
+    from ultralytics import utils
+    print(json.dumps([list(map(str, before)), theirs()]))
+    utils.SETTINGS.update({"runs_dir": "my/runs"})
+    assert json.loads((home / "Ultralytics" / "settings.json").read_text())["runs_dir"] == "my/runs"
+"""
+
+
+def _with_ultralytics(order: str, home: Path, *words: str) -> list:
+    "What a program that uses Ultralytics, too, finds before and after"
+    own = {name: value for name, value in os.environ.items() if not name.startswith("YOLO")}
+    own |= {"YOLO_CONFIG_DIR": str(home), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", ULTRALYTICS, order, *map(str, words)]
+    done = subprocess.run(command, cwd=home.parent, env=own, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_who_uses_ultralytics_too_finds_it_as_it_was(pictures, tmp_path):
+    (tmp_path / "home").mkdir()
+    files = [tmp_path / name for name in ("images.csv", "boxes.csv", "model")]
+    for table, file in zip(pictures, files, strict=False):
+        table.to_csv(file, index=False)
+    before, after = _with_ultralytics("theirs first", tmp_path / "home", *files)
+    assert before["settings"]["runs_dir"] == "my/runs" and before["facts"]["ONLINE"] == "True" and before["kept"]
+    assert {name: after[name] for name in before} == before
+
+
+def test_who_uses_ultralytics_afterwards_finds_the_own_settings(tmp_path):
+    folder = tmp_path / "home" / "Ultralytics"
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text(json.dumps({"runs_dir": "elsewhere", "api_key": "mine"}), encoding="utf-8")
+    found, after = _with_ultralytics("ours first", tmp_path / "home", "", "", "")
+    assert sorted(found) == sorted([str(folder), str(folder / "settings.json")])  # nothing was written
+    assert after["settings"]["runs_dir"] == "elsewhere" and after["settings"]["api_key"] == "mine"
+    facts = after["facts"]
+    assert (facts["USER_CONFIG_DIR"], facts["SETTINGS_FILE"]) == (str(folder), str(folder / "settings.json"))
+    assert after["file"] == facts["SETTINGS_FILE"] and facts["RUNS_DIR"] == "elsewhere"
+    assert {facts["ONLINE"], facts["AUTOINSTALL"], facts["VERBOSE"]} == {"True"}
