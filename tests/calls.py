@@ -44,15 +44,15 @@ class Calls:
 
         simulate_study(1, size=64)
 
-    def phantom_simulate_dataset(self) -> None:
-        from covidxr.phantom import simulate_dataset
+    def hospital_simulate_dataset(self) -> None:
+        from covidxr.hospital import simulate_dataset
 
         self.data = simulate_dataset(self.folder / "data", studies=24, seed=1, size=64, workers=1)
 
-    def core_parallel(self) -> None:
+    def base_parallel(self) -> None:
         import math
 
-        from covidxr.core import parallel
+        from covidxr.base.parallel import parallel
 
         list(parallel(math.sqrt, list(range(20)), "roots", workers=2))
 
@@ -91,18 +91,18 @@ class Calls:
 
         read_checked(self.files[0])
 
-    def dicom_findings(self) -> None:
+    def dicom_identifying_elements(self) -> None:
         import pydicom
 
-        from covidxr.dicom import findings
+        from covidxr.dicom import identifying_elements
 
         self.header = pydicom.dcmread(self.files[0])
-        findings(self.header)
+        identifying_elements(self.header)
 
-    def dicom_deidentified(self) -> None:
-        from covidxr.dicom import deidentified
+    def dicom_deidentify(self) -> None:
+        from covidxr.dicom import deidentify
 
-        deidentified(self.header, "a secret")
+        deidentify(self.header, "a secret")
 
     def dicom_write_dicom(self) -> None:
         import numpy as np
@@ -120,7 +120,8 @@ class Calls:
             read_xray(self.folder / f"{syntax}.dcm")
 
     def dicom_read_xray_that_is_broken(self) -> None:
-        from covidxr.dicom import XrayError, read_xray
+        from covidxr.base.errors import XrayError
+        from covidxr.dicom import read_xray
 
         for name, content in {
             "a.png": b"\x89PNG" + bytes(99),
@@ -171,9 +172,11 @@ class Calls:
 
     def classify_train_classifier(self) -> None:
         from covidxr.classify import train_classifier
-        from covidxr.pipeline import image_parts
+        from covidxr.runs.profiles import QUICK
+        from covidxr.runs.run import Run, image_parts
 
-        images = image_parts(self.dataset, self.turn, self.index, self.folder / "cache")
+        run = Run(self.folder / "parts", self.dataset, self.index, [self.turn], QUICK, 0)
+        images = image_parts(run, self.turn)
         self.images = images[images["part"].isin(["train", "valid"])].reset_index(drop=True)
         self.classifier = self.folder / "classifier"
         options = {"size": 64, "epochs": 1, "pretrained": False, "device": "cpu"}
@@ -341,13 +344,11 @@ class Calls:
 
         write_course(self.folder / "course")
 
-    def exercises_exercise(self) -> None:
-        from covidxr.exercises import EXERCISES, exercise
-
+    def course_exercise(self) -> None:
+        from covidxr.course import exercise
         from covidxr.metrics import box_iou
 
-        one = next(one for one in EXERCISES.values() if one.key.startswith("07"))
-        exercise(one.key).check(box_iou)
+        exercise("metrics.1").check(box_iou)
 
     def cli_main(self) -> None:
         from covidxr.cli import main
@@ -355,10 +356,10 @@ class Calls:
         assert main(["score", str(self.data), str(self.run / "submission.csv"), "--json"]) == 0
         assert main(["score", "nowhere", "nothing.csv"]) == 2
 
-    def cli_examine(self) -> None:
-        from covidxr.cli import examine
+    def doctor_check_installation(self) -> None:
+        from covidxr.doctor import check_installation
 
-        examine()
+        check_installation()
 
 
 NAMES = [name for name, one in vars(Calls).items() if callable(one) and not name.startswith("_")]

@@ -151,10 +151,10 @@ def test_a_word_and_a_warning_are_noticed(slip, imported):
 HELPERS = r"gone \[\], come \['[^']*resource_tracker[^']*', '[^']*resource_tracker[^']*'\]"
 LEFT = {  # what libraries keep from their first call on, and why
     (
-        "core_parallel",
+        "base_parallel",
         "child processes",
     ): HELPERS,  # joblib's and Python's, which clean up behind processes
-    ("core_parallel", "open files"): r"gone \[\], come \['pipe', 'pipe'\]",  # to those two
+    ("base_parallel", "open files"): r"gone \[\], come \['pipe', 'pipe'\]",  # to those two
     ("eda_explore", "open files"): r"gone \[\], come \[('[^']*\.ttf'(, )?)+\]",  # matplotlib's fonts
 }
 

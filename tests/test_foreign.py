@@ -464,7 +464,7 @@ PICTURES = {  # files in the place of a prepared picture
 @pytest.mark.parametrize("name", PICTURES)
 def test_what_is_no_picture_is_refused_wherever_pictures_are_read(name, models, pictures, here, mark, ghostscript):
     from covidxr.dicom import read_facts, read_xray
-    from covidxr.pipeline import grid_figure
+    from covidxr.runs.report import grid_figure
 
     Path(name).write_bytes(PICTURES[name](mark))
     images = pictures[0].assign(file=[name, *pictures[0]["file"][1:]])
@@ -520,7 +520,7 @@ def test_an_index_that_is_none_is_not_run_and_made_again(payload, cache, picture
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "A finished run, with fakes in the place of networks"
-    from covidxr.phantom import simulate_dataset
+    from covidxr.hospital import simulate_dataset
     from covidxr.pipeline import run
 
     folder = tmp_path_factory.mktemp("runs")
