@@ -1,4 +1,4 @@
-"""Six kinds of prediction, one string a row: how do you write it so that nothing is lost, and read it so that nothing is guessed?
+"""Six kinds of prediction, one string per row: how do you write it and lose nothing, read it and guess nothing?
 
 Docs: https://covidxr.github.io/covidxr/submission.html.md"""
 
@@ -141,7 +141,7 @@ def write_submission(
     ids: Sequence[str],  # every id that must have a row, in this order
     path: str | Path,  # a CSV file, written atomically; never over one that covidxr did not write
 ) -> None:
-    "Write a submission; an id without predictions gets an empty string; SubmissionError before anything is written"
+    "Write a submission; an id without predictions gets an empty string; raises SubmissionError before it writes"
     check_file(check_path(path, SubmissionError), SubmissionError)
     ids = check_list(ids, "the ids to submit", SubmissionError)
     _check_ids(ids, path)
@@ -422,7 +422,7 @@ def compare_submissions(
     submissions: dict[str, str | Path],  # a name to a CSV of id,PredictionString; all for the same truth
     draws: int = 1000,  # how often patients are drawn again
     seed: int = 0,
-) -> dict:  # scores (name to `Score`); draws (a row per draw, a column per name); by_class (per name and class); drawn
+) -> dict:  # scores (name to `Score`); draws (a row per draw, a column per name); by_class (also per class); drawn
     "Score submissions and draw their patients again (Efron 1979); raises DataError, SubmissionError"
     if not isinstance(submissions, Mapping) or not submissions:
         raise SubmissionError(

@@ -1,4 +1,4 @@
-"""A folder with a model is read without running anything that lies in it. What may such a folder hold, and what is refused?
+"""A model's folder is read without running anything that lies in it. What may it hold, and what is refused?
 
 Docs: https://covidxr.github.io/covidxr/engine/models.html.md"""
 

@@ -1,4 +1,4 @@
-"""YAML files of networks are evaluated and `.pt` files unpickled where Ultralytics finds them. How do we use it without running what lies about?
+"""Ultralytics evaluates YAML files and unpickles `.pt` files. How do we use it without running what lies about?
 
 Docs: https://covidxr.github.io/covidxr/engine/yolo.html.md"""
 
