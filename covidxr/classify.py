@@ -9,7 +9,8 @@ __all__ = ['CHANNELS', 'MEAN', 'SPREAD', 'HEAD', 'image_table', 'read_squares', 
            'train_classifier', 'load_classifier', 'predict_classifier']
 
 # %% ../nbs/09_classify.ipynb #08-003
-import covidxr.learning  # names the extra that is missing, before PyTorch's import fails
+import covidxr.learning  # noqa: F401  (names the extra that is missing, before PyTorch's import fails)
+
 # isort: split
 import threading
 import urllib.error
@@ -29,7 +30,8 @@ from .base.process import quiet
 from .base.progress import log_line, progress
 from .dicom import image_name
 from .learning.guests import ONE_AT_A_TIME, Undrawn, hushed, imported, random_numbers, unchanged
-from .learning.models import LARGEST_SIZE, class_names, config_values, device_name, fill, number, read_model, read_tensors, save_model, whole
+from .learning.models import LARGEST_SIZE, class_names, config_values, device_name, fill, number
+from .learning.models import read_model, read_tensors, save_model, whole
 from .prepare import fit_square, read_prepared
 
 # %% ../nbs/09_classify.ipynb #08-009
@@ -40,18 +42,21 @@ def _check_images(
     "Refuse a table of images that cannot be worked with, in words"
     missing = [name for name in ("image_id", "file", *needed) if name not in images]
     if missing:
-        raise DataError(f"the table of images has no column {', '.join(missing)}; it has {', '.join(map(str, images.columns))}")
+        there = ", ".join(map(str, images.columns))
+        raise DataError(f"the table of images has no column {', '.join(missing)}; it has {there}")
     doubled = [name for name in ("image_id", "file", *needed) if list(images.columns).count(name) > 1]
     if doubled:
         raise DataError(f"the table of images has the column {doubled[0]} twice; keep one")
     empty = images["image_id"].isna()
     if empty.any():
         raise DataError(f"row {int(np.flatnonzero(empty)[0]) + 1} of the table of images has no image_id")
-    odd = [image_id for image_id, file in zip(images["image_id"], images["file"]) if not isinstance(file, str | Path) or not str(file)]
+    pairs = zip(images["image_id"], images["file"], strict=True)
+    odd = [image_id for image_id, file in pairs if not isinstance(file, str | Path) or not str(file)]
     if odd:
         raise DataError(f"image {odd[0]} has no file in the table of images")
-    if images["image_id"].duplicated().any():
-        raise DataError(f"image {images.loc[images['image_id'].duplicated(), 'image_id'].iloc[0]} is listed twice in the table of images")
+    again = images["image_id"].duplicated()
+    if again.any():
+        raise DataError(f"image {images.loc[again, 'image_id'].iloc[0]} is listed twice in the table of images")
 
 
 def image_table(
@@ -62,9 +67,11 @@ def image_table(
     if not isinstance(images, pd.DataFrame):
         try:
             files = [images] if isinstance(images, str | Path) else list(images)
-            images = pd.DataFrame({"image_id": [image_name(file) for file in files], "file": [str(file) for file in files]})
+            names = [image_name(file) for file in files]
+            images = pd.DataFrame({"image_id": names, "file": [str(file) for file in files]})
         except TypeError as error:
-            raise DataError(f"images are {images!r:.60}; give a table with image_id and file, one file, or a list of files") from error
+            cure = "give a table with image_id and file, one file, or a list of files"
+            raise DataError(f"images are {images!r:.60}; {cure}") from error
     _check_images(images, needed)
     table = images.reset_index(drop=True)
     if "valid" in needed:
@@ -73,7 +80,10 @@ def image_table(
         except (TypeError, ValueError):
             sides = {None}
         if not sides <= {True, False}:
-            raise DataError("the column valid of the table of images must hold True (only for choosing) or False (to learn from), nothing else")
+            raise DataError(
+                "the column valid of the table of images must hold True (only for choosing) or False (to learn from), "
+                "nothing else"
+            )
         table = table.assign(valid=table["valid"].astype(bool))
     return table
 
@@ -88,7 +98,7 @@ def read_squares(
     for row, file in enumerate(files):
         try:
             pixels = read_prepared(file)
-        except (EOFError, MemoryError, TypeError, AttributeError) as error:  # an npy file that was cut off, or claims to be immense
+        except (EOFError, MemoryError, TypeError, AttributeError) as error:  # an npy file, cut off or absurdly large
             raise DataError(f"{file}: not an image that can be read ({reason(error)})") from error
         if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.dtype != np.uint8 or not pixels.size:
             raise DataError(f"{file}: not a prepared image, which is grey with 8 bits; run `covidxr prepare` first")
@@ -162,7 +172,7 @@ def _hub_weights(
 def find_weights(
     arch: str,  # a timm model's name
 ) -> tuple[Path | None, str]:  # the file, or None; and where from or why not
-    "Look for pretrained weights in the local cache, then on the network; never wait long for a network that is not there"
+    "Pretrained weights from the local cache, then from the network; never wait long for a network that is not there"
     try:
         with hushed("huggingface_hub", "timm"):
             file = _hub_weights(arch)
@@ -174,7 +184,8 @@ def find_weights(
 # %% ../nbs/09_classify.ipynb #08-022
 CHANNELS = 1  # X-rays are grey; a first layer for one channel is as good and a little faster
 MEAN, SPREAD = 0.5, 0.25  # pixels of 0 to 1 are centred with these
-HEAD = {"lin_ftrs": [], "ps": 0.0, "concat_pool": False}  # fastai's default head has a hidden layer and much dropout: too much for a few hundred images from scratch
+# fastai's default head has a hidden layer and much dropout: too much for a few hundred images from scratch
+HEAD = {"lin_ftrs": [], "ps": 0.0, "concat_pool": False}
 
 
 def _load_fastai() -> None:
@@ -199,7 +210,8 @@ def _architecture(
     if isinstance(arch, str) and arch in torchvision.models.list_models(module=torchvision.models):
         return getattr(torchvision.models, arch)
     near = timm.list_models(f"*{arch[:6]}*")[:4] if isinstance(arch, str) and arch else []
-    raise ModelError(f"no backbone is called {arch!r:.60} in timm or torchvision" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise ModelError(f"no backbone is called {arch!r:.60} in timm or torchvision{hint}")
 
 
 def _network(
@@ -216,7 +228,8 @@ def _network(
                 return create_timm_model(backbone, classes, pretrained=False, n_in=CHANNELS, **HEAD)[0]
             return create_vision_model(backbone, classes, pretrained=False, n_in=CHANNELS, **HEAD)
     except Exception as error:  # timm and torchvision have networks that are no classifiers, or not for one channel
-        raise ModelError(f"{arch}: cannot be made a classifier of grey images ({reason(error)}); take another backbone") from error
+        why = f"cannot be made a classifier of grey images ({reason(error)})"
+        raise ModelError(f"{arch}: {why}; take another backbone") from error
 
 
 def build_classifier(
@@ -247,7 +260,7 @@ def _loaders(
     flip: bool,  # mirror half of the training images
     device: str,  # where to
 ) -> Any:  # fastai DataLoaders
-    "Batches from memory: training images turned, zoomed, brightened and mirrored a little, validation images as they are"
+    "Batches from memory: training images turned, zoomed, brightened, mirrored a little, validation images as they are"
     from fastai.data.core import Datasets
     from fastai.data.transforms import IntToFloatTensor
     from fastai.torch_core import TensorCategory, TensorImage
@@ -264,11 +277,13 @@ def _loaders(
         [[lambda number: TensorImage(pixels[number])], [lambda number: TensorCategory(targets[number])]],
         splits=parts,
     )
-    change = aug_transforms(do_flip=flip, max_rotate=8, min_zoom=0.9, max_zoom=1.15, max_lighting=0.2, max_warp=0, p_affine=0.9, p_lighting=0.9, pad_mode="zeros")
+    shape = {"max_rotate": 8, "min_zoom": 0.9, "max_zoom": 1.15, "max_warp": 0, "p_affine": 0.9, "pad_mode": "zeros"}
+    change = aug_transforms(do_flip=flip, max_lighting=0.2, p_lighting=0.9, **shape)
     last = Transform(centre)
     last.order = 99  # after the changes, which expect pixels of 0 to 1
     after = [IntToFloatTensor(), *change, last]
-    return sets.dataloaders(bs=min(batch_size, len(parts[0])), val_bs=64, num_workers=0, after_batch=after, device=torch.device(device))
+    sizes = {"bs": min(batch_size, len(parts[0])), "val_bs": 64}
+    return sets.dataloaders(**sizes, num_workers=0, after_batch=after, device=torch.device(device))
 
 # %% ../nbs/09_classify.ipynb #08-028
 def _average_precision(
@@ -312,8 +327,17 @@ def _learner(
     measure = AccumMetric(_average_precision, dim_argmax=None, activation="softmax", flatten=False, name="valid_ap")
     extra = {"pretrained_cfg_overlay": {"file": str(pretrained)}} if pretrained else {}
     return vision_learner(
-        loaders, _architecture(arch), n_out=classes, n_in=CHANNELS, normalize=False, pretrained=pretrained is not None,
-        loss_func=CrossEntropyLossFlat(), metrics=measure, cbs=Steps(), **HEAD, **extra,
+        loaders,
+        _architecture(arch),
+        n_out=classes,
+        n_in=CHANNELS,
+        normalize=False,
+        pretrained=pretrained is not None,
+        loss_func=CrossEntropyLossFlat(),
+        metrics=measure,
+        cbs=Steps(),
+        **HEAD,
+        **extra,
     )
 
 # %% ../nbs/09_classify.ipynb #08-029
@@ -356,10 +380,12 @@ def _checked(
     table = table.assign(label=table["label"].astype(str))
     unknown = set(table["label"]) - set(classes)
     if unknown:
-        raise DataError(f"the table of images has the label {sorted(unknown)[0]!r}, which is not among the classes {', '.join(classes)}")
+        among = f"which is not among the classes {', '.join(classes)}"
+        raise DataError(f"the table of images has the label {sorted(unknown)[0]!r}, {among}")
     learnt = table.loc[~table["valid"], "label"]
     if len(learnt) < 2 or learnt.nunique() < 2:
-        raise DataError(f"{len(learnt)} training images of {learnt.nunique()} classes; training needs at least two images of two classes")
+        found = f"{len(learnt)} training images of {learnt.nunique()} classes"
+        raise DataError(f"{found}; training needs at least two images of two classes")
     return table
 
 
@@ -376,9 +402,19 @@ def _plan(
 ) -> dict:  # as config.json holds it
     "The arguments of `train_classifier`, each looked at"
     plan = {
-        "kind": "classifier", "arch": arch, "classes": classes, "size": whole(size, "size", 8, LARGEST_SIZE), "channels": CHANNELS,
-        "mean": MEAN, "spread": SPREAD, "epochs": whole(epochs, "epochs", 1, 100_000), "learning_rate": number(learning_rate, "learning_rate", 1e-12, 100),
-        "batch_size": whole(batch_size, "batch_size", 1, 100_000), "flip": bool(flip), "seed": whole(seed, "seed", 0, 2**32 - 1), "device": device_name(device),
+        "kind": "classifier",
+        "arch": arch,
+        "classes": classes,
+        "size": whole(size, "size", 8, LARGEST_SIZE),
+        "channels": CHANNELS,
+        "mean": MEAN,
+        "spread": SPREAD,
+        "epochs": whole(epochs, "epochs", 1, 100_000),
+        "learning_rate": number(learning_rate, "learning_rate", 1e-12, 100),
+        "batch_size": whole(batch_size, "batch_size", 1, 100_000),
+        "flip": bool(flip),
+        "seed": whole(seed, "seed", 0, 2**32 - 1),
+        "device": device_name(device),
     }
     with Undrawn():
         _network(arch, len(classes))  # an unknown name is told now, not after minutes of reading
@@ -386,7 +422,7 @@ def _plan(
 
 
 def train_classifier(
-    images: pd.DataFrame,  # image_id, file (a prepared image), label (a class), valid (True: only for choosing, never for learning)
+    images: pd.DataFrame,  # image_id, file (a prepared image), label (a class), valid (True: only for choosing)
     classes: Sequence[str],  # the classes, in the order of the outputs
     out: str | Path,  # a new folder, or one of an earlier training: model.safetensors, config.json and history.csv
     arch: str = "test_resnet",  # a timm or torchvision backbone; this is timm's smallest residual network
@@ -399,26 +435,26 @@ def train_classifier(
     seed: int = 0,  # the same seed gives the same network on the same CPU
     device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None
 ) -> pd.DataFrame:  # the history: one row an epoch
-    "Train a study classifier with fastai's vision_learner and save it as tensors and text; raises DataError or ModelError"
+    "Train a study classifier with fastai's vision_learner; saves tensors and text; raises DataError or ModelError"
     check_folder(out, "model", fault=ModelError)
     names = class_names(classes)
-    table, plan = _checked(images, names), _plan(arch, size, epochs, learning_rate, batch_size, flip, seed, device, names)
+    table = _checked(images, names)
+    plan = _plan(arch, size, epochs, learning_rate, batch_size, flip, seed, device, names)
     squares, _ = read_squares(table["file"], plan["size"])
     weights, why = find_weights(arch) if pretrained else (None, "not asked for")
     if weights:
         read_tensors(weights)  # nothing but tensors reaches timm
     log_line(f"{arch}: {'pretrained' if weights else 'from scratch, no pretrained weights at hand'} ({why})")
-    plan |= {
-        "pretrained": weights is not None, "why": why, "kept": "last epoch",
-        "train_images": int((~table["valid"]).sum()), "valid_images": int(table["valid"].sum()),
-        "versions": {name: version(name) for name in ("torch", "fastai", "timm")},
-    }
+    plan |= {"pretrained": weights is not None, "why": why, "kept": "last epoch"}
+    plan |= {"train_images": int((~table["valid"]).sum()), "valid_images": int(table["valid"].sum())}
+    plan["versions"] = {name: version(name) for name in ("torch", "fastai", "timm")}
     with owned_folder(out, "model", fault=ModelError) as folder:
         (folder / "config.json").unlink(missing_ok=True)  # from here on the folder holds no finished model
         try:
             state, history = _fit(squares, table, plan, weights)
         except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{arch}: training stopped ({reason(error)}); try another size, batch_size or backbone") from error
+            cure = "try another size, batch_size or backbone"
+            raise ModelError(f"{arch}: training stopped ({reason(error)}); {cure}") from error
         save_model(folder, state, plan, history)
     return history
 

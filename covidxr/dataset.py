@@ -44,7 +44,7 @@ _COMPETITION_COLUMNS = {
 }
 
 
-_UNKNOWN = ("", "na", "n/a", "nan", "null", "none")  # how tables say that something is unknown; labels are taken as they are
+_UNKNOWN = ("", "na", "n/a", "nan", "null", "none")  # how tables say that something, but not a label, is unknown
 
 
 def _refuse(
@@ -101,10 +101,11 @@ def parse_boxes(
     missing = [name for name in ("image_id", "boxes") if name not in frame]
     if missing:
         raise DataError(f"{path}: column {', '.join(missing)} is missing")
-    lines = frame.index + 2 if isinstance(frame.index, pd.RangeIndex) else frame.index  # `read_table` gives a file's lines
+    # `read_table` gives a file's lines
+    lines = frame.index + 2 if isinstance(frame.index, pd.RangeIndex) else frame.index
     rows = []
     with quiet():  # Python may warn of what a cell holds before it refuses it
-        for line, image_id, text in zip(lines, frame["image_id"], frame["boxes"]):
+        for line, image_id, text in zip(lines, frame["image_id"], frame["boxes"], strict=True):
             if not isinstance(text, str) or text.strip().lower() in _UNKNOWN:
                 continue
             try:
@@ -123,13 +124,14 @@ def _hidden(
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-_DIRECTORY = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"  # how the header of a disc's table of contents says what it is
+# how the header of a disc's table of contents says what it is
+_DIRECTORY = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"
 
 
 def _is_xray(
     entry: os.DirEntry,  # a file
 ) -> bool:
-    "Does a file's name say that it is an X-ray, or its 129th byte and the next three that it is DICOM? A DICOMDIR is none"
+    "Does a file's name say that it is an X-ray, or its 129th to 132nd byte that it is DICOM? A DICOMDIR is none"
     if os.path.splitext(entry.name)[1].lower() in XRAY_SUFFIXES:
         return True
     try:
@@ -164,8 +166,8 @@ def _inside(
 
 def xray_files(
     root: str | Path,  # a folder
-    closed: list[str] | None = None,  # gets the folders that cannot be looked into, and why; a warning says so where None
-) -> list[Path]:  # every file below it with an X-ray's suffix, and every other one that is DICOM, sorted; no hidden ones
+    closed: list[str] | None = None,  # gets the folders that cannot be looked into, and why; where None, a warning
+) -> list[Path]:  # every file below it with an X-ray's suffix, and every other DICOM file, sorted; no hidden ones
     "The X-ray files of a folder and its subfolders; links to folders are followed, to each folder once"
     found, seen, folders, links = [], set(), [str(root)], []
     while folders or links:
@@ -189,7 +191,7 @@ _ODD = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # separators, contro
 def _spelled(
     name: str,  # a file's, as the system has it
 ) -> str:
-    "A name as tables and files can hold it: bytes that are no UTF-8, control characters and separators become %FC and the like"
+    "A name as tables and files can hold it: bytes that are no UTF-8, control characters, separators become %FC, …"
 
     def spell(found: re.Match) -> str:
         way = "surrogateescape" if "\udc80" <= found[0] <= "\udcff" else "surrogatepass"
@@ -241,8 +243,8 @@ def _name_of(
 def image_ids(
     files: Iterable[str | Path],  # X-ray files
     root: str | Path | None = None,  # the folder that they are in; where None, the one that holds them all
-) -> list[str]:  # an id a file, in their order: fit for a file's name, at most 200 bytes; a file that is given twice has one id
-    "The image ids of files: their names, where these are alike with their folders before them, then with their suffix behind"
+) -> list[str]:  # an id per file, in their order: fit for a file's name, at most 200 bytes; the same file, the same id
+    "The image ids of files: their names; where these are alike, with folders before them, then with suffix behind"
     given = [Path(path) for path in ([files] if isinstance(files, str | Path) else files)]
     paths = list(dict.fromkeys(given))
     if not paths:
@@ -252,12 +254,12 @@ def image_ids(
     for suffix in (False, True):
         alike = _alike(ids)
         names = [way.name if suffix else image_name(way) for way in ways]
-        folders = ["-".join(map(_spelled, [*way.parent.parts, name])) for way, name in zip(ways, names)]
-        ids = [folder if name in alike else name for name, folder in zip(ids, folders)]
-    ids = [_name_of(name, way) for name, way in zip(ids, ways)]
+        folders = ["-".join(map(_spelled, [*way.parent.parts, name])) for way, name in zip(ways, names, strict=True)]
+        ids = [folder if name in alike else name for name, folder in zip(ids, folders, strict=True)]
+    ids = [_name_of(name, way) for name, way in zip(ids, ways, strict=True)]
     while alike := _alike(ids):  # a name may look as another's id does
-        ids = [_short(name, way) if name in alike else name for name, way in zip(ids, ways)]
-    found = dict(zip(paths, ids))
+        ids = [_short(name, way) if name in alike else name for name, way in zip(ids, ways, strict=True)]
+    found = dict(zip(paths, ids, strict=True))
     return [found[path] for path in given]
 
 # %% ../nbs/04_dataset.ipynb #03-021c
@@ -271,7 +273,7 @@ def _header_rows(
     for image_id, path in progress(files, "read headers"):
         try:
             facts = read_facts(path)
-        except (XrayError, OSError):  # one broken file among thousands must not close the dataset; `problems` tells of it
+        except (XrayError, OSError):  # one broken file among thousands must not close the dataset; see `problems`
             yield image_id, "", None, None, "", "", None
             continue
         yield image_id, facts.patient_id, facts.height, facts.width, facts.view, facts.sex, facts.age
@@ -291,10 +293,10 @@ def _header_table(
 
 def scan_headers(
     files: Sequence[str | Path],  # X-ray files
-) -> pd.DataFrame:  # a row a file: image_id, patient_id, rows, columns, view, sex, age; no size where the file cannot be read
+) -> pd.DataFrame:  # a row per file: image_id, patient_id, rows, columns, view, sex, age; no size where unreadable
     "Read the headers of many files, without their pixels"
     paths = [Path(path) for path in ([files] if isinstance(files, str | Path) else files)]
-    return _header_table(list(_header_rows(list(zip(image_ids(paths), paths)))))
+    return _header_table(list(_header_rows(list(zip(image_ids(paths), paths, strict=True)))))
 
 # %% ../nbs/04_dataset.ipynb #03-022
 _HEAD = 2**14  # bytes; by then a header has said who and what it is about
@@ -323,7 +325,7 @@ def _stamps(
 
 def _known_headers(
     path: Path,  # headers.csv
-) -> pd.DataFrame:  # text: image_id, patient_id, rows, columns (missing where the file lacks them), and what else we know of
+) -> pd.DataFrame:  # text: image_id, patient_id, rows, columns (missing where the file lacks them), and more
     "What an earlier call found in the headers, or somebody wrote by hand; DataError where the table is broken"
     table = read_table(path, rows=False) if path.exists() else pd.DataFrame(columns=_HEADER_COLUMNS, dtype=str)
     if "image_id" not in table:  # somebody else's table of that name
@@ -344,7 +346,9 @@ def _joined(
 ) -> pd.DataFrame:  # both; what was read now counts
     "Add new rows to a table of headers"
     older = known[~known["image_id"].isin(read["image_id"])]
-    return _header_table(pd.concat([older, read], ignore_index=True) if len(older) and len(read) else read if len(read) else older)
+    if len(older) and len(read):
+        read = pd.concat([older, read], ignore_index=True)
+    return _header_table(read if len(read) else older)
 
 
 def _keep_headers(
@@ -355,7 +359,8 @@ def _keep_headers(
     from filelock import FileLock
 
     try:
-        with FileLock(path.with_name(".covidxr-headers.lock"), timeout=30):  # several processes may open a dataset at once
+        # several processes may open a dataset at once
+        with FileLock(path.with_name(".covidxr-headers.lock"), timeout=30):
             check_file(path)
             table = _joined(_known_headers(path), read)
             with owned_file(path) as partial:
@@ -389,7 +394,7 @@ def _headers(
     root: Path,  # a competition folder
     files: dict[str, Path],  # image id to file, empty where the images are not there
 ) -> tuple[pd.DataFrame, list[str]]:  # at least image_id, patient_id, rows, columns; and what is odd about headers.csv
-    "What `headers.csv` holds, with the images that it lacks or that were replaced; kept beside the tables where possible"
+    "What `headers.csv` holds, with images that it lacks or that were replaced; kept beside the tables where possible"
     path, stamps = root / "headers.csv", _stamps(files)
     known = _known_headers(path)
     known = known[~_replaced(path, known, stamps)]
@@ -417,8 +422,9 @@ def _names_a_file(
 def _check_tables(
     dataset: "Dataset",  # one that is being made
 ) -> None:
-    "DataError where a table lacks a column, or an image's id would lead out of a folder; what may be missing is filled in"
-    needed = {"studies": ["study_id", "split", *dataset.classes], "images": ["image_id", "study_id", "patient_id", "split"]}
+    "DataError where a table lacks a column, or an image's id leads out of a folder; what may be missing is filled in"
+    needed = {"studies": ["study_id", "split", *dataset.classes]}
+    needed["images"] = ["image_id", "study_id", "patient_id", "split"]
     if len(dataset.boxes):
         needed["boxes"] = ["image_id", *BOX_COLUMNS]
     for name, columns in needed.items():
@@ -427,7 +433,9 @@ def _check_tables(
             raise DataError(f"{dataset.root}: the table of {name} has no column {', '.join(missing)}")
     for image_id in dataset.images["image_id"]:
         if not _names_a_file(image_id):
-            raise DataError(f"{dataset.root}: image id {str(image_id)[:60]!r} cannot be a file's name; give the image another")
+            raise DataError(
+                f"{dataset.root}: image id {str(image_id)[:60]!r} cannot be a file's name; give the image another"
+            )
     if not len(dataset.boxes):
         empty = pd.DataFrame(columns=["image_id", *BOX_COLUMNS]).astype(dict.fromkeys(BOX_COLUMNS, float))
         dataset.boxes = empty
@@ -438,6 +446,7 @@ def _check_tables(
 @dataclass
 class Dataset:
     "Studies, images and boxes of one dataset, as tidy tables; raises DataError where a table cannot be right"
+
     root: Path  # where it lies
     simulated: bool  # True where the simulator made it
     classes: tuple[str, ...]  # names of the study classes, in order
@@ -463,13 +472,14 @@ class Dataset:
 
     def unboxed(self) -> pd.Series:
         "For every image, by image id: True where no box was drawn"
-        return pd.Series(~self.images["image_id"].isin(self.boxes["image_id"]).to_numpy(), index=self.images["image_id"])
+        empty = ~self.images["image_id"].isin(self.boxes["image_id"])
+        return pd.Series(empty.to_numpy(), index=self.images["image_id"])
 
 # %% ../nbs/04_dataset.ipynb #03-025
 def _patients(
     images: pd.DataFrame,  # study_id and patient_id, which may be empty or missing
 ) -> pd.Series:  # a patient for every image
-    "Whose image is it? Where nothing says so: the patient of the study's other images, or else the study stands for its patient"
+    "Whose image is it? Where nothing says so: the patient of the study's other images, or else the study itself"
     told = images["patient_id"].fillna("").str.strip()
     known = told.where(~_unknown(told))
     return known.fillna(known.groupby(images["study_id"]).transform("first")).fillna(images["study_id"])
@@ -500,7 +510,8 @@ def _labelled_half(
     studies = marks.astype(int).assign(split="train")
     studies.insert(0, "study_id", table["id"].str.removesuffix("_study"))
     labelled = read_table(image_path, ["id", "boxes", "StudyInstanceUID"])
-    images = pd.DataFrame({"image_id": labelled["id"].str.removesuffix("_image"), "study_id": labelled["StudyInstanceUID"]})
+    images = pd.DataFrame({"image_id": labelled["id"].str.removesuffix("_image")})
+    images["study_id"] = labelled["StudyInstanceUID"]
     for path, ids in ((study_path, studies["study_id"]), (image_path, images["image_id"])):
         _refuse(ids == "", path, "the id is empty")
         _refuse(ids != ids.str.strip(), path, "id {} begins or ends with a blank; remove it", ids)
@@ -522,7 +533,8 @@ def _image_files(
             continue
         image_id = _name_of(path.stem, path.relative_to(root))
         if image_id in files:
-            raise DataError(f"{path}: its name is that of {files[image_id]}, and names are image ids; remove or rename one")
+            other = files[image_id]
+            raise DataError(f"{path}: its name is that of {other}, and names are image ids; remove or rename one")
         files[image_id] = path
     return files
 
@@ -533,8 +545,9 @@ def _open_competition(
     "A folder in the competition's layout"
     studies, images, boxes = _labelled_half(root)
     files = _image_files(root)
+    hidden = [(name, path) for name, path in files.items() if path.relative_to(root).parts[0] == "test"]
     hidden = pd.DataFrame(
-        [(name, _spelled(path.parts[-3]), "test") for name, path in files.items() if path.relative_to(root).parts[0] == "test"],
+        [(name, _spelled(path.parts[-3]), "test") for name, path in hidden],
         columns=["image_id", "study_id", "split"],
     )
     both = hidden["image_id"].isin(images["image_id"]) | hidden["study_id"].isin(studies["study_id"])
@@ -560,7 +573,8 @@ def class_word(
 ) -> str:  # such as "no-lung-opacity-not-normal"
     "One word for a class, fit for a submission's space-separated string"
     letters = unicodedata.normalize("NFC", str(name)).lower()
-    kept = "".join(letter if unicodedata.category(letter)[0] in "LMN" else " " for letter in letters)  # letters, their marks, numbers
+    # letters, their marks, numbers
+    kept = "".join(letter if unicodedata.category(letter)[0] in "LMN" else " " for letter in letters)
     return "-".join(kept.split())
 
 
@@ -595,7 +609,8 @@ def _labels(
     taken = words.isin(["none", "opacity", "split"])
     _refuse(told == "", path, "the label is empty; fill it in or remove the row")
     _refuse(words == "", path, "the label {} has no letter or number, so it gives no class name", told)
-    _refuse(taken, path, "the label {} has a meaning of its own in submissions and tables; name the class otherwise", told)
+    own = "the label {} has a meaning of its own in submissions and tables; name the class otherwise"
+    _refuse(taken, path, own, told)
     for word, spellings in told.groupby(words).unique().items():
         if len(spellings) > 1:
             both = f"the labels {spellings[0]!r} and {spellings[1]!r} would both be the class {word}"
@@ -608,7 +623,8 @@ def _within(
     root: Path,  # the folder that should hold it
 ) -> str | None:  # its path from there, None where it lies elsewhere
     "A file's path relative to its dataset"
-    for absolute in (os.path.abspath, os.path.realpath):  # a link within the folder may lead out, and a link may lead to the folder
+    # a link within the folder may lead out, and a link may lead to the folder
+    for absolute in (os.path.abspath, os.path.realpath):
         if Path(absolute(path)).is_relative_to(absolute(root)):
             return str(Path(absolute(path)).relative_to(absolute(root)))
     return None
@@ -641,7 +657,8 @@ def _find_files(
     for row, name in names.items():
         place, paths = f"{root / 'images.csv'}: row {row}", places[name]
         if not paths:
-            blanks = "; there is one without the blanks" if any(_named_in(root, {name.strip()} - {name}).values()) else ""
+            bare = any(_named_in(root, {name.strip()} - {name}).values())
+            blanks = "; there is one without the blanks" if bare else ""
             raise DataError(f"{place}: no file {name!r} in this folder or below it{blanks}")
         if len(paths) > 1:
             may = f"{_within(paths[0], root)} or {_within(paths[1], root)}"
@@ -656,7 +673,7 @@ def _find_files(
 def _folder_images(
     root: Path,  # a folder with images.csv
     table: pd.DataFrame,  # what that holds
-) -> pd.DataFrame:  # a row an image, as `Dataset` has it, but with patients as the table has them; the index is the table's
+) -> pd.DataFrame:  # a row per image, as in `Dataset`, but with the table's patients; the index is the table's
     "The images of a plain folder, with what the table and the headers say about them"
     path, files = root / "images.csv", table["file"]
     _refuse(files.str.strip() == "", path, "the file is empty")
@@ -683,13 +700,14 @@ def _boxed_images(
     files: pd.Series,  # what images.csv calls their files
 ) -> pd.Series:  # image ids
     "Whose boxes are these? A file is found as images.csv's are, or else by its name without suffix"
-    known = dict(zip(images["path"], images["image_id"])) | dict(zip(files, images["image_id"]))
+    known = dict(zip(images["path"], images["image_id"], strict=True))
+    known |= dict(zip(files, images["image_id"], strict=True))
     ids = set(images["image_id"])
     meant = {}
     for name, paths in _named_in(root, set(names) - set(known)).items():
         if len(paths) == 1:
             meant[name] = known.get(_within(paths[0], root) or "")
-        elif not paths and image_name(name.replace("\\", "/")) in ids:  # boxes may have been drawn on a copy in another format
+        elif not paths and image_name(name.replace("\\", "/")) in ids:  # boxes of a copy in another format
             meant[name] = image_name(name.replace("\\", "/"))
     found = names.map(known | meant)
     _refuse(found.isna(), root / "boxes.csv", "its file {} is not in images.csv; write it as it stands there", names)
@@ -709,7 +727,7 @@ def _folder_boxes(
     drawn = _numbers(table, ["x", "y", "width", "height"], path).astype(float)
     ids = _boxed_images(root, table["file"], images, files)
     corners = [drawn["x"], drawn["y"], drawn["x"] + drawn["width"], drawn["y"] + drawn["height"]]
-    return pd.DataFrame({"image_id": ids, **dict(zip(BOX_COLUMNS, corners))}).reset_index(drop=True)
+    return pd.DataFrame({"image_id": ids, **dict(zip(BOX_COLUMNS, corners, strict=True))}).reset_index(drop=True)
 
 # %% ../nbs/04_dataset.ipynb #03-031
 def _open_folder(
@@ -742,7 +760,8 @@ def open_dataset(
         return _open_competition(root)
     if (root / "images.csv").exists():
         return _open_folder(root)
-    needs = "train_study_level.csv and train_image_level.csv (the competition's) or images.csv (with file, label, patient_id)"
+    needs = "train_study_level.csv and train_image_level.csv (the competition's)"
+    needs += " or images.csv (with file, label, patient_id)"
     raise DataError(f"{root}: not a dataset; it needs {needs}")
 
 # %% ../nbs/04_dataset.ipynb #03-039
@@ -783,10 +802,12 @@ def _odd_images(
     broken = unsized[unsized["path"] != ""]
     if twice.any():
         verb = "appears" if twice.sum() == 1 else "appear"
-        found.append(f"{_many(int(twice.sum()), 'image id')} {verb} twice, first {images.loc[twice, 'image_id'].iloc[0]}")
+        first = images.loc[twice, "image_id"].iloc[0]
+        found.append(f"{_many(int(twice.sum()), 'image id')} {verb} twice, first {first}")
     if absent.any():
         verb = "has" if absent.sum() == 1 else "have"
-        found.append(f"{_many(int(absent.sum()), 'image')} {verb} no file here; tables can be explored, models not trained")
+        without = _many(int(absent.sum()), "image")
+        found.append(f"{without} {verb} no file here; tables can be explored, models not trained")
     if len(broken):
         where = f"first {broken['path'].iloc[0]}; failed.csv of `covidxr prepare` says why"
         found.append(f"{_many(len(broken), 'image file')} cannot be read, {where}")
@@ -879,7 +900,7 @@ def _unmake(
 def download_competition(
     out: str | Path,  # a new or empty folder for the data, or one that an earlier call began to fill
 ) -> Path:  # that folder
-    "Download the real competition data with kagglehub; an interrupted download goes on where it stopped; raises CovidxrError"
+    "Download the competition's data with kagglehub; goes on where it was interrupted; raises CovidxrError"
     out = Path(out)
     waiting, new = out / ".download", not out.exists()
     try:

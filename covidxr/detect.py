@@ -8,7 +8,8 @@ Docs: https://covidxr.github.io/covidxr/detect.html.md"""
 __all__ = ['TRAINING', 'build_detector', 'train_detector', 'load_detector', 'predict_detector']
 
 # %% ../nbs/11_detect.ipynb #09-003
-import covidxr.learning  # names the extra that is missing, before PyTorch's import fails
+import covidxr.learning  # noqa: F401  (names the extra that is missing, before PyTorch's import fails)
+
 # isort: split
 import shutil
 from collections.abc import Sequence
@@ -27,7 +28,8 @@ from .classify import image_table, read_squares, stepwise
 from .base.progress import log_line, progress
 from .base.terms import BOX_COLUMNS
 from .learning.guests import ONE_AT_A_TIME, Undrawn, hushed, random_numbers, unchanged
-from .learning.models import LARGEST_SIZE, config_values, device_name, fill, number, read_model, save_model, whole
+from .learning.models import LARGEST_SIZE, config_values, device_name, fill, number
+from .learning.models import read_model, save_model, whole
 from .learning.yolo import CHANNELS, network, published_tensors, take_over, ultralytics
 
 # %% ../nbs/11_detect.ipynb #09-016
@@ -40,16 +42,16 @@ def _labels(
     "Boxes as centre, width and height in shares of the input; an image without boxes is a background"
     by_image = dict(tuple(boxes.groupby("image_id")[BOX_COLUMNS]))
     labels = []
-    for image_id, file, scale, left, top in zip(table["image_id"], table["file"], *(places[name] for name in ("scale", "left", "top"))):
+    placed = [places[name] for name in ("scale", "left", "top")]
+    for image_id, file, scale, left, top in zip(table["image_id"], table["file"], *placed, strict=True):
         corners = by_image[image_id].to_numpy(float) if image_id in by_image else np.zeros((0, 4))
         corners = np.clip(corners * scale + [left, top, left, top], 0, size) / size
         low, high = corners[:, :2], corners[:, 2:]
         kept = (high - low).min(axis=1, initial=1) * size >= 1  # what is under a pixel here cannot be learnt
         shares = np.hstack([(low + high) / 2, high - low])[kept].astype(np.float32)
-        labels.append(
-            {"im_file": str(file), "shape": (size, size), "cls": np.zeros((len(shares), 1), np.float32), "bboxes": shares,
-             "segments": [], "keypoints": None, "normalized": True, "bbox_format": "xywh"}
-        )
+        image = {"im_file": str(file), "shape": (size, size), "cls": np.zeros((len(shares), 1), np.float32)}
+        image |= {"bboxes": shares, "segments": [], "keypoints": None, "normalized": True, "bbox_format": "xywh"}
+        labels.append(image)
     return labels
 
 
@@ -104,7 +106,7 @@ def _with(
 
 # %% ../nbs/11_detect.ipynb #09-020
 class _Trainer:
-    "What we change of Ultralytics' DetectionTrainer: tables as its data, progress as its only words and memory as its only store"
+    "What we change of Ultralytics' DetectionTrainer: its data are tables, its words progress, its only store memory"
 
     def __init__(
         self,
@@ -126,11 +128,20 @@ class _Trainer:
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> _Images:
         return _with(_Images, ultralytics().YOLODataset)(
-            img_path=img_path, imgsz=self.args.imgsz, batch_size=batch, augment=mode == "train", hyp=self.args, rect=False,
-            cache="ram", stride=32, pad=0.0, task="detect", data=self.data,
+            img_path=img_path,
+            imgsz=self.args.imgsz,
+            batch_size=batch,
+            augment=mode == "train",
+            hyp=self.args,
+            rect=False,
+            cache="ram",
+            stride=32,
+            pad=0.0,
+            task="detect",
+            data=self.data,
         )
 
-    def run_callbacks(self, event: str) -> None:  # Ultralytics' own callbacks report to its servers and to other trackers
+    def run_callbacks(self, event: str) -> None:  # Ultralytics' own report to its servers and to other trackers
         if event == "on_train_start":
             self.bar = stepwise(self.label, self.epochs * len(self.train_loader))
         elif event in ("on_train_batch_end", "on_train_end"):
@@ -184,14 +195,15 @@ def _fit(
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # the network's state and one row an epoch
     "Train with Ultralytics' trainer; the averaged (EMA) weights of the last epoch are kept"
     data = {"train": "train", "val": "val", "nc": 1, "names": {0: "opacity"}, "channels": CHANNELS, **parts}
-    settings = {
-        "model": f"{plan['model']}.yaml", "data": "tables.yaml", "epochs": plan["epochs"], "batch": plan["batch_size"], "imgsz": plan["size"],
-        "seed": plan["seed"], "device": plan["device"], "pretrained": False, "project": str(work), "name": "yolo", "exist_ok": True, "workers": 0,
-        "amp": False, "plots": False, "save": False, "verbose": False, "deterministic": True, "nbs": plan["batch_size"], **plan["training"],
-    }
+    settings = {"model": f"{plan['model']}.yaml", "data": "tables.yaml", "epochs": plan["epochs"]}
+    settings |= {"batch": plan["batch_size"], "imgsz": plan["size"], "seed": plan["seed"], "device": plan["device"]}
+    settings |= {"pretrained": False, "project": str(work), "name": "yolo", "exist_ok": True, "workers": 0}
+    settings |= {"amp": False, "plots": False, "save": False, "verbose": False, "deterministic": True}
+    settings |= {"nbs": plan["batch_size"], **plan["training"]}
     theirs = ultralytics().DetectionTrainer
     with unchanged(), hushed("ultralytics"), quiet():
-        trainer = _with(_Trainer, theirs)(data, settings, lambda: _start(plan["model"], weights), f"train {plan['model']}")
+        label = f"train {plan['model']}"
+        trainer = _with(_Trainer, theirs)(data, settings, lambda: _start(plan["model"], weights), label)
         trainer.train()
     history = pd.DataFrame(trainer.rows)
     if not plan["valid_images"]:  # Ultralytics wants something to validate on, and got a training image
@@ -216,7 +228,8 @@ def _check_boxes(
         raise DataError(f"boxes are {boxes!r:.60}; give a table with image_id, {', '.join(BOX_COLUMNS)}")
     absent = [name for name in ("image_id", *BOX_COLUMNS) if name not in boxes]
     if absent:
-        raise DataError(f"the table of boxes has no column {', '.join(absent)}; it has {', '.join(map(str, boxes.columns))}")
+        there = ", ".join(map(str, boxes.columns))
+        raise DataError(f"the table of boxes has no column {', '.join(absent)}; it has {there}")
     try:
         boxes = boxes.assign(**{name: boxes[name].astype(float) for name in BOX_COLUMNS})
     except (TypeError, ValueError) as error:
@@ -224,11 +237,15 @@ def _check_boxes(
     corners = boxes[BOX_COLUMNS].to_numpy()
     wrong = ~np.isfinite(corners).all(axis=1)
     if wrong.any():
-        raise DataError(f"image {boxes['image_id'].iloc[int(np.flatnonzero(wrong)[0])]}: a box's corner is no number; take the row out or mend it")
+        name = boxes["image_id"].iloc[int(np.flatnonzero(wrong)[0])]
+        raise DataError(f"image {name}: a box's corner is no number; take the row out or mend it")
     turned = (corners[:, 2] < corners[:, 0]) | (corners[:, 3] < corners[:, 1])
     if turned.any():
         row = int(np.flatnonzero(turned)[0])
-        raise DataError(f"image {boxes['image_id'].iloc[row]}: a box ends before it begins ({corners[row].tolist()}); are its columns swapped, or are they width and height?")
+        raise DataError(
+            f"image {boxes['image_id'].iloc[row]}: a box ends before it begins ({corners[row].tolist()}); "
+            "are its columns swapped, or are they width and height?"
+        )
     return boxes
 
 
@@ -241,13 +258,19 @@ def _check_unit(
     "Refuse boxes in another unit than pixels of the files: the network would learn from them without a word"
     corners = boxes[BOX_COLUMNS].to_numpy(float)
     if corners.max() <= 1:
-        raise DataError("all corners of boxes lie between 0 and 1: are they shares of the image? Pixels are needed; multiply by its width and height")
+        raise DataError(
+            "all corners of boxes lie between 0 and 1: are they shares of the image? "
+            "Pixels are needed; multiply by its width and height"
+        )
     place = boxes[["image_id"]].merge(places.assign(image_id=table["image_id"].to_numpy()), on="image_id", how="left")
     middle = (corners[:, :2] + corners[:, 2:]) / 2 * place[["scale"]].to_numpy() + place[["left", "top"]].to_numpy()
     outside = ((middle < 0) | (middle > size)).any(axis=1)  # not for boxes of images that are not in the table
     if outside.any():
         name = boxes["image_id"].iloc[int(np.flatnonzero(outside)[0])]
-        raise DataError(f"{outside.sum()} of {len(boxes)} boxes lie outside of their images, the first in image {name}: are they in pixels of the originals? `covidxr.prepare.to_cache` maps them to the prepared images")
+        raise DataError(
+            f"{outside.sum()} of {len(boxes)} boxes lie outside of their images, the first in image {name}: "
+            "are they in pixels of the originals? `covidxr.prepare.to_cache` maps them to the prepared images"
+        )
 
 
 def _parts(
@@ -258,17 +281,20 @@ def _parts(
     "Read all images once and sort them into training and validation"
     valid = table["valid"].to_numpy(bool)
     if not boxes["image_id"].isin(table.loc[~valid, "image_id"]).any():
-        raise DataError(f"none of the {int((~valid).sum())} training images has a box; a detector needs some to learn from")
+        count = int((~valid).sum())
+        raise DataError(f"none of the {count} training images has a box; a detector needs some to learn from")
     squares, places = read_squares(table["file"], size)
     _check_unit(table, places, boxes, size)
     labels = _labels(table, places, boxes, size)
-    chosen = {"train": np.flatnonzero(~valid), "val": np.flatnonzero(valid) if valid.any() else np.flatnonzero(~valid)[:1]}
+    learnt = np.flatnonzero(~valid)
+    chosen = {"train": learnt, "val": np.flatnonzero(valid) if valid.any() else learnt[:1]}
     pixels = {f"{name}_pixels": squares[rows] for name, rows in chosen.items()}
     return pixels | {f"{name}_labels": [labels[row] for row in rows] for name, rows in chosen.items()}
 
 # %% ../nbs/11_detect.ipynb #09-026
 _OPTIMIZERS = ("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
-_NUMBERS = {*TRAINING, "weight_decay", "warmup_momentum", "box", "cls", "dfl", "nbs", "hsv_h", "hsv_s", "shear", "perspective", "flipud", "mixup", "cutmix", "multi_scale"}
+_NUMBERS = {*TRAINING, "weight_decay", "warmup_momentum", "box", "cls", "dfl", "nbs", "hsv_h", "hsv_s", "shear"}
+_NUMBERS |= {"perspective", "flipud", "mixup", "cutmix", "multi_scale"}
 
 
 def _check_training(
@@ -277,7 +303,8 @@ def _check_training(
     "Refuse settings that name files, or ask the network, or are no numbers: Ultralytics loads some of them as pickles"
     unknown = sorted(set(training) - _NUMBERS)
     if unknown:
-        raise ModelError(f"train_detector has no argument {unknown[0]!r}; of Ultralytics' settings it takes {', '.join(sorted(_NUMBERS))}")
+        may = f"of Ultralytics' settings it takes {', '.join(sorted(_NUMBERS))}"
+        raise ModelError(f"train_detector has no argument {unknown[0]!r}; {may}")
     for name, value in training.items():
         if name == "optimizer":
             if not isinstance(value, str) or value not in _OPTIMIZERS:
@@ -296,7 +323,8 @@ def _published(
     if weights is None:
         log_line(f"{model}: from scratch")
         return None
-    places = [Path(weights)] if Path(weights).is_file() else [Path(weights) / f"{model}{suffix}" for suffix in (".safetensors", ".pt")]
+    names = [f"{model}.safetensors", f"{model}.pt"]
+    places = [Path(weights)] if Path(weights).is_file() else [Path(weights) / name for name in names]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         log_line(f"{model}: from scratch ({Path(weights)} holds no {model}.safetensors and no {model}.pt)")
@@ -320,38 +348,46 @@ def _plan(
     "The arguments of `train_detector`, each looked at"
     size = whole(size, "size", 1, LARGEST_SIZE)
     if size % 32:
-        raise ModelError(f"size {size} is not a multiple of 32, the coarsest grid of YOLO; try {round(size / 32) * 32 or 32}")
+        near = round(size / 32) * 32 or 32
+        raise ModelError(f"size {size} is not a multiple of 32, the coarsest grid of YOLO; try {near}")
     _check_training(training)
     return {
-        "kind": "detector", "model": model, "classes": ["opacity"], "size": size, "channels": CHANNELS, "epochs": whole(epochs, "epochs", 1, 100_000),
-        "batch_size": whole(batch_size, "batch_size", 1, 100_000), "seed": whole(seed, "seed", 0, 2**32 - 2), "device": device_name(device),
+        "kind": "detector",
+        "model": model,
+        "classes": ["opacity"],
+        "size": size,
+        "channels": CHANNELS,
+        "epochs": whole(epochs, "epochs", 1, 100_000),
+        "batch_size": whole(batch_size, "batch_size", 1, 100_000),
+        "seed": whole(seed, "seed", 0, 2**32 - 2),
+        "device": device_name(device),
         "learning_rate": number(learning_rate, "learning_rate", 1e-12, 100),
     }
 
 
 def train_detector(
     images: pd.DataFrame,  # image_id, file (a prepared image), valid (True: only for choosing, never for learning)
-    boxes: pd.DataFrame,  # image_id and corners in pixels of the prepared images; an image without boxes is a background
+    boxes: pd.DataFrame,  # image_id, corners in pixels of the prepared images; an image without boxes is a background
     out: str | Path,  # a new folder, or one of an earlier training: model.safetensors, config.json and history.csv
     model: str = "yolo11n",  # a YOLO detector that Ultralytics has a plan for
     size: int = 160,  # side of the network's input, a multiple of 32
     epochs: int = 15,  # rounds over the training images
     learning_rate: float = 0.002,  # AdamW's, after the warm-up
     batch_size: int = 8,  # images a step
-    weights: str | Path | None = None,  # published weights: MODEL.safetensors or MODEL.pt, or a folder that may hold one; only tensors are read
+    weights: str | Path | None = None,  # published MODEL.safetensors or MODEL.pt, or its folder; only tensors are read
     seed: int = 0,  # the same seed gives the same network on the same CPU
     device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None
     **training: Any,  # further numbers among Ultralytics' settings, over those in TRAINING
 ) -> pd.DataFrame:  # the history: one row an epoch
-    "Train an opacity detector with Ultralytics' trainer and save it as tensors and text; raises DataError or ModelError"
+    "Train an opacity detector with Ultralytics' trainer; saves tensors and text; raises DataError or ModelError"
     check_folder(out, "model", fault=ModelError)
     table, boxes = image_table(images, ["valid"]), _check_boxes(boxes)
     plan = _plan(model, size, epochs, learning_rate, batch_size, seed, device, training)
     found = _published(weights, model)
-    plan |= {
-        "pretrained": found is not None, "kept": "last epoch", "train_images": int((~table["valid"]).sum()), "valid_images": int(table["valid"].sum()),
-        "training": TRAINING | {"lr0": plan.pop("learning_rate")} | training, "versions": {name: version(name) for name in ("torch", "ultralytics")},
-    }
+    plan |= {"pretrained": found is not None, "kept": "last epoch", "train_images": int((~table["valid"]).sum())}
+    plan["valid_images"] = int(table["valid"].sum())
+    plan["training"] = TRAINING | {"lr0": plan.pop("learning_rate")} | training
+    plan["versions"] = {name: version(name) for name in ("torch", "ultralytics")}
     parts = _parts(table, boxes, plan["size"])
     with owned_folder(out, "model", fault=ModelError) as folder:
         (folder / "config.json").unlink(missing_ok=True)  # from here on the folder holds no finished model
@@ -360,7 +396,8 @@ def train_detector(
         try:
             state, history = _fit(parts, plan, work, found)
         except (RuntimeError, ValueError, TypeError) as error:
-            raise ModelError(f"{model}: training stopped ({reason(error)}); try another size, batch_size or model") from error
+            cure = "try another size, batch_size or model"
+            raise ModelError(f"{model}: training stopped ({reason(error)}); {cure}") from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
         save_model(folder, state, plan, history)
@@ -420,8 +457,9 @@ def predict_detector(
         squares, places = read_squares(rows["file"], config["size"])
         proposed = _raw(detector, torch.from_numpy(squares)[:, None].to(device).float() / 255, flip_tta)
         kept = suppress(proposed, confidence, iou, max_det=most, max_time_img=10.0)
-        for image_id, place, boxes in zip(rows["image_id"], places.to_numpy(), kept):
+        for image_id, place, boxes in zip(rows["image_id"], places.to_numpy(), kept, strict=True):
             corners = (boxes[:, :4].cpu().numpy().clip(0, config["size"]) - place[[1, 2, 1, 2]]) / place[0]
-            found += [(image_id, *corner, sure) for corner, sure in zip(corners.tolist(), boxes[:, 4].tolist())]
+            sure = boxes[:, 4].tolist()
+            found += [(image_id, *corner, one) for corner, one in zip(corners.tolist(), sure, strict=True)]
     frame = pd.DataFrame(found, columns=["image_id", *BOX_COLUMNS, "confidence"])
     return frame.astype(dict.fromkeys([*BOX_COLUMNS, "confidence"], float))  # also where nothing was found

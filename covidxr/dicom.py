@@ -25,8 +25,19 @@ from .xray.standard import TRANSFER_SYNTAXES, XRAY_SUFFIXES
 from .xray.writing import write_dicom
 
 _all_ = [
-    "TRANSFER_SYNTAXES", "XRAY_SUFFIXES", "Xray", "XrayFacts", "image_name", "is_picture", "read_facts", "read_checked",
-    "write_dicom", "apply_window", "deidentify", "identifying_elements", "pseudonym",
+    "TRANSFER_SYNTAXES",
+    "XRAY_SUFFIXES",
+    "Xray",
+    "XrayFacts",
+    "image_name",
+    "is_picture",
+    "read_facts",
+    "read_checked",
+    "write_dicom",
+    "apply_window",
+    "deidentify",
+    "identifying_elements",
+    "pseudonym",
 ]
 
 # %% ../nbs/02_dicom.ipynb #01-031

@@ -72,9 +72,9 @@ def _check_picture(
 def fit_square(
     pixels: np.ndarray,  # float 0 to 1, (height, width)
     size: int,  # the side of the square, pixels
-    square: str = "pad",  # "pad" with black and lose nothing; "crop" the longer side's ends; "stretch" and change every shape
+    square: str = "pad",  # "pad" with black, nothing lost; "crop" the longer side; "stretch" and change every shape
     shape: tuple[int, int] | None = None,  # height and width of the original, where `pixels` are a smaller copy of it
-) -> tuple[np.ndarray, dict]:  # 8-bit picture; scale (across), scale_y (down), left and top (margins; below 0 where cropped)
+) -> tuple[np.ndarray, dict]:  # 8-bit picture; scale (across), scale_y (down), margins left and top (below 0: cropped)
     "Shrink or grow a picture to fit a square; raises DataError for what is no picture"
     cv2, size = opencv(), check_whole(size, "size", 1, _LARGEST)
     _check_choice(square, "square", SQUARES)
@@ -128,7 +128,7 @@ def _places(
 def to_cache(
     boxes: pd.DataFrame,  # image_id and corners in pixels of the original images
     index: pd.DataFrame,  # what `prepare` returned
-) -> pd.DataFrame:  # the same boxes in pixels of the prepared images, cut at the image's edge; those that were cropped away are left out
+) -> pd.DataFrame:  # the same boxes in pixels of the prepared images, cut at the edge; those cropped away are left out
     "Map boxes from the original image to its prepared copy"
     placed, mapped = _places(boxes, index), boxes.copy()
     for name, margin, length, scale in _SIDES:
@@ -158,6 +158,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 @dataclass(frozen=True)
 class _Task:
     "One image to prepare"
+
     image_id: str
     path: str  # what to read
     source: str  # the same, from the dataset's folder on, as the index names it
@@ -206,12 +207,14 @@ def _write_picture(
     path: Path,  # where
 ) -> None:
     "Write a small picture atomically; raises OSError where the disk will not take it"
-    with atomic_path(path, durable=False) as partial:  # to wait for the disk would cost a third of the time: see `_is_whole`
+    # to wait for the disk would cost a third of the time: see `_is_whole`
+    with atomic_path(path, durable=False) as partial:
         partial.write_bytes(coded)
 
 # %% ../nbs/06_prepare.ipynb #04-016c
 _PLAIN = set(
-    "im img image images xr xray ray cr dx dr cxr chest thorax pa ap lat lateral frontal view scan file study series patient person case sample dataset data dicom dcm png jpg raw "
+    "im img image images xr xray ray cr dx dr cxr chest thorax pa ap lat lateral frontal view scan file study series "
+    "patient person case sample dataset data dicom dcm png jpg raw "
     "train test valid normal covid pneumonia bacteria virus".split()
 )
 _HASH = re.compile(r"(?=[0-9a-f-]*\d)[0-9a-f]{8}(-?[0-9a-f]{4})+[0-9a-f]*")
@@ -220,7 +223,7 @@ _HASH = re.compile(r"(?=[0-9a-f-]*\d)[0-9a-f]{8}(-?[0-9a-f]{4})+[0-9a-f]*")
 def _may_tell(
     name: str,  # a file's, with the folders on the way there
 ) -> bool:
-    "Could a part of this name be a person's? Not if it is a UID, a hash, a letter, a number or a word that says nothing"
+    "Could a part of this name be a person's? Not if it is a UID, hash, letter, number or a word that says nothing"
     words = re.split(r"[\d\W_]+", _HASH.sub("", name.lower()))
     return any(len(word) > 1 and word not in _PLAIN for word in words)
 
@@ -233,7 +236,7 @@ def _kept(
     square: np.ndarray,  # 8-bit
     row: dict,  # what the index will say of it
 ) -> dict:  # the same, with the file's name, length and SHA-256
-    "Write a small picture and a note of it; the note goes first, so that no call finds a picture of ours that it doesn't know"
+    "Write a small picture and a note of it; the note goes first, so that no call finds a picture without its note"
     coded, file = _coded(square, task.form), f"{task.image_id}.{task.form}"
     row = row | {"file": file, "bytes": len(coded), "sha256": hashlib.sha256(coded).hexdigest(), "root": task.root}
     settings = {"size": task.size, "square": task.square, "format": task.form, "draft": task.draft}
@@ -281,7 +284,7 @@ def _named(
 ) -> list[tuple[str, Path, str]]:  # image id, file, and the file from the folder on
     "Files with their image ids"
     named, seen = [], set()
-    for name, path in zip(image_ids(files, root), files):
+    for name, path in zip(image_ids(files, root), files, strict=True):
         if name in seen:
             raise DataError(f"{path}: two files would be called {name}; give each file once")
         seen.add(name)
@@ -306,8 +309,9 @@ def _in_folder(
 def _listed(
     source: Dataset | str | Path | Iterable[str | Path],  # as `prepare` takes it
     out: Path,  # the cache
-) -> tuple[str, list[tuple[str, Path, str]], list[dict]]:  # the folder's sign; id, file, file from there on; id and error of what is not there
+) -> tuple[str, list[tuple[str, Path, str]], list[dict]]:
     "The images to prepare; DataError where `out` cannot be their cache"
+    # the folder's sign; id, file and file from the folder on; id and error of what is not there
     one = isinstance(source, str | Path)
     if not isinstance(source, Dataset) and not (one and not Path(source).is_file()):
         return "", _named([Path(source)] if one else _given(source), None), []
@@ -315,7 +319,10 @@ def _listed(
     if not root.is_dir():
         raise DataError(f"{root}: no such file or folder")
     if os.path.join(os.path.realpath(root), "").startswith(os.path.join(os.path.realpath(out), "")):
-        raise DataError(f"{out}: this is the folder of the X-rays, or holds it ({root}), and the small copies would lie among them; choose another folder")
+        raise DataError(
+            f"{out}: this is the folder of the X-rays, or holds it ({root}), "
+            "and the small copies would lie among them; choose another folder"
+        )
     check_folder(out, "cache")  # before a dataset is opened, which may note its headers
     if not isinstance(source, Dataset):
         if not (root / "train_study_level.csv").exists() and not (root / "images.csv").exists():
@@ -325,7 +332,10 @@ def _listed(
         raise DataError(f"{root}: the tables are here but no image files; models need the images")
     rows = list(source.images.itertuples())
     absent = [row.image_id for row in rows if not row.path]
-    unseen = [{"image_id": name, "error": f"{root}: the tables name image {name}, but its file is not there"} for name in absent]
+    unseen = [
+        {"image_id": name, "error": f"{root}: the tables name image {name}, but its file is not there"}
+        for name in absent
+    ]
     return _sign(root), [(row.image_id, root / row.path, printable(str(row.path))) for row in rows if row.path], unseen
 
 
@@ -336,8 +346,11 @@ def _spare_originals(
     originals = {os.path.realpath(task.path) for task in tasks}
     folder = os.path.realpath(tasks[0].out) if tasks else ""
     for task in tasks:
-        if os.path.join(folder, f"{task.image_id}.{task.form}") in originals:
-            raise DataError(f"{task.out}: the small copy {task.image_id}.{task.form} would take the place of an X-ray; choose another folder")
+        small = f"{task.image_id}.{task.form}"
+        if os.path.join(folder, small) in originals:
+            raise DataError(
+                f"{task.out}: the small copy {small} would take the place of an X-ray; choose another folder"
+            )
 
 # %% ../nbs/06_prepare.ipynb #04-020
 _COLUMNS = "image_id file height width scale scale_y left top source stamp bytes sha256 root checks".split()
@@ -462,7 +475,7 @@ def _dask() -> ModuleType:  # the module `distributed`
         import distributed
     except ImportError as error:
         raise DataError("a cluster needs Dask: `pip install distributed`") from error
-    for log, (level, handlers, propagate) in zip(others, before) if new else ():
+    for log, (level, handlers, propagate) in zip(others, before, strict=True) if new else ():
         log.setLevel(level)
         log.handlers[:], log.propagate = handlers, propagate
     return distributed
@@ -498,7 +511,7 @@ def _on_cluster(
         except TimeoutError as error:
             cure = f"start some with `dask worker {address}`, on machines that see the same folders"
             raise DataError(f"{address}: the scheduler has no workers; {cure}") from error
-        futures = dict(zip(client.map(_prepare_one, tasks, pure=False, retries=2), tasks))
+        futures = dict(zip(client.map(_prepare_one, tasks, pure=False, retries=2), tasks, strict=True))
         done = dask.as_completed(list(futures), loop=client.loop)
         for future in progress(done, f"prepare on {len(client.scheduler_info()['workers'])} workers", total=len(tasks)):
             error, task = future.exception(), futures[future]
@@ -532,7 +545,8 @@ def _check_settings(
     for name, value in settings.items():
         other = next((row[name] for row in rows if row[name] != value), None)
         if other is not None and name == "draft":
-            raise DataError(f"{out}: holds images made {'without' if value else 'with'} --draft; choose another folder, or call it as before")
+            how = "without" if value else "with"
+            raise DataError(f"{out}: holds images made {how} --draft; choose another folder, or call it as before")
         if other is not None:
             raise DataError(f"{out}: holds images of {name} {other}; choose another folder for {name} {value}")
 
@@ -542,7 +556,7 @@ def _is_current(
     row: dict,  # of the index
     since: int,  # when the last finished call had begun, nanoseconds
 ) -> bool:
-    "Is a picture there as it was made? Its length is looked at each time; if it was touched since the last call, each byte is"
+    "Is a picture as it was made? Its length is looked at each time; each byte, if it was touched since the last call"
     try:
         facts = os.stat(out / row["file"])
     except (OSError, ValueError):
@@ -567,7 +581,7 @@ def _known(
     for row in rows:
         task = wanted.get(row["image_id"])
         if task is None:
-            fits = row["root"] not in roots  # another folder's, about which this call knows nothing; else its X-ray is gone
+            fits = row["root"] not in roots  # another folder's, unknown to this call; else its X-ray is gone
         else:
             fits = row["source"] == task.source and row["stamp"] == _stamp(task.path)
         if fits:
@@ -592,7 +606,7 @@ def _clear(
     rows: list[dict],  # what is up to date
     made: set[str],  # files that we made
 ) -> None:
-    "Remove pictures that are no longer true, as their X-ray is gone, changed or asked for in another size; and their notes"
+    "Remove pictures that are no longer true, as their X-ray is gone, changed or now of another size; and their notes"
     current = {row["file"] for row in rows}
     for file in sorted(made - current):
         if Path(file).name == file and Path(file).suffix.lstrip(".") in FORMATS:
@@ -608,7 +622,7 @@ def _begin(
     out: Path,  # the cache
     tasks: list[_Task],  # what is asked for
     settings: dict,  # size, square, format and draft of this call
-) -> tuple[list[dict], int]:  # rows of what is up to date; when the call began, nanoseconds by the clock of the cache's disk
+) -> tuple[list[dict], int]:  # rows of what is up to date; when the call began, nanoseconds by the cache's disk
     "Look at what is there, and remove what is no longer true"
     start = out / UNFINISHED / "start"
     start.parent.mkdir(exist_ok=True)
@@ -617,7 +631,8 @@ def _begin(
     _check_settings(out, index or [], settings)
     rows = _known(out, index or [], tasks, settings)
     noted = _notes(out).items()
-    made = {row["file"] for row in index or []} | {row.get("file", f"{name}.{settings['format']}") for name, row in noted}
+    made = {row["file"] for row in index or []}
+    made |= {row.get("file", f"{name}.{settings['format']}") for name, row in noted}
     if index is not None:
         _spare_others(out, tasks, made)
     _clear(out, rows, made)
@@ -646,15 +661,15 @@ def _write_index(
 
 
 def prepare(
-    source: Dataset | str | Path | Iterable[str | Path],  # a dataset, its folder, any folder of X-rays, one file, or several
+    source: Dataset | str | Path | Iterable[str | Path],  # a dataset, its folder or any of X-rays, one file or several
     out: str | Path,  # the cache, a folder of its own: small pictures, images.parquet, failed.csv
     size: int = 512,  # side of the prepared square, 8 to 8,192 pixels
     workers: int | None = None,  # processes; all cores where None
     square: str = "pad",  # "pad", "stretch" or "crop", see `fit_square`
     form: str = "png",  # "png", "jpg" or "npy"
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
-    draft: bool = False,  # decode JPEG 2000 no finer than the small picture needs: faster, and nearly the same, see "A draft"
-) -> pd.DataFrame:  # the index: image_id, file, height, width (original), scale, scale_y, left, top, source, sha256, checks, …
+    draft: bool = False,  # decode JPEG 2000 no finer than needed: faster, and nearly the same, see "A draft"
+) -> pd.DataFrame:  # image_id, file, height, width (original), scale, scale_y, left, top, source, sha256, checks, …
     "Make a cache of small 8-bit copies; a second call does only what is missing or changed; raises DataError"
     out, size = Path(out), check_whole(size, "size", 8, _LARGEST)
     workers = None if workers is None else check_whole(workers, "workers", 1, 1024)
@@ -663,7 +678,8 @@ def prepare(
     settings = {"size": size, "square": square, "format": form, "draft": bool(draft)}
     root, listed, failed = _listed(source, out)
     whole = os.path.abspath if scheduler else str  # the machines of a cluster work in other folders
-    tasks = [_Task(name, whole(path), way, whole(out), size, square, form, bool(draft), root) for name, path, way in listed]
+    kind = (size, square, form, bool(draft), root)
+    tasks = [_Task(name, whole(path), way, whole(out), *kind) for name, path, way in listed]
     _spare_originals(tasks)
     with owned_folder(out, "cache"):
         rows, since = _begin(out, tasks, settings)
@@ -673,7 +689,8 @@ def prepare(
         with closing(answers):
             for row in answers:
                 if "full" in row:
-                    raise DataError(f"{row['full']}; {len(rows)} of {len(tasks)} images are done and kept: make room and run the same again")
+                    done = f"{len(rows)} of {len(tasks)} images are done and kept"
+                    raise DataError(f"{row['full']}; {done}: make room and run the same again")
                 (failed if "error" in row else rows).append(row)
         index = _write_index(out, rows, failed, settings, since)
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
@@ -713,7 +730,7 @@ def read_failed(
 def privacy(
     index: pd.DataFrame,  # what `prepare` returned
 ) -> dict[str, int]:  # finding to number of images, the commonest first
-    "What was found in headers and names that could tell who the patients are; of these, only the names are in the cache"
+    "What headers and names hold that could tell who the patients are; of these, only the names are in the cache"
     if not isinstance(index, pd.DataFrame) or "checks" not in index:
         raise DataError("this is no index of a cache: it has no column checks; give what `prepare` returned")
     told = index["checks"].fillna("").astype(str)

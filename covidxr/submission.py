@@ -1,4 +1,4 @@
-"""Six kinds of prediction, one string a row: how do you write it so that nothing is lost, and read it so that nothing is guessed?
+"""Six kinds of prediction, one string per row: how do you write it and lose nothing, read it and guess nothing?
 
 Docs: https://covidxr.github.io/covidxr/submission.html.md"""
 
@@ -59,7 +59,9 @@ def submission_table(
     box_rows = boxes.assign(id=boxes["image_id"].astype(str) + "_image", label="opacity")
     columns = ["id", "label", "confidence", *BOX_COLUMNS]
     parts = [part[columns] for part in (study_rows, none_rows, box_rows) if len(part)]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns).astype(dict.fromkeys(columns[2:], float))
+    if not parts:
+        return pd.DataFrame(columns=columns).astype(dict.fromkeys(columns[2:], float))
+    return pd.concat(parts, ignore_index=True)
 
 
 def submission_ids(
@@ -76,7 +78,8 @@ def _string(
     "The predictions of one row, the surest first, in as few characters as lose nothing that matters"
     parts = []
     for label, confidence, *corners in rows:
-        parts.append(f"{label} {confidence:.6g} " + " ".join(f"{value:.2f}".rstrip("0").rstrip(".") for value in corners))
+        numbers = [f"{value:.2f}".rstrip("0").rstrip(".") for value in corners]
+        parts.append(f"{label} {confidence:.6g} " + " ".join(numbers))
     return " ".join(parts)
 
 # %% ../nbs/15_submission.ipynb #11-012
@@ -111,21 +114,26 @@ def _check_table(
     path: str | Path,  # where it shall be written, for the message
 ) -> pd.DataFrame:  # the table, numbers being numbers
     "Nothing is written that the reader would refuse; SubmissionError names the id"
-    confidence, corners = numeric_columns(table, ["confidence"], "table")[:, 0], numeric_columns(table, BOX_COLUMNS, "table")
+    confidence = numeric_columns(table, ["confidence"], "table")[:, 0]
+    corners = numeric_columns(table, BOX_COLUMNS, "table")
     label, of_image = table["label"], table["id"].astype(str).str.endswith("_image").to_numpy(bool)
     one_word = label.map(lambda word: isinstance(word, str) and len(word.split()) == 1)
+    other_row = (
+        "a label of another kind of row: opacity and none belong to images (_image), all others to studies (_study)"
+    )
     for wrong, what in (
         (~table["id"].isin(ids).to_numpy(bool), "an id which is not among the ids to submit"),
         (~((confidence >= 0) & (confidence <= 1 + 1e-6)), "a confidence that does not lie from 0 to 1"),
         (~np.isfinite(corners).all(1), "a corner that is not a number"),
         ((corners[:, 2:] < corners[:, :2]).any(1), "its corners swapped"),
         (~one_word.to_numpy(bool), "a label that is not one word (write - for blanks)"),
-        (label.isin(OF_IMAGES).to_numpy(bool) != of_image, "a label of another kind of row: opacity and none belong to images (_image), all others to studies (_study)"),
+        (label.isin(OF_IMAGES).to_numpy(bool) != of_image, other_row),
     ):
         if wrong.any():
             row = table.iloc[int(wrong.argmax())]
-            raise SubmissionError(f"{path}: a prediction '{row['label']}' for {row['id']} has {what}; nothing was written")
-    return table.assign(confidence=confidence, **dict(zip(BOX_COLUMNS, corners.T)))
+            given = f"a prediction '{row['label']}' for {row['id']}"
+            raise SubmissionError(f"{path}: {given} has {what}; nothing was written")
+    return table.assign(confidence=confidence, **dict(zip(BOX_COLUMNS, corners.T, strict=True)))
 
 
 def write_submission(
@@ -133,7 +141,7 @@ def write_submission(
     ids: Sequence[str],  # every id that must have a row, in this order
     path: str | Path,  # a CSV file, written atomically; never over one that covidxr did not write
 ) -> None:
-    "Write a submission; an id without predictions gets an empty string; raises SubmissionError before it writes what cannot be read"
+    "Write a submission; an id without predictions gets an empty string; raises SubmissionError before it writes"
     check_file(check_path(path, SubmissionError), SubmissionError)
     ids = check_list(ids, "the ids to submit", SubmissionError)
     _check_ids(ids, path)
@@ -179,15 +187,18 @@ def _parse(
     "The predictions of one row; ValueError says in words what is wrong"
     words = string.split()
     if len(words) % 6:
-        raise ValueError(f"{len(words)} words are no whole number of predictions; each is: label confidence x_min y_min x_max y_max")
+        each = "each is: label confidence x_min y_min x_max y_max"
+        raise ValueError(f"{len(words)} words are no whole number of predictions; {each}")
     rows = []
     for start in range(0, len(words), 6):
         label, *numbers = words[start : start + 6]
         if labels and label not in labels:
             raise ValueError(f"unknown label {label}; here it can be {', '.join(sorted(labels))}")
         if label in barred:
-            raise ValueError(f"label {label} belongs to an image, and this row is of a study; move it to a row whose id ends in _image")
-        confidence, *corners = [_number(word, what) for word, what in zip(numbers, ("confidence", *BOX_COLUMNS))]
+            cure = "move it to a row whose id ends in _image"
+            raise ValueError(f"label {label} belongs to an image, and this row is of a study; {cure}")
+        pairs = zip(numbers, ("confidence", *BOX_COLUMNS), strict=True)
+        confidence, *corners = [_number(word, what) for word, what in pairs]
         if not 0 <= confidence <= 1:
             raise ValueError(f"confidence {numbers[0]} is outside 0 to 1")
         if corners[2] < corners[0] or corners[3] < corners[1]:
@@ -231,7 +242,7 @@ def read_submission(
     frame = _read_rows(path)
     seen: dict[str, int] = {}
     rows = []
-    for line, name, string in zip(frame.index, frame["id"], frame["PredictionString"]):
+    for line, name, string in zip(frame.index, frame["id"], frame["PredictionString"], strict=True):
         if not name.endswith(("_study", "_image")):
             raise SubmissionError(
                 f"{path}: row {line}: id {_named(name) if name else '(empty)'} must end in _study or _image"
@@ -242,13 +253,17 @@ def read_submission(
             raise SubmissionError(f"{path}: row {line}: unknown id {_named(name)}; {reference} has no such id")
         seen[name] = line
         try:
-            rows.extend((name, *one) for one in _parse(string, _allowed(name, labels), OF_IMAGES if name.endswith("_study") else frozenset()))
+            barred = OF_IMAGES if name.endswith("_study") else frozenset()
+            rows.extend((name, *one) for one in _parse(string, _allowed(name, labels), barred))
         except ValueError as error:
             raise SubmissionError(f"{path}: row {line}: {error}") from error
     if wanted is not None and len(seen) < len(wanted):
         lost = sorted(wanted - set(seen))
-        raise SubmissionError(f"{path}: row {frame.index[-1] + 1}: id {lost[0]} is missing{f' and {len(lost) - 1} more' if len(lost) > 1 else ''}; every id of {reference} needs a row")
-    return pd.DataFrame(rows, columns=["id", "label", "confidence", *BOX_COLUMNS]).astype(dict.fromkeys(["confidence", *BOX_COLUMNS], float))
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        missing = f"id {lost[0]} is missing{more}; every id of {reference} needs a row"
+        raise SubmissionError(f"{path}: row {frame.index[-1] + 1}: {missing}")
+    table = pd.DataFrame(rows, columns=["id", "label", "confidence", *BOX_COLUMNS])
+    return table.astype(dict.fromkeys(["confidence", *BOX_COLUMNS], float))
 
 
 def read_ids(
@@ -272,10 +287,12 @@ def _truth_strings(
         values = frame[[words[name] for name in APPEARANCES]].apply(pd.to_numeric, errors="coerce").to_numpy(float)
         wrong = ~np.isin(values, (0, 1)).all(1) | (values.sum(1) != 1)
         if wrong.any():
-            raise DataError(f"{path}: row {frame.index[int(wrong.argmax())]}: exactly one of the four classes must be 1, the others 0")
+            place = f"row {frame.index[int(wrong.argmax())]}"
+            raise DataError(f"{path}: {place}: exactly one of the four classes must be 1, the others 0")
         strings = [f"{APPEARANCES[number]} 1 0 0 1 1" for number in values.argmax(1)]
         return pd.DataFrame({"id": frame["id"], "PredictionString": strings})
-    raise DataError(f"{path}: neither a CSV of id,PredictionString nor one of the competition's train tables; it has {', '.join(frame.columns)}")
+    neither = "neither a CSV of id,PredictionString nor one of the competition's train tables"
+    raise DataError(f"{path}: {neither}; it has {', '.join(frame.columns)}")
 
 
 def _truth_halves(
@@ -290,7 +307,11 @@ def _truth_halves(
         )
     if len(paths) == 1 and paths[0].is_dir():
         root = paths[0]
-        halves = [[root / f"train_{level}_level.csv" for level in ("study", "image")], [root / "truth" / f"test_{level}_level.csv" for level in ("study", "image")], [root / f"test_{level}_level.csv" for level in ("study", "image")]]
+        halves = [
+            [root / f"train_{level}_level.csv" for level in ("study", "image")],
+            [root / "truth" / f"test_{level}_level.csv" for level in ("study", "image")],
+            [root / f"test_{level}_level.csv" for level in ("study", "image")],
+        ]
         halves = [half for half in halves if all(path.exists() for path in half)]
         if not halves:
             raise DataError(f"{root}: holds no truth; it needs train_study_level.csv and train_image_level.csv")
@@ -308,7 +329,7 @@ def _read_half(
     rows, ids = [], {}
     for path in paths:
         frame = _truth_strings(path)
-        for line, name, string in zip(frame.index, frame["id"], frame["PredictionString"]):
+        for line, name, string in zip(frame.index, frame["id"], frame["PredictionString"], strict=True):
             if name in ids:
                 raise DataError(f"{path}: row {line}: id {name} appears twice; keep one")
             ids[name] = line
@@ -318,9 +339,11 @@ def _read_half(
                 raise DataError(f"{path}: row {line}: {error}") from error
             unsure = [confidence for _, confidence, *_ in parts if confidence != 1]
             if unsure:
-                raise DataError(f"{path}: row {line}: a truth has confidence 1, not {unsure[0]:g}; are truth and submission swapped?")
+                swapped = f"a truth has confidence 1, not {unsure[0]:g}; are truth and submission swapped?"
+                raise DataError(f"{path}: row {line}: {swapped}")
             rows.extend((name, label, *corners) for label, _, *corners in parts)
-    return pd.DataFrame(rows, columns=["id", "label", *BOX_COLUMNS]).astype(dict.fromkeys(BOX_COLUMNS, float)), list(ids)
+    table = pd.DataFrame(rows, columns=["id", "label", *BOX_COLUMNS])
+    return table.astype(dict.fromkeys(BOX_COLUMNS, float)), list(ids)
 
 
 def read_truth(
@@ -333,13 +356,15 @@ def read_truth(
 def _truth_for(
     truth: str | Path | Sequence[str | Path],  # as in `read_truth`; a simulated dataset: the half it is for
     submission: str | Path,  # a CSV of id,PredictionString
-) -> tuple[list[Path], pd.DataFrame, list[str], list[str]]:  # the truth's files; id, label, corners; all ids; the labels that a submission may hold
+) -> tuple[list[Path], pd.DataFrame, list[str], list[str]]:  # its files; id, label, corners; all ids; labels allowed
     "The truth that a submission is for"
     given = set(read_ids(submission))
     halves = [(half, *_read_half(half)) for half in _truth_halves(truth)]
     files, right, ids = max(halves, key=lambda half: len(given & set(half[2])))
     if not ids:
-        raise DataError(f"{files[0]}: row 2: there is no row below the header; a truth needs one for each study and image")
+        raise DataError(
+            f"{files[0]}: row 2: there is no row below the header; a truth needs one for each study and image"
+        )
     labels = set(right["label"]) | {"none", "opacity"}
     return files, right, ids, sorted(labels | (set(APPEARANCES) if labels & set(APPEARANCES) else set()))
 
@@ -362,22 +387,24 @@ def _known_patients(
         headers = next(root for root in roots if (root / "headers.csv").is_file()) / "headers.csv"
         known = read_table(headers, ("image_id", "patient_id"), rows=False)
     elif any((root / "train").is_dir() and (root / "train_study_level.csv").is_file() for root in roots):
-        known = open_dataset(next(root for root in roots if (root / "train").is_dir())).images  # reads the headers of the images, and keeps them
+        # reads the headers of the images, and keeps them
+        known = open_dataset(next(root for root in roots if (root / "train").is_dir())).images
     else:
         return {}
-    return {name: one for name, one in zip(known["image_id"], known["patient_id"]) if isinstance(one, str) and one}
+    pairs = zip(known["image_id"], known["patient_id"], strict=True)
+    return {name: one for name, one in pairs if isinstance(one, str) and one}
 
 
 def _patients(
     files: Sequence[Path],  # the files of a truth
     ids: Sequence[str],  # its ids
-) -> tuple[pd.Series, str]:  # whom each id belongs to; what is drawn again: "patients", "studies" or "rows", or several of them ("patients and studies")
+) -> tuple[pd.Series, str]:  # whom each id belongs to; what is drawn again: "patients", "studies", "rows" or several
     "Which rows go together, as well as the files beside the truth can tell"
     studies = {}  # by image; an image and a study may share a name, so owners are kept by the whole id
     for path in files:
         frame = read_table(path, rows=False)
         if {"id", "StudyInstanceUID"} <= set(frame.columns):
-            studies |= dict(zip(frame["id"].str.removesuffix("_image"), frame["StudyInstanceUID"]))
+            studies |= dict(zip(frame["id"].str.removesuffix("_image"), frame["StudyInstanceUID"], strict=True))
     if not studies:
         return pd.Series(dtype=str), "rows"
     of_image = {name: f"patient {one}" for name, one in _known_patients(files).items() if name in studies}
@@ -395,7 +422,7 @@ def compare_submissions(
     submissions: dict[str, str | Path],  # a name to a CSV of id,PredictionString; all for the same truth
     draws: int = 1000,  # how often patients are drawn again
     seed: int = 0,
-) -> dict:  # scores (name to `Score`), draws (a row a draw, a column a name), by_class (the same, a column a name and class), drawn (what `_patients` says)
+) -> dict:  # scores (name to `Score`); draws (a row per draw, a column per name); by_class (also per class); drawn
     "Score submissions and draw their patients again (Efron 1979); raises DataError, SubmissionError"
     if not isinstance(submissions, Mapping) or not submissions:
         raise SubmissionError(
@@ -407,7 +434,8 @@ def compare_submissions(
     owner, drawn = _patients(files, ids)
     scores = {name: score(right, table) for name, table in tables.items()}
     apart = bootstrap_scores(right, tables, owner, draws, seed, by_class=True)
-    means = pd.DataFrame({name: apart[name].mean(axis=1, skipna=False) for name in tables})  # nan where a draw lacks a class
+    # nan where a draw lacks a class
+    means = pd.DataFrame({name: apart[name].mean(axis=1, skipna=False) for name in tables})
     means.attrs = apart.attrs
     return {"scores": scores, "draws": means, "by_class": apart, "drawn": drawn}
 
@@ -463,5 +491,6 @@ def fuse_files(
             )
     check_file(out, SubmissionError)
     ids = read_ids(paths[0])
-    tables = [read_submission(paths[0]), *(read_submission(path, ids=ids, reference=str(paths[0])) for path in paths[1:])]
+    tables = [read_submission(paths[0])]
+    tables += [read_submission(path, ids=ids, reference=str(paths[0])) for path in paths[1:]]
     write_submission(fuse_submissions(tables, weights, method=method), ids, out)

@@ -80,7 +80,7 @@ def check_flag(
     what: str,  # as in `check_number`
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> bool:  # the same
-    "True or False, or the numbers 1 and 0; a text is neither, though Python takes `\"no\"` for true"
+    'True or False, or the numbers 1 and 0; a text is neither, though Python takes `"no"` for true'
     value = _single(value)
     if isinstance(value, bool | numbers.Integral) and value in (0, 1):
         return bool(value)

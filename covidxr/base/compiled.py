@@ -68,7 +68,8 @@ def _places(
 ) -> list[Path]:  # the best first
     "Folders where compiled code may be kept, as Numba looks for them"
     name = f"{source.parent.name}_{hashlib.sha1(os.fsencode(source.parent)).hexdigest()}"
-    chosen = Path(os.environ.get("NUMBA_CACHE_DIR", ""))  # not `numba.config`, which a file in the working folder changes
+    # not `numba.config`, which a file in the working folder changes
+    chosen = Path(os.environ.get("NUMBA_CACHE_DIR", ""))
     named = [chosen / name] if chosen.is_absolute() else []
     home = Path(AppDirs("numba", False).user_cache_dir)
     homes = [home / name] if home.is_absolute() else []  # without a home it begins with ~

@@ -36,7 +36,8 @@ def require(
     missing = [name for name in modules if not _is_there(name)]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        raise MissingExtra(f"{' and '.join(missing)} {verb} not installed; `pip install 'covidxr[{extra}]'` adds what is missing")
+        names = " and ".join(missing)
+        raise MissingExtra(f"{names} {verb} not installed; `pip install 'covidxr[{extra}]'` adds what is missing")
 
 # %% ../../nbs/engine/extras.ipynb #extras-101
 def opencv() -> Any:  # the module `cv2`

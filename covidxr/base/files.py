@@ -171,7 +171,8 @@ def _decoded(
         return raw.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(10) + 1
-        raise fault(f"{path}: row {line}: not a readable CSV file (no UTF-8 text); save it as plain CSV in UTF-8") from error
+        cure = "save it as plain CSV in UTF-8"
+        raise fault(f"{path}: row {line}: not a readable CSV file (no UTF-8 text); {cure}") from error
 
 
 def _rows(
@@ -216,9 +217,11 @@ def _names(
     names = [name.strip() for name in fields]
     missing = [name for name in needed if name not in names]
     if missing:
-        other = next((word for sign, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")) if len(names) == 1 and sign in names[0]), "")
+        signs = {";": "semicolons", "\t": "tabs", "|": "bars"} if len(names) == 1 else {}
+        other = next((word for sign, word in signs.items() if sign in names[0]), "")
         why = f"; columns are separated by commas, not by {other}" if other else ""
-        raise fault(f"{path}: row {line}: column {', '.join(missing)} is missing; it has {', '.join(names)}, and needs {','.join(needed)}{why}")
+        there = f"it has {', '.join(names)}, and needs {','.join(needed)}{why}"
+        raise fault(f"{path}: row {line}: column {', '.join(missing)} is missing; {there}")
     doubled = [name for name in names if name and names.count(name) > 1]
     if doubled:
         raise fault(f"{path}: row {line}: column {doubled[0]} appears twice; keep one")
@@ -246,7 +249,7 @@ def read_table(
     separators: str = ",;\t",  # what may separate its columns
     lenient: bool = True,  # take what spreadsheets write: rows that end in separators, blanks round names, UTF-16
     fault: type[CovidxrError] = DataError,  # what to raise
-) -> "pd.DataFrame":  # every cell as text, as it stands; the index is the line on which a row begins, as an editor shows it
+) -> "pd.DataFrame":  # every cell as text, as it stands; the index is the line on which a row begins, as in an editor
     "Read a table, nothing guessed and nothing dropped; raises an error with the file, the row and the cure"
     import pandas as pd
 
@@ -256,7 +259,8 @@ def read_table(
     blanks = lenient and any(name.startswith(" ") for name in first.split(separator)[1:])  # "file, label": cells, too
     found = _rows(path, text, separator, blanks, fault)
     if not found:
-        raise fault(f"{path}: row 1: the file is empty; it needs the header {','.join(needed) or 'id,PredictionString'}")
+        header = ",".join(needed) or "id,PredictionString"
+        raise fault(f"{path}: row 1: the file is empty; it needs the header {header}")
     (line, header), body = found[0], found[1:]
     names = _names(header, needed, path, line, lenient, fault)
     while lenient and len(names) > 1 and not names[-1]:  # the header ends in separators, too
@@ -266,7 +270,10 @@ def read_table(
         fitted = _fitted(fields, len(names), lenient)
         if fitted is None:
             many = "s" * (len(fields) != 1)
-            raise fault(f"{path}: row {number}: {len(fields)} column{many} instead of {len(names)}; is a separator missing or too many, or is the file cut off here?")
+            raise fault(
+                f"{path}: row {number}: {len(fields)} column{many} instead of {len(names)}; "
+                "is a separator missing or too many, or is the file cut off here?"
+            )
         table.append(fitted)
     if rows and not table:
         raise fault(f"{path}: row {line + 1}: there is no row below the header; it needs one per study or image")
@@ -277,7 +284,8 @@ MARK = ".covidxr.json"  # in each folder that we write: what kind it is
 LOCK = ".covidxr.lock"  # held by the call that writes there
 _KINDS = {"data": "dataset", "cache": "cache", "run": "run", "model": "model", "eda": "exploration", "course": "course"}
 _SAID = {"studies": "number of studies"}
-_DROPPINGS = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}  # what systems leave in folders that are empty to a person
+# what systems leave in folders that are empty to a person
+_DROPPINGS = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}
 
 
 def _gone(
@@ -341,7 +349,8 @@ def check_folder(
         differ = sorted(name for name in asked if before.get(name) != asked[name])
         if differ:
             other = " and ".join(_SAID.get(name, name) for name in differ)
-            raise fault(f"{folder}: holds a {_KINDS[kind]} with another {other}; choose another folder, or delete that one")
+            held = f"holds a {_KINDS[kind]} with another {other}"
+            raise fault(f"{folder}: {held}; choose another folder, or delete that one")
     if mark:
         return
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -358,7 +367,7 @@ def owned_folder(
     claim: dict | None = None,  # what decides its content, such as a seed; a later call must ask for the same
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> Iterator[Path]:  # the folder
-    "Keep a folder for one call at a time, if it is new, empty or ours of the same kind; else refuse before a byte is written"
+    "Keep a folder for one call at a time, if it is new, empty or ours of the same kind; else refuse, nothing written"
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
@@ -409,7 +418,8 @@ def check_file(
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         known = []
     if (path.exists() or path.is_symlink()) and (path.is_symlink() or _hash(path) not in known):
-        raise fault(f"{path}: is there already, and covidxr did not write it as it is; choose another name, or move it away")
+        cure = "choose another name, or move it away"
+        raise fault(f"{path}: is there already, and covidxr did not write it as it is; {cure}")
     if _sidecar(path).exists() and not known:
         raise fault(f"{_sidecar(path)}: is not covidxr's, though it bears a name of covidxr; move it away")
     return known
@@ -420,10 +430,12 @@ def owned_file(
     path: str | Path,  # where the file shall be
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> Iterator[Path]:  # as in `atomic_path`
-    "Write one file atomically, but never over one that covidxr did not write; a hidden file beside it holds its SHA-256"
+    "Write one file atomically, never over one that covidxr did not write; a hidden file beside it holds its SHA-256"
     path = Path(path)
     known = check_file(path, fault)
     with atomic_path(path) as partial:
         yield partial
         before = [one for one in known if path.exists() and one == _hash(path)]
-        write_json({"covidxr": list(dict.fromkeys([*before, _hash(partial)])), "file": path.name.encode("utf-8", "backslashreplace").decode()}, _sidecar(path))
+        hashes = list(dict.fromkeys([*before, _hash(partial)]))
+        name = path.name.encode("utf-8", "backslashreplace").decode()
+        write_json({"covidxr": hashes, "file": name}, _sidecar(path))

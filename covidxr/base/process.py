@@ -22,7 +22,7 @@ from typing import Any
 
 # %% ../../nbs/engine/process.ipynb #process-006
 class _OfTheseThreads:
-    "Stands in a warnings filter where a regular expression of the message would: it matches in threads that asked for quiet, nowhere else"
+    "Stands where a warnings filter has its regular expression: matches in threads that asked for quiet, nowhere else"
 
     def __init__(self) -> None:
         self.depth: dict[int, int] = {}  # thread to how often it asked
@@ -43,7 +43,7 @@ _HOLDERS: list[list] = []  # the lists of filters that hold ours: somebody may s
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    "Ignore warnings of the code in this block, in this thread only; `warnings.catch_warnings` would swap the filters of all threads"
+    "Ignore warnings of this block, in this thread only; `warnings.catch_warnings` would swap all threads' filters"
     thread = threading.get_ident()
     with _GUARD:
         _QUIET.depth[thread] = _QUIET.depth.get(thread, 0) + 1
@@ -65,7 +65,7 @@ def quiet() -> Iterator[None]:
 # %% ../../nbs/engine/process.ipynb #process-007c
 @contextmanager
 def same_dice() -> Iterator[None]:
-    "Import a library without drawing from Python's random numbers, which are the caller's: `rich`, which scikit-learn imports, draws one"
+    "Import a library without drawing from the caller's `random`: `rich`, which scikit-learn imports, draws a number"
     before = random.getstate()
     try:
         yield
@@ -92,7 +92,7 @@ _SAFE_PATH = "PYTHONSAFEPATH"  # set to 1, it tells a new Python not to look for
 
 
 def _begin_trackers() -> None:
-    "Start the two helpers that clean up behind processes, where they do not run yet: their environment is that of this process"
+    "Start the two helpers that clean up behind processes, if not yet running: their environment is this process's"
     from joblib.externals.loky.backend import resource_tracker as joblibs
 
     with _BEGINNING:
@@ -155,14 +155,16 @@ def in_processes(
     from joblib.externals.loky import ProcessPoolExecutor
 
     trips = (items[first : first + batch] for first in range(0, len(items), batch))
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ}
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    threads = {name: "1" for name in names if name not in os.environ}
     _begin_trackers()
-    pool, waiting, whole = ProcessPoolExecutor(workers, initializer=start, env=threads | {_SAFE_PATH: "1"}), deque(), False
+    pool = ProcessPoolExecutor(workers, initializer=start, env=threads | {_SAFE_PATH: "1"})
+    waiting, whole = deque(), False
     try:
         for trip in trips:
             with _without_interrupts():
                 waiting.append(pool.submit(_all, work, trip))
-            if len(waiting) > 3 * workers:  # enough that none is idle; more would hold answers that nobody has asked for
+            if len(waiting) > 3 * workers:  # enough that none is idle; more would hold answers that nobody asked for
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()

@@ -38,7 +38,7 @@ def generator(
     plain = not keys or (isinstance(keys[0], str) and words[-1] != 0 and all(0 <= word < 2**32 for word in words))
     if plain:
         return np.random.default_rng([int(seed), *words])
-    # SeedSequence takes [5, 3] and [5, 3, 0] for the same, and splits numbers of more than 32 bits: a hash tells these apart
+    # SeedSequence takes [5, 3] and [5, 3, 0] for the same, and splits numbers over 32 bits: a hash tells these apart
     spelled = repr([int(seed), *(key if isinstance(key, str) else int(key) for key in keys)])
     spawn_key = np.frombuffer(hashlib.sha256(spelled.encode()).digest(), "<u4").tolist()
     return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=spawn_key))

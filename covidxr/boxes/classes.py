@@ -118,7 +118,7 @@ def mean_probabilities(
         "power": lambda table: table.clip(1e-6, 1) ** power,
         "rank": _ranks,
     }
-    for name, value in zip(names, values / values.sum()):
+    for name, value in zip(names, values / values.sum(), strict=True):
         other = tables[name]
         if set(other.index) != set(first.index) or set(other.columns) != set(first.columns):
             raise DataError(f"{name} and {names[0]} predict different studies or classes; they cannot be averaged")
@@ -142,7 +142,7 @@ def class_values(
     if wrong.any():
         study = table["study_id"].iloc[int(wrong.argmax())]
         raise DataError(f"the prediction for study {study} has a value that is not a number; give one for each class")
-    return dict(zip(classes, values.T))
+    return dict(zip(classes, values.T, strict=True))
 
 
 def class_score(
@@ -213,7 +213,7 @@ def _shares(
     one: Sequence[int],  # a whole number per model
 ) -> dict[str, float]:
     "Weights that sum to 1"
-    return dict(zip(models, (np.round(np.array(one, float) / sum(one), 6)).tolist()))
+    return dict(zip(models, (np.round(np.array(one, float) / sum(one), 6)).tolist(), strict=True))
 
 
 def _climb(

@@ -107,7 +107,7 @@ class BoxTable(BoxArrays):
     ) -> pd.DataFrame:  # image_id, label where there is one, corners, confidence
         "Fused boxes as a tidy table"
         table = self.keys.iloc[group].reset_index(drop=True)
-        return table.assign(**dict(zip(BOX_COLUMNS, corners.T)), confidence=confidence)
+        return table.assign(**dict(zip(BOX_COLUMNS, corners.T, strict=True)), confidence=confidence)
 
 
 def fusable_boxes(
@@ -270,7 +270,7 @@ def cluster_boxes(
     bounds = np.array([0, len(starts) - 1])
     if threads > 1:
         bounds = np.searchsorted(starts, np.linspace(0, len(rows), threads + 1))
-    parts = [starts[first : last + 1] for first, last in zip(bounds[:-1], bounds[1:])]
+    parts = [starts[first : last + 1] for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
 
     def work(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return _cluster_groups(rows, part, given.corners, weighted, iou_threshold, moving, cluster)
@@ -281,10 +281,10 @@ def cluster_boxes(
     else:
         made = [work(part) for part in parts]
     offset = 0
-    for part, (fused, _) in zip(parts, made):
+    for part, (fused, _) in zip(parts, made, strict=True):
         cluster[rows[part[0] : part[-1]]] += offset
         offset += len(fused)
-    groups = [group_of + first for first, (_, group_of) in zip(bounds[:-1], made)]
+    groups = [group_of + first for first, (_, group_of) in zip(bounds[:-1], made, strict=True)]
     return cluster, np.concatenate([fused for fused, _ in made]), np.concatenate(groups)
 
 

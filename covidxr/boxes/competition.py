@@ -20,7 +20,7 @@ from ..base.terms import BOX_COLUMNS
 
 # %% ../../nbs/engine/competition.ipynb #competition-005
 COMPETITION_LABELS = ("negative", "typical", "indeterminate", "atypical", "none", "opacity")
-UNIT_BOX = dict(zip(BOX_COLUMNS, (0, 0, 1, 1)))  # what has no place is written as a box of one pixel
+UNIT_BOX = dict(zip(BOX_COLUMNS, (0, 0, 1, 1), strict=True))  # what has no place is written as a box of one pixel
 
 
 def order_labels(
@@ -61,7 +61,9 @@ def fusable_rows(
         if wrong.any():
             row = table.iloc[int(wrong.argmax())]
             raise SubmissionError(f"{what}: a prediction {shown(row['label'])} for {shown(row['id'])} has {fault}")
-    return table.assign(confidence=confidence, **dict(zip(BOX_COLUMNS, corners.T))) if is_text(table) else table
+    if not is_text(table):
+        return table
+    return table.assign(confidence=confidence, **dict(zip(BOX_COLUMNS, corners.T, strict=True)))
 
 
 def submission_shares(

@@ -203,7 +203,8 @@ def weighted_average_precision(
         return work(slice(None))
     bounds = np.linspace(0, len(counts), threads + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:  # the loop above lets go of Python's lock
-        return np.concatenate(list(pool.map(work, [slice(*pair) for pair in zip(bounds[:-1], bounds[1:])])))
+        parts = [slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
+        return np.concatenate(list(pool.map(work, parts)))
 
 
 def average_precision_of_hits(

@@ -161,7 +161,9 @@ def confident_boxes(
             row = int(wrong.argmax())
             given = f"{corners[row].tolist()}, confidence {confidence[row]:g}"
             raise DataError(f"a box of image {boxes['image_id'][row]} {what}: {given}")
-    return boxes.assign(confidence=confidence, **dict(zip(BOX_COLUMNS, corners.T))) if is_text(boxes) else boxes
+    if not is_text(boxes):
+        return boxes
+    return boxes.assign(confidence=confidence, **dict(zip(BOX_COLUMNS, corners.T, strict=True)))
 
 
 def box_confidences(

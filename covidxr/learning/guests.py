@@ -25,7 +25,8 @@ from ..base.process import quiet
 from ..base.extras import opencv
 
 # %% ../../nbs/engine/guests.ipynb #guests-006
-_SET_BY_LIBRARIES: dict[str, tuple[str, ...] | None] = {  # variable to the values that libraries give it; None is any value
+# variable to the values that libraries give it; None is any value
+_SET_BY_LIBRARIES: dict[str, tuple[str, ...] | None] = {
     "OMP_NUM_THREADS": ("1",),
     "NUMEXPR_MAX_THREADS": (str(min(8, max(1, (os.cpu_count() or 1) - 1))),),
     "TF_CPP_MIN_LOG_LEVEL": ("3",),
@@ -122,7 +123,7 @@ def _patches() -> Iterator[None]:
     try:
         yield
     finally:
-        for (place, name), own in zip(places, before):
+        for (place, name), own in zip(places, before, strict=True):
             now = getattr(place, name)
             if now is not own and str(getattr(now, "__module__", "")).startswith("ultralytics"):
                 setattr(place, name, own)
@@ -198,7 +199,8 @@ def imported(
 
 
 _DRAWS = {getattr(torch.Tensor, name) for name in ("uniform_", "normal_", "random_", "bernoulli_", "exponential_")}
-_DRAWS |= {torch.nn.init.uniform_, torch.nn.init.normal_, torch.nn.init.kaiming_uniform_}  # PyTorch asks for these as a whole
+# PyTorch asks for these as a whole
+_DRAWS |= {torch.nn.init.uniform_, torch.nn.init.normal_, torch.nn.init.kaiming_uniform_}
 
 
 class Undrawn(TorchFunctionMode):

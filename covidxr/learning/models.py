@@ -1,4 +1,4 @@
-"""A folder with a model is read without running anything that lies in it. What may such a folder hold, and what is refused?
+"""A model's folder is read without running anything that lies in it. What may it hold, and what is refused?
 
 Docs: https://covidxr.github.io/covidxr/engine/models.html.md"""
 
@@ -67,7 +67,8 @@ def device_name(
         there = None
     found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if there is None or (there.index or 0) >= found.get(there.type, 0):
-        raise ModelError(f"device {device!r:.60} is not here; this computer has {', '.join(name for name, count in found.items() if count)}")
+        here = ", ".join(name for name, count in found.items() if count)
+        raise ModelError(f"device {device!r:.60} is not here; this computer has {here}")
     return str(there)
 
 
@@ -98,8 +99,9 @@ def read_tensors(
         raise ModelError(f"{path}: no such file; is the model's folder complete?")
     try:
         return load_file(str(path))
-    except Exception as error:  # safetensors' own, the system's, or PyTorch's for a kind of number that it does not know
-        raise ModelError(f"{path}: cannot be read as tensors ({reason(error)}); train the model again, or get the file again") from error
+    except Exception as error:  # safetensors' own, the system's, or PyTorch's for an unknown kind of number
+        cure = "train the model again, or get the file again"
+        raise ModelError(f"{path}: cannot be read as tensors ({reason(error)}); {cure}") from error
 
 
 def fill(
@@ -114,7 +116,8 @@ def fill(
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ModelError(f"{folder}: weights and config.json do not belong together ({reason(error)}); train the model again") from error
+        why = f"weights and config.json do not belong together ({reason(error)})"
+        raise ModelError(f"{folder}: {why}; train the model again") from error
     return network
 
 # %% ../../nbs/engine/models.ipynb #models-011
@@ -131,7 +134,8 @@ def save_model(
     plain = {name: value.detach().to("cpu").contiguous().clone() for name, value in weights.items()}
     astray = [name for name, value in plain.items() if not bool(torch.isfinite(value).all())]
     if astray:
-        raise ModelError(f"training went astray: the weights {astray[0]} are no finite numbers; take a smaller learning_rate")
+        wrong = f"the weights {astray[0]} are no finite numbers"
+        raise ModelError(f"training went astray: {wrong}; take a smaller learning_rate")
     with atomic_path(out / "model.safetensors") as partial:
         save_file(plain, str(partial))
     write_table(history, out / "history.csv")

@@ -1,4 +1,4 @@
-"""YAML files of networks are evaluated and `.pt` files unpickled where Ultralytics finds them. How do we use it without running what lies about?
+"""Ultralytics evaluates YAML files and unpickles `.pt` files. How do we use it without running what lies about?
 
 Docs: https://covidxr.github.io/covidxr/engine/yolo.html.md"""
 
@@ -49,7 +49,10 @@ def _users_settings(
     except (OSError, ValueError, RecursionError):
         kept = {}
     kept = kept if isinstance(kept, dict) else {}
-    right = {name: value for name, value in kept.items() if name in defaults and isinstance(value, type(defaults[name]))}
+    right = {}
+    for name, value in kept.items():
+        if name in defaults and isinstance(value, type(defaults[name])):
+            right[name] = value
     return {**defaults, **right, "settings_version": defaults["settings_version"]}
 
 
@@ -92,7 +95,11 @@ def _load() -> SimpleNamespace:
     from ultralytics.utils.nms import non_max_suppression
 
     return SimpleNamespace(
-        YOLODataset=YOLODataset, DetectionTrainer=DetectionTrainer, DetectionModel=DetectionModel, non_max_suppression=non_max_suppression, package=ultralytics
+        YOLODataset=YOLODataset,
+        DetectionTrainer=DetectionTrainer,
+        DetectionModel=DetectionModel,
+        non_max_suppression=non_max_suppression,
+        package=ultralytics,
     )
 
 
@@ -105,7 +112,8 @@ def ultralytics() -> SimpleNamespace:  # YOLODataset, DetectionTrainer, Detectio
     if not _parts:
         with ONE_AT_A_TIME, tempfile.TemporaryDirectory() as folder:
             first = "ultralytics.utils" not in sys.modules
-            alone = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false", "YOLO_CONFIG_DIR": folder}
+            alone = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+            alone["YOLO_CONFIG_DIR"] = folder
             parts = imported("ultralytics", _load, alone if first else None)
             if first:
                 _hand_over(sys.modules["ultralytics.utils"])
@@ -123,8 +131,10 @@ def plan(
     "A detector's plan, from the installed Ultralytics whatever lies in the working folder; raises ModelError"
     import yaml
 
-    if not isinstance(model, str) or not re.fullmatch(r"yolov?[0-9]{1,3}[a-z]", model):  # a name, never a path or an address
-        raise ModelError(f"{model!r:.60} is not the name of a YOLO detector; names look like yolo11n, yolov8n or yolo26n")
+    # a name, never a path or an address
+    if not isinstance(model, str) or not re.fullmatch(r"yolov?[0-9]{1,3}[a-z]", model):
+        such = "names look like yolo11n, yolov8n or yolo26n"
+        raise ModelError(f"{model!r:.60} is not the name of a YOLO detector; {such}")
     folder = Path(ultralytics().package.__file__).parent / "cfg" / "models"
     names = [f"{model}.yaml", f"{model[:-1]}.yaml"]  # some sizes have a plan of their own, most share one
     found = [path for name in names for path in sorted(folder.glob(f"*/{name}"))]
@@ -133,8 +143,10 @@ def plan(
     layers = yaml.safe_load(found[0].read_text(encoding="utf-8"))
     scale = model[-1] if model[-1] in "nslmx" else ""
     if "scales" in layers and scale not in layers["scales"]:
-        raise ModelError(f"{model}: Ultralytics has no such size; it has {', '.join(model[:-1] + one for one in layers['scales'])}")
-    activation = str(layers.get("activation") or "nn.SiLU()")  # named in any case: else Ultralytics takes what the user's last network left
+        sizes = ", ".join(model[:-1] + one for one in layers["scales"])
+        raise ModelError(f"{model}: Ultralytics has no such size; it has {sizes}")
+    # named in any case: else Ultralytics takes what the user's last network left
+    activation = str(layers.get("activation") or "nn.SiLU()")
     if not _ACTIVATION.fullmatch(activation):
         raise ModelError(f"{found[0]}: its activation is no layer of PyTorch; install Ultralytics again")
     return layers | {"nc": 1, "scale": scale, "activation": activation, "yaml_file": f"{model}.yaml"}
@@ -167,7 +179,8 @@ class _StandIn:
 
 
 _KNOWN = re.compile(
-    r"(torch\.nn\.modules|ultralytics)\.[\w.]+|collections\.\w+|pathlib(\._local)?\.\w+|numpy\.(_?core\.multiarray\.scalar|dtype)|(__builtin__|builtins)\.(getattr|set|slice)"
+    r"(torch\.nn\.modules|ultralytics)\.[\w.]+|collections\.\w+|pathlib(\._local)?\.\w+"
+    r"|numpy\.(_?core\.multiarray\.scalar|dtype)|(__builtin__|builtins)\.(getattr|set|slice)"
 )
 _LOADING = threading.Lock()  # PyTorch keeps one list of what is trusted for the whole process
 
@@ -183,12 +196,14 @@ def _unpickled(
             raise ModelError(f"{file}: is no file of PyTorch weights ({reason(error)}); get it again") from error
         foreign = sorted(name for name in names if not _KNOWN.fullmatch(name))
         if foreign:
-            raise ModelError(f"{file}: asks to run {foreign[0]}, which published weights do not; nothing was run; get the file from its publisher")
+            asks = f"asks to run {foreign[0]}, which published weights do not"
+            raise ModelError(f"{file}: {asks}; nothing was run; get the file from its publisher")
         try:
             with torch.serialization.safe_globals([(_StandIn, name) for name in names]):
                 return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise ModelError(f"{file}: cannot be read as weights alone ({reason(error)}); nothing was run; get the file from its publisher") from error
+            why = f"cannot be read as weights alone ({reason(error)})"
+            raise ModelError(f"{file}: {why}; nothing was run; get the file from its publisher") from error
 
 
 def _named_tensors(
@@ -201,7 +216,9 @@ def _named_tensors(
     for kind in ("_parameters", "_buffers"):
         tensors = parts.get(kind)
         if isinstance(tensors, dict):
-            found |= {f"{prefix}{name}": value.data for name, value in tensors.items() if isinstance(value, torch.Tensor)}
+            for name, value in tensors.items():
+                if isinstance(value, torch.Tensor):
+                    found[f"{prefix}{name}"] = value.data
     below = parts.get("_modules")
     if isinstance(below, dict) and depth < 20:
         for name, layer in below.items():
@@ -222,7 +239,10 @@ def published_tensors(
         if isinstance(content, dict):
             model = next((content[name] for name in ("ema", "model") if content.get(name) is not None), content)
         found = model if isinstance(model, dict) else _named_tensors(model)
-    tensors = {name: value.float() for name, value in found.items() if isinstance(name, str) and isinstance(value, torch.Tensor) and value.is_floating_point()}
+    tensors = {}
+    for name, value in found.items():
+        if isinstance(name, str) and isinstance(value, torch.Tensor) and value.is_floating_point():
+            tensors[name] = value.float()
     if not tensors:
         raise ModelError(f"{file}: holds no weights of a network; get the file from its publisher")
     return tensors
@@ -240,7 +260,8 @@ def take_over(
         tensors = tensors | {first: tensors[first].sum(1, keepdim=True)}
     fitting = {name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape}
     if len(fitting) < len(own) / 3:  # numbers of batches and the head for eighty classes are always missing
-        raise ModelError(f"{file}: only {len(fitting)} of its {len(tensors)} tensors fit this network; is it the file of another model?")
+        fit = f"only {len(fitting)} of its {len(tensors)} tensors fit this network"
+        raise ModelError(f"{file}: {fit}; is it the file of another model?")
     if not all(bool(torch.isfinite(value).all()) for value in fitting.values()):
         raise ModelError(f"{file}: holds numbers that are not finite; get the file from its publisher")
     network.load_state_dict(fitting, strict=False)

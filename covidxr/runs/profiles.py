@@ -14,6 +14,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class ModelPlan:
     "One model to train: what it is, at which size, for how long"
+
     kind: str  # "classifier" or "detector"
     arch: str  # a timm or torchvision backbone, or a YOLO model's name
     size: int  # the side of its input, pixels
@@ -30,6 +31,7 @@ class ModelPlan:
 @dataclass(frozen=True)
 class Profile:
     "How much of everything: data, sizes, models"
+
     name: str  # its name in reports
     studies: int  # simulated studies, training and test half together
     simulated_size: int  # the longer side of a simulated image, pixels

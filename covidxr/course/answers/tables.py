@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...base.terms import APPEARANCES, BOX_COLUMNS
+from ...base.terms import BOX_COLUMNS
 from .images import draw_boxes
 from ..checking import Answer
 from ...dataset import Dataset, class_word, parse_boxes
