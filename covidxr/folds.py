@@ -1,4 +1,4 @@
-"""Why can a model look better in validation than it is, and what has the patient to do with it?
+"""Splits studies by patient for cross-validation. Why can a model look better in validation than it is?
 
 Docs: https://covidxr.github.io/covidxr/folds.html.md"""
 
@@ -8,59 +8,16 @@ Docs: https://covidxr.github.io/covidxr/folds.html.md"""
 __all__ = ['patient_folds', 'Round', 'rounds']
 
 # %% ../nbs/07_folds.ipynb #06-003
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from .base.process import quiet, same_dice
-from .base.errors import DataError
 from .dataset import Dataset
+from .tables.splits import check_rounds, check_split, fill_empty_folds, owned_studies
 
 # %% ../nbs/07_folds.ipynb #06-011
-def _whole(
-    number: object,  # what a caller gave
-) -> bool:
-    "Is it a whole number?"
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
-
-
-def _owned_studies(
-    dataset: Dataset,  # any dataset
-) -> pd.DataFrame:  # study_id, patient_id and label of each labelled study that has images
-    "Whose studies are these? DataError where it cannot be told"
-    images = dataset.images[dataset.images["split"] == "train"]
-    unknown = images["patient_id"].isna() | (images["patient_id"] == "")
-    if unknown.any():
-        image_id = images.loc[unknown, "image_id"].iloc[0]
-        raise DataError(f"{dataset.root}: image {image_id} has no patient_id; where it is unknown, give the study's id")
-    owners = images.groupby("study_id")["patient_id"].nunique()
-    if (owners > 1).any():
-        several = f"study {owners.idxmax()} has images of {owners.max()} patients"
-        raise DataError(f"{dataset.root}: {several}; a study is one patient's visit")
-    owned = images[["study_id", "patient_id"]].drop_duplicates("study_id")
-    owned = owned.assign(label=owned["study_id"].map(dataset.labels()))
-    if owned["label"].isna().any():
-        study_id = owned.loc[owned["label"].isna(), "study_id"].iloc[0]
-        raise DataError(f"{dataset.root}: study {study_id} has images but no class in the table of studies")
-    return owned
-
-
-def _fill_empty(
-    fold: pd.Series,  # the fold of each study
-    patients: np.ndarray,  # whose study each is
-    folds: int,  # how many there are
-) -> None:
-    "Where a fold got no patient, the fold with the most studies gives it the patient with the fewest; changes `fold`"
-    for empty in set(range(folds)) - set(fold):
-        patients_in = pd.Series(patients).groupby(fold.to_numpy()).nunique()
-        largest = fold[fold.isin(patients_in.index[patients_in > 1])].value_counts(sort=False).sort_index().idxmax()
-        studies_of = pd.Series(patients[fold == largest]).value_counts(sort=False).sort_index()
-        fold[patients == studies_of.idxmin()] = empty
-
-
 def patient_folds(
     dataset: Dataset,  # any dataset; its labelled half is split
     folds: int = 5,  # how many, 2 or more; each gets a patient
@@ -70,19 +27,14 @@ def patient_folds(
     with same_dice():
         from sklearn.model_selection import StratifiedGroupKFold
 
-    if not _whole(folds) or folds < 2 or not _whole(seed) or seed < 0:
-        raise DataError(f"{folds!r} folds with seed {seed!r}: folds is a whole number, 2 or more, and seed one of 0 or more")
-    owned = _owned_studies(dataset)
-    patients, largest = owned["patient_id"].nunique(), max(Counter(owned["label"]).values(), default=0)
-    if min(patients, largest) < folds:
-        there = f"{patients} patients, {largest} studies of the largest class"
-        raise DataError(f"{dataset.root}: {there} cannot be split in {folds} folds; more studies are needed")
+    check_split(folds, seed)
+    owned = owned_studies(dataset, folds)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fold = pd.Series(0, index=pd.Index(owned["study_id"], name="study_id"), name="fold")
     with quiet():  # a class rarer than the folds is spread as far as it goes
         for number, (_, inside) in enumerate(splitter.split(owned, owned["label"].to_numpy(), owned["patient_id"])):
             fold.iloc[inside] = number
-    _fill_empty(fold, owned["patient_id"].to_numpy(), folds)
+    fill_empty_folds(fold, owned["patient_id"].to_numpy(), folds)
     return fold
 
 # %% ../nbs/07_folds.ipynb #06-017
@@ -94,42 +46,13 @@ class Round:
     test: tuple[str, ...]
 
 
-def _fold_count(
-    fold: pd.Series,  # what `patient_folds` returned
-) -> int:
-    "How many folds are there? DataError where one has no study, or a study is in none or in two"
-    if not isinstance(fold, pd.Series) or not len(fold):
-        raise DataError("rounds need the fold of each study, as patient_folds gives it")
-    numbers = pd.to_numeric(fold, errors="coerce")
-    if (numbers.isna() | (numbers < 0) | (numbers % 1 != 0)).any():
-        raise DataError("a fold is a whole number, 0 or more; see what patient_folds gives")
-    if fold.index.has_duplicates:
-        raise DataError(f"study {fold.index[fold.index.duplicated()][0]} appears twice among the folds; keep one")
-    count = int(numbers.max()) + 1
-    empty = sorted(set(range(count)) - set(numbers.astype(int)))
-    if empty:
-        raise DataError(f"fold {empty[0]} of {count} has no study; a round without training or test studies says nothing")
-    return count
-
-
 def rounds(
     fold: pd.Series,  # what `patient_folds` returned
-    count: int | None = None,  # how many rounds, at most one a fold; all where None
+    count: int | None = None,  # how many rounds, at most one per fold; all where None
     test: Iterable[str] = (),  # studies of a test half whose truth is known; where there are none, the folds take turns
 ) -> list[Round]:
     "Rounds of training, choosing and testing, on the given test half or with folds that take turns; raises DataError"
-    folds = _fold_count(fold)
-    if isinstance(test, str):
-        raise DataError(f"{test!r} is one study; give the test half's studies as a list")
-    test = tuple(test)
-    if count is not None and not (_whole(count) and 1 <= count <= folds):
-        raise DataError(f"{count} rounds need as many folds, there are {folds}")
-    if folds < (2 if test else 3):
-        needed = "2 or more can" if test else "3 or more can, or a test half beside 2"
-        raise DataError(f"{folds} folds cannot train, choose and test; {needed}")
-    both = fold.index[fold.index.isin(test)]
-    if len(both):
-        raise DataError(f"study {both[0]} is in the test half and in fold {fold[both[0]]}; it must be in one only")
+    folds, test = check_rounds(fold, count, test)
     made = []
     for number in range(folds if count is None else count):
         valid = number if test else (number + 1) % folds
