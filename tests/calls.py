@@ -175,7 +175,7 @@ class Calls:
         from covidxr.runs.profiles import QUICK
         from covidxr.runs.run import Run, image_parts
 
-        run = Run(self.folder / "parts", self.dataset, self.index, [self.turn], QUICK, 0)
+        run = Run(self.folder, self.dataset, self.index, [self.turn], QUICK, 0)
         images = image_parts(run, self.turn)
         self.images = images[images["part"].isin(["train", "valid"])].reset_index(drop=True)
         self.classifier = self.folder / "classifier"

@@ -516,7 +516,7 @@ def faked(tmp_path_factory) -> Path:
 def told(faked) -> tuple[dict, pd.DataFrame, dict[str, pd.DataFrame]]:
     "What a run tells, and what it can be checked by: the truth, and its submissions"
     metrics, truth = json.loads((faked / "metrics.json").read_text()), faked.parent / "data" / "truth"
-    answers = {name: read_submission(faked / "predictions" / f"{name}.csv") for name in metrics["scores"]}
+    answers = {name: read_submission(faked / "submissions" / f"{name}.csv") for name in metrics["scores"]}
     assert len(answers) == 4
     return metrics, read_truth(*(truth / f"test_{level}_level.csv" for level in ("study", "image"))), answers
 
