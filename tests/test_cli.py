@@ -75,7 +75,7 @@ def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: ob
             {"data": "d", "out": "o", "profile": "full", "seed": 5},
         ),
         (
-            "phantom.simulate_dataset",
+            "hospital.simulate_dataset",
             "data phantom --out o --studies 7 --seed 5 --size 99",
             {"out": "o", "studies": 7, "seed": 5, "size": 99},
         ),
