@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from ..base.errors import ModelError, reason
+from ..base.process import quiet
 from ..core import opencv
 from .guests import ONE_AT_A_TIME, imported
 from .models import read_tensors
@@ -185,7 +186,7 @@ def _unpickled(
         if foreign:
             raise ModelError(f"{file}: asks to run {foreign[0]}, which published weights do not; nothing was run; get the file from its publisher")
         try:
-            with torch.serialization.safe_globals([(_StandIn, name) for name in names]):
+            with quiet(), torch.serialization.safe_globals([(_StandIn, name) for name in names]):  # PyTorch warns of newer pickles
                 return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
             raise ModelError(f"{file}: cannot be read as weights alone ({reason(error)}); nothing was run; get the file from its publisher") from error
