@@ -69,8 +69,10 @@ def by_hand(*names: str) -> Callable[[Path], bytes]:
     "A checkpoint whose pickle, written by hand, calls a function by one of the names that PyTorch may look up"
 
     def make(mark: Path) -> bytes:
-        pair = "\n".join(names)
-        code = f"c{pair}\n(V{mark}\ntR.".encode()
+        text = str(mark).encode()
+        called = "c" + "\n".join(names) + "\n("
+        # protocol 4 takes names with dots in them; X is a text with its length before it
+        code = b"\x80\x04" + called.encode() + b"X" + len(text).to_bytes(4, "little") + text + b"tR."
         found = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(torch_saved({}))) as empty, zipfile.ZipFile(found, "w") as archive:
             for entry in empty.namelist():

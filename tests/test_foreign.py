@@ -118,6 +118,7 @@ CARELESS = {  # how each payload is run by who trusts files
     "old.pt": (old_checkpoint, lambda file: torch.load(file, weights_only=False)),
     "state.pt": (object_among_tensors, lambda file: torch.load(file, weights_only=False)),
     "by-hand.pt": (by_hand("os", "mkdir"), lambda file: torch.load(file, weights_only=False)),
+    "dotted.pt": (by_hand("torch.serialization", "os.mkdir"), lambda file: torch.load(file, weights_only=False)),
     "array.npy": (object_array, lambda file: np.load(file, allow_pickle=True)),
     "arrays.npz": (object_arrays, lambda file: np.load(file, allow_pickle=True)["image"]),
     "picture.png": (postscript, _read_by_pillow),

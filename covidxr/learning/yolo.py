@@ -22,7 +22,12 @@ from typing import Any
 import torch
 
 from ..base.errors import ModelError, reason
+<<<<<<< HEAD
 from ..base.extras import opencv
+=======
+from ..base.process import quiet
+from ..core import opencv
+>>>>>>> a
 from .guests import ONE_AT_A_TIME, imported
 from .models import read_tensors
 
@@ -199,7 +204,7 @@ def _unpickled(
             asks = f"asks to run {foreign[0]}, which published weights do not"
             raise ModelError(f"{file}: {asks}; nothing was run; get the file from its publisher")
         try:
-            with torch.serialization.safe_globals([(_StandIn, name) for name in names]):
+            with quiet(), torch.serialization.safe_globals([(_StandIn, name) for name in names]):  # PyTorch warns of newer pickles
                 return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
             why = f"cannot be read as weights alone ({reason(error)})"
