@@ -22,12 +22,8 @@ from typing import Any
 import torch
 
 from ..base.errors import ModelError, reason
-<<<<<<< HEAD
 from ..base.extras import opencv
-=======
 from ..base.process import quiet
-from ..core import opencv
->>>>>>> a
 from .guests import ONE_AT_A_TIME, imported
 from .models import read_tensors
 
