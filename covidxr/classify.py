@@ -30,8 +30,18 @@ from .base.process import quiet
 from .base.progress import log_line, progress
 from .dicom import image_name
 from .learning.guests import ONE_AT_A_TIME, Undrawn, hushed, imported, random_numbers, unchanged
-from .learning.models import LARGEST_SIZE, class_names, config_values, device_name, fill, number
-from .learning.models import read_model, read_tensors, save_model, whole
+from covidxr.learning.models import (
+    LARGEST_SIZE,
+    class_names,
+    config_values,
+    device_name,
+    fill,
+    number,
+    read_model,
+    read_tensors,
+    save_model,
+    whole,
+)
 from .prepare import fit_square, read_prepared
 
 # %% ../nbs/09_classify.ipynb #08-009

@@ -26,11 +26,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .base.errors import reason
-from .base.files import LOCK, MARK, check_file
+from .base.errors import CovidxrError, DataError, XrayError, reason
+from .base.files import LOCK, MARK, check_file, owned_file, owned_folder, read_table
 from .base.process import quiet
-from .base.errors import CovidxrError, DataError, XrayError
-from .base.files import owned_file, owned_folder, read_table
 from .base.progress import progress
 from .base.terms import APPEARANCES, BOX_COLUMNS
 from .dicom import XRAY_SUFFIXES, image_name, read_facts

@@ -24,12 +24,20 @@ import torch
 from .base.errors import DataError, ModelError, reason
 from .base.files import check_folder, owned_folder
 from .base.process import quiet
-from .classify import image_table, read_squares, stepwise
 from .base.progress import log_line, progress
 from .base.terms import BOX_COLUMNS
+from .classify import image_table, read_squares, stepwise
 from .learning.guests import ONE_AT_A_TIME, Undrawn, hushed, random_numbers, unchanged
-from .learning.models import LARGEST_SIZE, config_values, device_name, fill, number
-from .learning.models import read_model, save_model, whole
+from covidxr.learning.models import (
+    LARGEST_SIZE,
+    config_values,
+    device_name,
+    fill,
+    number,
+    read_model,
+    save_model,
+    whole,
+)
 from .learning.yolo import CHANNELS, network, published_tensors, take_over, ultralytics
 
 # %% ../nbs/11_detect.ipynb #09-016

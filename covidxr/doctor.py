@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 from .base.errors import CovidxrError
-from .base.process import cores
 from .base.extras import opencv
+from .base.process import cores
 from .learning.device import pick_device
 
 # %% ../nbs/engine/doctor.ipynb #doctor-006

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from .base.arguments import check_by_id, check_choice, check_number, check_same_kind, check_table
+from .base.terms import BOX_COLUMNS
 from .boxes import classes, clusters
 from .boxes.classes import choose_class_weights, choose_weights, class_score, mean_probabilities
 from .boxes.clusters import nms, non_maximum_weighted, soft_nms
 from .boxes.matching import ranked_average_precision
 from .boxes.tables import BOXES, box_confidences, check_chances, image_answers, none_of_boxes, true_boxes
-from .base.terms import BOX_COLUMNS
 from .metrics import average_precision
 
 _all_ = ["nms", "soft_nms", "non_maximum_weighted", "mean_probabilities", "class_score"]

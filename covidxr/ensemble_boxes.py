@@ -21,6 +21,7 @@ from covidxr.base.arguments import (
     check_row,
     shown,
 )
+from .base.errors import DataError
 from covidxr.boxes.clusters import (
     CONFIDENCE_TYPES,
     BoxArrays,
@@ -30,7 +31,6 @@ from covidxr.boxes.clusters import (
     suppress,
     surest_of_clusters,
 )
-from .base.errors import DataError
 
 # %% ../nbs/engine/ensemble_boxes.ipynb #ensemble_boxes-006
 _ROUNDING = 0.01  # corners may leave the image by so much of its size; more is no rounding

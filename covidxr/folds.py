@@ -41,6 +41,7 @@ def patient_folds(
 @dataclass(frozen=True)
 class Round:
     "Which studies train, which are for choosing, which test; no patient is in two of them"
+
     train: tuple[str, ...]
     valid: tuple[str, ...]
     test: tuple[str, ...]

@@ -19,10 +19,10 @@ import pandas as pd
 
 from . import __version__
 from .base.arguments import check_whole
-from .base.files import check_folder, owned_folder, read_json, write_json, write_table
-from .base.process import one_opencv_thread
 from .base.errors import DataError
+from .base.files import check_folder, owned_folder, read_json, write_json, write_table
 from .base.parallel import parallel
+from .base.process import one_opencv_thread
 from .base.seeds import generator
 from .base.terms import APPEARANCES, UNFINISHED
 from .dicom import TRANSFER_SYNTAXES, write_dicom

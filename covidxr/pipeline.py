@@ -13,14 +13,26 @@ from pathlib import Path
 
 from .base.files import owned_folder, read_json, write_json
 from .base.progress import log_line
-from .runs.profiles import Profile
 from .dataset import open_dataset
 from .runs.evaluate import score_lines, write_scores
 from .runs.inference import predict
 from covidxr.runs.inputs import (
-    PACKAGES, check_dataset, check_profile, explore_data, prepare_data, simulate_data, tables_key, truth_key
+    PACKAGES,
+    check_dataset,
+    check_profile,
+    explore_data,
+    prepare_data,
+    simulate_data,
+    tables_key,
+    truth_key,
 )
-from .runs.opinions import Opinions, empty_chance, study_probabilities, write_submissions  # exercises ask for some
+from covidxr.runs.opinions import (  # exercises ask for some
+    Opinions,
+    empty_chance,
+    study_probabilities,
+    write_submissions,
+)
+from .runs.profiles import Profile
 from .runs.report import write_report
 from .runs.run import Run, Steps, fingerprint, package_versions, plan_rounds
 from .runs.training import train_and_predict

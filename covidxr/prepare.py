@@ -29,14 +29,11 @@ import numpy as np
 import pandas as pd
 
 from .base.arguments import check_path, check_whole
-from .base.errors import printable
-from .base.files import check_folder
-from .base.process import one_opencv_thread
-from .base.errors import CovidxrError, DataError
+from .base.errors import CovidxrError, DataError, printable
 from .base.extras import opencv
-from .base.files import atomic_path, owned_folder, read_json, read_table, write_json, write_table
+from .base.files import atomic_path, check_folder, owned_folder, read_json, read_table, write_json, write_table
 from .base.parallel import parallel
-from .base.process import cores
+from .base.process import cores, one_opencv_thread
 from .base.progress import log_line, progress
 from .base.terms import UNFINISHED
 from .dataset import Dataset, image_ids, open_dataset, xray_files

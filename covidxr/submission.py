@@ -17,12 +17,11 @@ import numpy as np
 import pandas as pd
 
 from .base.arguments import check_by_id, check_list, check_path, check_table, shown
-from .base.files import check_file
+from .base.errors import DataError, SubmissionError
+from .base.files import check_file, owned_file, read_table
+from .base.terms import APPEARANCES, BOX_COLUMNS
 from .boxes.competition import fusable_rows, mean_rows, submission_shares
 from .boxes.tables import factorize_column, numeric_columns
-from .base.errors import DataError, SubmissionError
-from .base.files import owned_file, read_table
-from .base.terms import APPEARANCES, BOX_COLUMNS
 from .dataset import open_dataset
 from .ensemble import fuse_boxes
 from .metrics import Score, bootstrap_scores, score

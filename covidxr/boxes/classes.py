@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_choice, check_list, check_number, check_same_kind, check_table, shown
+from ..base.errors import DataError
 from .clusters import check_weights
 from .competition import order_labels
 from .intervals import number_owners, patient_draws
 from .matching import ranked_average_precision, weighted_average_precision
 from .tables import factorize_column, numeric_columns, true_classes
-from ..base.errors import DataError
 
 # %% ../../nbs/engine/classes.ipynb #classes-006
 def class_chances(

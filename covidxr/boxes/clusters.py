@@ -17,11 +17,11 @@ import pandas as pd
 
 from ..base.arguments import check_choice, check_number, check_numbers, check_table, shown
 from ..base.compiled import compiled
-from .matching import overlap
-from .tables import BOXES, confident_boxes, factorize_column, sort_by_confidence
 from ..base.errors import DataError
 from ..base.process import cores
 from ..base.terms import BOX_COLUMNS
+from .matching import overlap
+from .tables import BOXES, confident_boxes, factorize_column, sort_by_confidence
 
 # %% ../../nbs/engine/clusters.ipynb #clusters-006
 def check_iou_threshold(

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_numbers, check_table, shown
-from .tables import ROUNDED, is_text, numeric_columns, true_classes
 from ..base.errors import SubmissionError
 from ..base.terms import BOX_COLUMNS
+from .tables import ROUNDED, is_text, numeric_columns, true_classes
 
 # %% ../../nbs/engine/competition.ipynb #competition-005
 COMPETITION_LABELS = ("negative", "typical", "indeterminate", "atypical", "none", "opacity")

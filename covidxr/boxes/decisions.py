@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_list, check_number, check_row, check_same_kind
+from ..base.errors import DataError
 from .intervals import number_patients, patient_draws
 from .tables import check_classes
-from ..base.errors import DataError
 
 # %% ../../nbs/engine/decisions.ipynb #decisions-006
 def _check_answers(

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_by_id, check_same_kind, check_whole, shown
-from .matching import match_labels, weighted_average_precision
 from ..base.errors import DataError
 from ..base.seeds import generator
+from .matching import match_labels, weighted_average_precision
 
 # %% ../../nbs/engine/intervals.ipynb #intervals-006
 _MOST_COUNTS = 100_000_000  # draws times patients: so many whole numbers take 0.8 GB

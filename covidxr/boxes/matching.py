@@ -17,9 +17,9 @@ import pandas as pd
 
 from ..base.arguments import check_choice, check_number
 from ..base.compiled import compiled
+from ..base.process import cores
 from .competition import order_labels
 from .tables import factorize_column, scorable_boxes, sort_by_confidence
-from ..base.process import cores
 
 # %% ../../nbs/engine/matching.ipynb #matching-006
 @compiled

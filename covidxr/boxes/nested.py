@@ -1,4 +1,4 @@
-"""What stacking and nested cross-validation check before they fit, and how each fold is fused by what the others taught.
+"""What stacking and nested cross-validation check before they fit, and how each fold is fused by the others.
 
 Docs: https://covidxr.github.io/covidxr/engine/nested.html.md"""
 
@@ -33,7 +33,7 @@ from ..base.process import quiet, same_dice
 # %% ../../nbs/engine/nested.ipynb #nested-006
 @dataclass(frozen=True)
 class Stacking:
-    "A logistic regression on the log-probabilities of several classifiers; plain numbers, so that it can be kept as JSON"
+    "A logistic regression on the log-probabilities of several classifiers; plain numbers, so JSON can hold it"
 
     models: list[str]
     classes: list[str]

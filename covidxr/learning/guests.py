@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ..base.process import quiet
 from ..base.extras import opencv
+from ..base.process import quiet
 
 # %% ../../nbs/engine/guests.ipynb #guests-006
 # variable to the values that libraries give it; None is any value

@@ -200,7 +200,8 @@ def _unpickled(
             asks = f"asks to run {foreign[0]}, which published weights do not"
             raise ModelError(f"{file}: {asks}; nothing was run; get the file from its publisher")
         try:
-            with quiet(), torch.serialization.safe_globals([(_StandIn, name) for name in names]):  # PyTorch warns of newer pickles
+            stand_ins = [(_StandIn, name) for name in names]
+            with quiet(), torch.serialization.safe_globals(stand_ins):  # PyTorch warns of newer pickles
                 return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
             why = f"cannot be read as weights alone ({reason(error)})"

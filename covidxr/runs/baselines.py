@@ -11,8 +11,8 @@ __all__ = ['prior_submission', 'nothing_submission', 'with_unread', 'thumbnail_f
 import numpy as np
 import pandas as pd
 
-from ..base.process import same_dice
 from ..base.extras import opencv
+from ..base.process import same_dice
 from ..base.terms import BOX_COLUMNS
 from ..dataset import Dataset
 from ..folds import Round

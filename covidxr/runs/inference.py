@@ -114,8 +114,7 @@ def predict(
     out: str | Path,  # the submission to write; a file that covidxr did not write is never written over
 ) -> dict:  # images and studies predicted, and what failed
     "Predict new X-rays with all models of a run; what cannot be read is listed and left out"
-    from covidxr.submission import fuse_submissions
-    from covidxr.submission import submission_ids, write_submission
+    from covidxr.submission import fuse_submissions, submission_ids, write_submission
 
     run = Path(run)
     choices, size = _finished(run)

@@ -16,9 +16,9 @@ import pandas as pd
 
 from ..base.errors import DataError
 from ..base.progress import log_line
-from .profiles import PROFILES, Profile
 from ..dataset import Dataset, open_dataset
 from ..prepare import prepare, read_failed
+from .profiles import PROFILES, Profile
 from .run import Steps, file_hash, fingerprint
 
 # %% ../../nbs/engine/inputs.ipynb #inputs-006

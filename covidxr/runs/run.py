@@ -25,9 +25,9 @@ import pandas as pd
 from ..base.errors import DataError
 from ..base.files import atomic_path, json_text, read_json, write_json
 from ..base.progress import log_line
-from .profiles import ModelPlan, Profile
 from ..dataset import Dataset, open_dataset
 from ..folds import Round, patient_folds, rounds
+from .profiles import ModelPlan, Profile
 
 # %% ../../nbs/engine/run.ipynb #run-006
 @contextmanager

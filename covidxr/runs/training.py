@@ -14,9 +14,9 @@ from functools import partial
 import pandas as pd
 
 from ..base.seeds import generator
-from .profiles import ModelPlan
 from ..folds import Round
 from ..prepare import from_cache, to_cache
+from .profiles import ModelPlan
 from .run import Run, Steps, fingerprint, image_parts, write_parquet
 
 # %% ../../nbs/engine/training.ipynb #training-006

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base.errors import XrayError, reason
-from ..base.process import quiet
 from ..base.extras import opencv
+from ..base.process import quiet
 from .bits import Bits, bits_of, padding_values, significant
 from .headers import header_side, header_text, header_whole
 from .standard import CODECS, HTJ2K, LARGEST_IMAGE, MAY_LOSE, NATIVE, TRANSFER_SYNTAXES

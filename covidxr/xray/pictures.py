@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import XrayError, reason
-from ..base.process import quiet
 from ..base.extras import opencv
+from ..base.process import quiet
 from .display import between, count_values, look_up_each, percentiles
 from .facts import XrayFacts, image_name
 from .standard import LARGEST_IMAGE, TURNS

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import XrayError, reason
-from ..base.process import quiet
 from ..base.extras import opencv
+from ..base.process import quiet
 from .checks import checked_path, given, is_whole, printable_errors
 from .codecs import stored_pixels
 from .deidentify import identifying
