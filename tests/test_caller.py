@@ -167,7 +167,7 @@ def test_a_call_leaves_the_process_as_it_was(call, called):
 
 
 STOPPED = """
-import sys, threading, time
+import signal, sys, threading, time
 from contextlib import suppress
 from covidxr.base.process import in_processes
 
@@ -189,6 +189,7 @@ def some(how):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
     for _ in range(10):
         with suppress(ValueError, KeyboardInterrupt):
             some(sys.argv[1])
