@@ -32,15 +32,8 @@ MODELS = (
 TINY = replace(QUICK, name="tiny", studies=60, simulated_size=96, cache_size=64, draws=200, models=MODELS)
 TEST_TIMES = Path(__file__).with_name("test_times.json")  # seconds of each test that takes one or more
 SLOW = 4.0  # seconds from which a test is left out by -m "not slow"
-COSTLY = {
-    "finished",
-    "learnable",
-    "many",
-    "processed",
-    "built",
-    "called",
-    "learned",
-}  # fixtures that take longer to make
+# Fixtures that take longer to make
+COSTLY = {"finished", "learnable", "many", "processed", "built", "called", "learned"}
 SPREAD = ("test_project.py", "test_exercises.py")  # their tests share nothing that is costly to make
 
 

@@ -89,9 +89,8 @@ def test_a_stopped_call_says_that_the_next_one_goes_on_and_leaves_no_process(man
     out = tmp_path / "cache"
     process = _started(many, out, "--workers", workers, gated=True, stderr=subprocess.PIPE, text=True)
     _pictured(out, BEFORE, process)
-    while len(list(tmp_path.glob("waits-*"))) < int(
-        workers
-    ):  # at the gate, which never opens: the call cannot end by itself
+    # Until all are at the gate, which never opens: the call cannot end by itself
+    while len(list(tmp_path.glob("waits-*"))) < int(workers):
         assert process.poll() is None
         time.sleep(0.02)
     helpers = psutil.Process(process.pid).children(recursive=True)
