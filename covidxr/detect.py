@@ -24,9 +24,9 @@ import torch
 from .base.errors import DataError, ModelError, reason
 from .base.files import check_folder, owned_folder
 from .base.process import quiet
-from .base.progress import log_line, progress
+from .base.progress import log_line, progress, stepwise
 from .base.terms import BOX_COLUMNS
-from .classify import image_table, read_squares, stepwise
+from .learning.data import image_table, read_squares
 from .learning.guests import ONE_AT_A_TIME, Undrawn, hushed, random_numbers, unchanged
 from covidxr.learning.models import (
     LARGEST_SIZE,

@@ -15,8 +15,8 @@ from covidxr import detect
 from covidxr.base.errors import DataError, ModelError
 from covidxr.base.extras import opencv
 from covidxr.base.terms import BOX_COLUMNS
-from covidxr.classify import read_model
 from covidxr.detect import build_detector, load_detector, predict_detector, train_detector
+from covidxr.learning.models import read_model
 
 
 @pytest.fixture(scope="module")
