@@ -19,8 +19,9 @@ import pandas as pd
 
 from . import __version__
 from .base.arguments import check_whole
+from .base.csv_files import write_table
 from .base.errors import DataError
-from .base.files import check_folder, owned_folder, read_json, write_json, write_table
+from .base.files import check_folder, owned_folder, read_json, write_json
 from .base.parallel import parallel
 from .base.process import one_opencv_thread
 from .base.seeds import generator

@@ -161,7 +161,7 @@ class Calls:
         self.turn = rounds(self.folds)[0]
 
     def classify_find_weights(self) -> None:
-        from covidxr.classify import find_weights
+        from covidxr.learning.weights import find_weights
 
         find_weights("test_resnet")
 

@@ -480,10 +480,10 @@ def test_the_source_archive_holds_what_setup_reads_and_the_wheel_made_of_it_ever
     with tarfile.open(copy / "dist" / made.stdout.split()[-1]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
         archive.extractall(tmp_path / "source", filter="data")
-    held = [path for pattern in ("*.py", "*.toml") for path in (ROOT / "covidxr").rglob(pattern)]
+    held = [path for pattern in ("*.py", "*.toml", "py.typed") for path in (ROOT / "covidxr").rglob(pattern)]
     own = {f"covidxr/{path.relative_to(ROOT / 'covidxr').as_posix()}" for path in held}
     own |= {f"covidxr/templates/{path.name}" for path in (ROOT / "covidxr" / "templates").iterdir()}
-    assert "covidxr/templates/report.html.j2" in own
+    assert {"covidxr/templates/report.html.j2", "covidxr/py.typed"} <= own  # the second: type checkers read our hints
     written = {f"nbs/{_name(path)}.ipynb" for path in NOTEBOOKS}
     assert {"settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"} | own | written <= names
     code = "import setuptools.build_meta as b; print(b.build_wheel('dist'))"

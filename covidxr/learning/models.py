@@ -18,8 +18,9 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ..base.csv_files import write_table
 from ..base.errors import CovidxrError, DataError, ModelError, reason
-from ..base.files import atomic_path, read_json, write_json, write_table
+from ..base.files import atomic_path, read_json, write_json
 
 # %% ../../nbs/engine/models.ipynb #models-006
 LARGEST_SIZE = 8192  # pixels a side of a network's input; no X-ray is larger, and memory has an end
