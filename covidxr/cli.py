@@ -57,8 +57,11 @@ def _weights(text: str) -> list[float]:
         raise argparse.ArgumentTypeError(f"{text} is not a list of numbers such as 1,2,1") from None
 
 
-_Count, _Seed = Annotated[int, _Word(parse=_count)], Annotated[int, _Word(parse=_seed)]
-_Folder, _Source, _Csv = Annotated[str, _Word("DIR")], Annotated[str, _Word("SRC")], Annotated[str, _Word("CSV")]
+_Count = Annotated[int, _Word(parse=_count)]
+_Seed = Annotated[int, _Word(parse=_seed)]
+_Folder = Annotated[str, _Word("DIR")]
+_Source = Annotated[str, _Word("SRC")]
+_Csv = Annotated[str, _Word("CSV")]
 
 # %% ../nbs/engine/cli.ipynb #cli-008
 def _run(
@@ -150,8 +153,8 @@ def _prepare(
             print(f"{held}; what was found in the files, by the number of images:")
         for what, count in found.items():
             print(f"{count:8}  {what}")
-    for row in failed.itertuples():
-        print(f"not readable: {row.error}", file=sys.stderr)
+    for error in failed["error"]:
+        print(f"not readable: {error}", file=sys.stderr)
     return 1 if len(failed) else 0
 
 # %% ../nbs/engine/cli.ipynb #cli-011
@@ -313,7 +316,7 @@ def _add_command(
     "One command with its help"
     from fastcore.docments import docments
 
-    summary = summary or inspect.getdoc(work)
+    summary = summary or inspect.getdoc(work) or ""
     command = commands.add_parser(name, help=summary, description=f"{summary}. {NOT_CLINICAL}", allow_abbrev=False)
     if work:
         command.set_defaults(work=work)
@@ -360,8 +363,8 @@ def main(
         _stop_as_ctrl_c_does()
         warnings.simplefilter("ignore", FutureWarning)  # notices from one library to another say nothing to a user
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
+            if reconfigure := getattr(stream, "reconfigure", None):
+                reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
     try:
         return work(**options)
     except CovidxrError as error:

@@ -36,7 +36,7 @@ def summary(
         "boxes": len(dataset.boxes),
         "none": int(unboxed.sum()),
         "non_negative_without_box": int((unboxed & images["label"].isin(positive_classes)).sum()),
-        "studies_with_several_images": int((images.groupby("study_id").size() > 1).sum()),
+        "studies_with_several_images": int((images["study_id"].value_counts() > 1).sum()),
         "patients_known": bool((dataset.images["patient_id"] != dataset.images["study_id"]).any()),
         "patients": int(images["patient_id"].nunique()),
         "patients_with_several_studies": int((of_patient["study_id"] > 1).sum()),
