@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from public_names import LIMIT, public_names
 from shape import lessons, shape
 
 import covidxr
@@ -71,6 +72,15 @@ def test_every_name_at_the_top_is_there_and_is_the_one_of_its_module():
         assert callable(getattr(covidxr, name)), name
     with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
         covidxr.no_such_name  # noqa: B018
+
+
+def test_few_names_are_public_and_those_at_the_top_are_among_them():
+    names = public_names()
+    assert sum(map(len, names.values())) <= LIMIT, "run `python tests/public_names.py` and keep back what no user calls"
+    for name, module in covidxr._MODULES.items():
+        assert name in names[module]
+    for module, offered in names.items():
+        assert len(set(offered)) == len(offered) and not [name for name in offered if name.startswith("_")], module
 
 
 def test_prepare_is_a_function_however_it_is_imported():

@@ -93,7 +93,7 @@ def _auc_draws(
 def roc_auc(
     target: np.ndarray | pd.Series | Sequence,  # True or False
     value: np.ndarray | pd.Series | Sequence,  # the higher, the more the model leans to True
-    groups: np.ndarray | pd.Series | Sequence | None = None,  # the patient of each row; one without is a patient of its own
+    groups: np.ndarray | pd.Series | Sequence | None = None,  # the patient of each row; a row without one is its own
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:  # auc, low, high (95 %)
@@ -139,7 +139,7 @@ def operating_point(
     value: np.ndarray | pd.Series | Sequence,  # the higher, the more the model leans to True
     threshold: float | None = None,  # a value of at least this means True
     sensitivity: float | None = None,  # or: the highest threshold that finds at least this share of the True rows
-    groups: np.ndarray | pd.Series | Sequence | None = None,  # the patient of each row; one without is a patient of its own
+    groups: np.ndarray | pd.Series | Sequence | None = None,  # the patient of each row; a row without one is its own
 ) -> pd.DataFrame:  # rows sensitivity and specificity; columns threshold, share, low, high (95 %), rows
     "What a threshold finds and spares; choose it on other patients than you report on; raises DataError"
     target, (value,), codes = _rows(target, {"value": value}, groups)
