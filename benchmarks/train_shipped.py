@@ -25,7 +25,7 @@ from covidxr.base.parallel import parallel
 from covidxr.base.seeds import generator
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.learning.map_training import ask_maps, fit_maps, load_maps, map_plan, predict_maps
-from covidxr.learning.maps import MapTruth, map_boxes, surest
+from covidxr.learning.maps import MapTruth, map_boxes
 from covidxr.learning.models import save_model
 from covidxr.metrics import average_precision, roc_auc
 from covidxr.phantom import simulate
@@ -106,14 +106,18 @@ def examined(folder: Path, pictures: np.ndarray, truth: MapTruth, boxes: pd.Data
     draws = rng.integers(0, len(said), (1000, len(said)))
     right = said == truth.labels
     lazy = truth.labels == np.bincount(truth.labels).argmax()
-    rows = [f"| accuracy, four classes | {_between(right.mean(), right[draws].mean(1))} | always typical {lazy.mean():.3f} |"]
+    rows = [
+        f"| accuracy, four classes | {_between(right.mean(), right[draws].mean(1))} | always typical {lazy.mean():.3f} |"
+    ]
     for place, name in enumerate(CLASSES):
         area = roc_auc(truth.labels == place, chances[:, place])
         value = f"{area['auc']:.3f} ({area['low']:.3f} to {area['high']:.3f})"
         rows.append(f"| ROC AUC, {name} against the others | {value} | chance 0.5 |")
     error = np.abs(extents - truth.extents)
     usual = np.abs(truth.extents - np.median(truth.extents)).mean()
-    rows.append(f"| mean absolute error of the extent, 0 to 8 | {_between(error.mean(), error[draws].mean(1))} | always the median {usual:.3f} |")
+    rows.append(
+        f"| mean absolute error of the extent, 0 to 8 | {_between(error.mean(), error[draws].mean(1))} | always the median {usual:.3f} |"
+    )
     place = {"scale": 1.0, "left": 0.0, "top": 0.0}
     found = [map_boxes(one, place, stride=stride).assign(id=number) for number, one in enumerate(maps)]
     hits = average_precision(boxes, pd.concat(found, ignore_index=True))
@@ -130,7 +134,10 @@ def on_real(folder: Path, real: Path) -> list[str]:
     table["file"] = [str(real / "images_512" / name) for name in table["file"]]
     said = predict_maps(folder, table[["image_id", "file"]])
     rows = []
-    for name, value in (("the map's surest cells", said.table["map_opacity"]), ("1 - negative", 1 - said.table["negative"])):
+    for name, value in (
+        ("the map's surest cells", said.table["map_opacity"]),
+        ("1 - negative", 1 - said.table["negative"]),
+    ):
         area = roc_auc(target, value, table["patient_id"])
         value = f"{area['auc']:.3f} ({area['low']:.3f} to {area['high']:.3f})"
         rows.append(f"| real X-rays, opacity or none, ROC AUC by {name} | {value} | chance 0.5 |")
@@ -189,7 +196,13 @@ def main() -> None:
     state, history = fit_maps(pictures, truth, valid, plan)
     from covidxr import __version__
 
-    plan |= {"pretrained": False, "why": "the plan", "kept": "last epoch", "answer": None, "train_images": len(pictures) - PIECE}
+    plan |= {
+        "pretrained": False,
+        "why": "the plan",
+        "kept": "last epoch",
+        "answer": None,
+        "train_images": len(pictures) - PIECE,
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     save_model(options.out, state, plan, history)
     card = CARD.format(
