@@ -63,7 +63,14 @@ def read_xray(
     # else mirrored, turned and stretched as its header asks
     as_stored: bool = False,
 ) -> Xray:  # pixels from 0 to 1, bright is dense, and the facts
-    "Read one X-ray as a radiologist would see it, warn of what had to be mended; XrayError has the file and the reason"
+    """Read one X-ray as a radiologist would see it, warn of what had to be mended; XrayError has the file and the reason
+
+    Example:
+
+        >>> xray = covidxr.read_xray("one.dcm")
+        >>> xray.pixels.shape, xray.facts.modality
+        ((125, 128), 'DX')
+    """
     xray, _, noticed = read_checked(path, window, as_stored)
     if noticed:
         warnings.warn(f"{spelled(Path(path).name)}: {noticed}", stacklevel=2)
