@@ -1,4 +1,4 @@
-"""Three models disagree; what would a careful reader draw?
+"""Fuses boxes and class probabilities of several models. Three models disagree; what would a careful reader draw?
 
 Docs: https://covidxr.github.io/covidxr/ensemble.html.md"""
 

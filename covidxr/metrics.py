@@ -1,4 +1,4 @@
-"""A list of boxes with confidences: how does it become one number, and how sure is that number?
+"""Scores boxes by mean average precision. How do boxes with confidences become one number, and how sure is it?
 
 Docs: https://covidxr.github.io/covidxr/metrics.html.md"""
 

@@ -1,4 +1,4 @@
-"""What does it take to go from X-rays to a scored submission, and how do you know that the score is honest?
+"""Goes the whole way in one call, from X-rays to a scored submission. How do you know that the score is honest?
 
 Docs: https://covidxr.github.io/covidxr/pipeline.html.md"""
 

@@ -1,4 +1,4 @@
-"""What is kept is listed; everything else stays behind.
+"""Keeps of a header what is listed; everything else stays behind.
 
 Docs: https://covidxr.github.io/covidxr/engine/deidentify.html.md"""
 

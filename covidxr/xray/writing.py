@@ -1,4 +1,4 @@
-"""Files of known truth: a header that viewers accept, six codings, the same bytes for the same input.
+"""Writes files of known truth: a header that viewers accept, six codings, the same bytes for the same input.
 
 Docs: https://covidxr.github.io/covidxr/engine/writing.html.md"""
 
