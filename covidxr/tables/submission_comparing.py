@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..base.arguments import check_named
+from ..base.csv_files import read_table
 from ..base.errors import SubmissionError
-from ..base.files import read_table
 from ..dataset import open_dataset
 from ..metrics import bootstrap_scores, score
 from .submission_reading import read_submission

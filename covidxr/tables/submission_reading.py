@@ -15,8 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from ..base.arguments import check_list, check_path, shown
+from ..base.csv_files import read_table
 from ..base.errors import SubmissionError
-from ..base.files import check_file, read_table
+from ..base.files import check_file
 from ..base.terms import BOX_COLUMNS
 from ..boxes.competition import parse_row
 

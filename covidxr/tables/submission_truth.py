@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_list, check_path
+from ..base.csv_files import read_table
 from ..base.errors import DataError
-from ..base.files import read_table
 from ..base.terms import APPEARANCES, BOX_COLUMNS
 from ..boxes.competition import IMAGE_LABELS, parse_predictions, prediction
 from .submission_reading import read_ids
