@@ -28,7 +28,6 @@ from .base.errors import DataError, ModelError, reason
 from .base.files import check_folder, owned_folder
 from .base.process import quiet
 from .base.progress import log_line, progress
-from .dicom import image_name
 from .learning.guests import ONE_AT_A_TIME, Undrawn, hushed, imported, random_numbers, unchanged
 from covidxr.learning.models import (
     LARGEST_SIZE,
@@ -43,6 +42,7 @@ from covidxr.learning.models import (
     whole,
 )
 from .prepare import fit_square, read_prepared
+from .xray.facts import image_name
 
 # %% ../nbs/09_classify.ipynb #08-009
 def _check_images(

@@ -31,7 +31,9 @@ from .base.files import LOCK, MARK, check_file, owned_file, owned_folder, read_t
 from .base.process import quiet
 from .base.progress import progress
 from .base.terms import APPEARANCES, BOX_COLUMNS
-from .dicom import XRAY_SUFFIXES, image_name, read_facts
+from .dicom import read_facts
+from .xray.facts import image_name
+from .xray.standard import XRAY_SUFFIXES
 
 # %% ../nbs/04_dataset.ipynb #03-016
 _COMPETITION_COLUMNS = {
