@@ -23,7 +23,7 @@ from .headers import scan_headers
 from .ids import image_ids
 from .labels import class_labels
 from .tables import OpenedTables, fill_patients, note_unknown_patients
-from ..dicom import image_name
+from ..xray.facts import image_name
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-006
 def _within(
