@@ -14,10 +14,10 @@ import torch
 from covidxr.base.errors import DataError, ModelError
 from covidxr.base.extras import opencv
 from covidxr.base.terms import BOX_COLUMNS
-from covidxr.classify import read_model
 from covidxr.detect import load_detector, predict_detector, predict_detector_views, train_detector
 from covidxr.learning import box_samples, yolo_detector, yolo_training
 from covidxr.learning.box_samples import box_shares
+from covidxr.learning.models import read_model
 from covidxr.learning.yolo_detector import build_detector
 
 

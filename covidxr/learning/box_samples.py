@@ -17,7 +17,7 @@ import torch
 from ..base.errors import DataError, reason
 from ..base.progress import progress
 from ..base.terms import BOX_COLUMNS
-from ..classify import read_squares
+from .data import read_squares
 
 # %% ../../nbs/engine/box_samples.ipynb #box_samples-006
 def check_boxes(

@@ -18,7 +18,7 @@ import torch
 
 from ..base.errors import ModelError
 from ..base.process import quiet
-from ..classify import stepwise
+from ..base.progress import stepwise
 from .guests import hushed, unchanged
 from .models import number
 from .yolo import CHANNELS, ultralytics
