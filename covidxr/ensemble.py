@@ -7,7 +7,7 @@ Docs: https://covidxr.github.io/covidxr/ensemble.html.md"""
 # %% auto #0
 __all__ = ['weighted_boxes_fusion', 'fuse_boxes', 'none_confidence', 'rerank_boxes', 'revise_classes', 'choose_box_weights',
            'choose_none_exponent', 'choose_rerank_exponent', 'nms', 'soft_nms', 'non_maximum_weighted',
-           'mean_probabilities', 'class_score', 'choose_weights', 'choose_class_weights']
+           'mean_probabilities', 'class_score', 'choose_class_weights']
 
 # %% ../nbs/12_ensemble.ipynb #10-003
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from .boxes.tables import BOXES, box_confidences, check_chances, image_answers, 
 from .metrics import average_precision
 
 _all_ = ["nms", "soft_nms", "non_maximum_weighted", "mean_probabilities", "class_score"]
-_all_ += ["choose_weights", "choose_class_weights"]
+_all_ += ["choose_class_weights"]
 
 # %% ../nbs/12_ensemble.ipynb #10-018
 def weighted_boxes_fusion(

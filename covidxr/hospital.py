@@ -124,16 +124,22 @@ def _plan_study(
     count = 1 if rng.random() > shares.several_images else 2 + min(int(rng.geometric(0.83)) - 1, 7)
     for number in range(count):
         boxed = number == 0 and label != "negative" and rng.random() >= shares.unboxed
-        stored = {
-            "modality": str(rng.choice(["CR", "DX"])),
-            "photometric": str(rng.choice(["MONOCHROME1", "MONOCHROME2"])),
-            "bits": int(rng.choice([12, 16])),
-            "syntax": str(rng.choice(list(TRANSFER_SYNTAXES))),
-        }
-        seed = int(rng.integers(2**31))
-        ids = {"image_id": _new_id(rng), "study_id": study_id, "series_id": _new_id(rng)}
-        truth = {"seed": seed, "disease": disease, "label": label, "boxed": boxed}
-        plans.append(ImagePlan(**ids, **known, **truth, **stored, size=round(size * rng.uniform(0.85, 1.0))))
+        plan = ImagePlan(  # the order is that of the random draws: another order gives other datasets for the same seed
+            modality=str(rng.choice(["CR", "DX"])),
+            photometric=str(rng.choice(["MONOCHROME1", "MONOCHROME2"])),
+            bits=int(rng.choice([12, 16])),
+            syntax=str(rng.choice(list(TRANSFER_SYNTAXES))),
+            seed=int(rng.integers(2**31)),
+            image_id=_new_id(rng),
+            series_id=_new_id(rng),
+            size=round(size * rng.uniform(0.85, 1.0)),
+            study_id=study_id,
+            disease=disease,
+            label=label,
+            boxed=boxed,
+            **known,
+        )
+        plans.append(plan)
     return plans
 
 # %% ../nbs/engine/hospital.ipynb #hospital-009

@@ -310,7 +310,8 @@ def ours():
     "Build, train and predict"
     import pandas as pd
 
-    from covidxr.detect import build_detector, predict_detector, train_detector
+    from covidxr.detect import predict_detector, train_detector
+    from covidxr.learning.yolo_detector import build_detector
 
     build_detector("yolo11n")
     if table:
