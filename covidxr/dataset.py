@@ -1,4 +1,4 @@
-"""How do three competition tables, a folder of pictures and simulated data become one and the same thing?
+"""Opens a dataset as three tidy tables. How do competition tables, folders and simulated data become one thing?
 
 Docs: https://covidxr.github.io/covidxr/dataset.html.md"""
 
@@ -35,7 +35,7 @@ class Dataset:
     root: Path  # where it lies
     simulated: bool  # True where the simulator made it
     classes: tuple[str, ...]  # names of the study classes, in order
-    studies: pd.DataFrame  # study_id, split ("train" or "test"), one 0/1 column a class (missing in the test half)
+    studies: pd.DataFrame  # study_id, split ("train" or "test"), one 0/1 column per class (missing in the test half)
     images: pd.DataFrame  # image_id, study_id, patient_id, path, height, width, split, and view, sex, age where known
     boxes: pd.DataFrame  # image_id, x_min, y_min, x_max, y_max: pixels of the original image, half-open
     notes: tuple[str, ...] = ()  # what was odd when it was opened; `problems` tells it

@@ -74,7 +74,9 @@ def test_weights_that_are_shipped_come_last_and_only_for_their_backbone(
 
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / "config.json").write_text(json.dumps({"arch": "test_resnet"}))
-    save_file({"body.conv1.weight": torch.ones(2), "head.bias": torch.ones(1)}, f"{tmp_path}/shipped/model.safetensors")
+    save_file(
+        {"0.body.conv1.weight": torch.ones(2), "0.map.bias": torch.ones(1)}, f"{tmp_path}/shipped/model.safetensors"
+    )
     monkeypatch.setattr(weights, "inside", lambda package: tmp_path)
     file, said = find_weights("test_resnet")
     assert "simulated" in said and list(read_weights(file, "test_resnet")) == ["conv1.weight"]

@@ -128,7 +128,7 @@ def _folder_boxes(
     root: Path,  # a folder that may have boxes.csv
     images: pd.DataFrame,  # its images
     files: pd.Series,  # what images.csv calls their files
-) -> pd.DataFrame:  # a row a box, as `Dataset` has it
+) -> pd.DataFrame:  # a row per box, as `Dataset` has it
     "The boxes of a plain folder"
     path = root / "boxes.csv"
     if not path.exists():

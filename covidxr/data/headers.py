@@ -29,7 +29,7 @@ _HEADER_COLUMNS = ["image_id", "patient_id", "rows", "columns", "view", "sex", "
 
 def _read_rows(
     files: list[tuple[str, Path]],  # image id and X-ray file
-) -> Iterator[tuple]:  # a row a file, in the order of `_HEADER_COLUMNS`; only the id where the file cannot be read
+) -> Iterator[tuple]:  # a row per file, in the order of `_HEADER_COLUMNS`; only the id where the file cannot be read
     "Read the headers of many files, one after another"
     for image_id, path in progress(files, "read headers"):
         try:
