@@ -206,7 +206,7 @@ def train_classifier(
 
 # %% ../../nbs/engine/classifier.ipynb #classifier-013
 def save_classifier(
-    network: torch.nn.Module,  # a trained `learn.model`: one grey channel, the head of `HEAD`, pixels centred by `centred`
+    network: torch.nn.Module,  # a trained `learn.model` for one grey channel, with the head of `HEAD`
     out: str | Path,  # a new folder, or one of an earlier training
     arch: str,  # its timm or torchvision backbone
     classes: Sequence[str],  # the classes, in the order of the outputs
