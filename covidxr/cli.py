@@ -1,4 +1,4 @@
-"""What `covidxr` can do from a terminal, what it answers a person, and what it answers a program.
+"""Runs `covidxr` in a terminal: what it can do, what it answers a person, and what it answers a program.
 
 Docs: https://covidxr.github.io/covidxr/engine/cli.html.md"""
 
@@ -227,9 +227,9 @@ def _ensemble(
     boxes: Literal["wbf", "nmw", "soft-nms", "nms"] = "wbf",
 ) -> int:
     "Fuse submissions: overlapping boxes into one, classes by their mean"
-    from covidxr.submission import fuse_files
+    from covidxr.submission import fuse_submission_files
 
-    fuse_files(submissions, out, weights, boxes)
+    fuse_submission_files(submissions, out, weights, boxes)
     print(f"{out}: {len(submissions)} submissions fused")
     return 0
 
