@@ -1,4 +1,4 @@
-"""The competition's labels, its rows of studies and images, and how rows of several submissions become one.
+"""Knows the competition's labels and its rows of studies and images, and fuses the rows of several submissions.
 
 Docs: https://covidxr.github.io/covidxr/engine/competition.html.md"""
 
