@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..base.csv_files import read_table
 from ..base.errors import DataError
-from ..base.files import read_table
 from ..base.terms import BOX_COLUMNS
 from .cells import finite_numbers, is_unknown, refuse_rows
 from .files import xray_files
