@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from covidxr.base.csv_files import write_table
 from covidxr.base.extras import opencv
-from covidxr.base.files import write_table
 from covidxr.base.parallel import parallel
 from covidxr.base.progress import progress
 from covidxr.base.seeds import generator

@@ -27,8 +27,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
 
+from covidxr.base.csv_files import write_table
 from covidxr.base.extras import opencv
-from covidxr.base.files import write_table
 from covidxr.base.parallel import parallel
 from covidxr.base.progress import progress
 from covidxr.base.seeds import generator

@@ -19,12 +19,13 @@ import pandas as pd
 
 from . import __version__
 from .base.arguments import check_whole
+from .base.csv_files import write_table
 from .base.errors import DataError
-from .base.files import check_folder, owned_folder, read_json, write_json, write_table
+from .base.files import check_folder, owned_folder, read_json, write_json
 from .base.parallel import parallel
 from .base.process import one_opencv_thread
 from .base.seeds import generator
-from .base.terms import APPEARANCES, UNFINISHED
+from .base.terms import APPEARANCES, STUDY_COLUMNS, UNFINISHED
 from .dicom import TRANSFER_SYNTAXES, write_dicom
 from .phantom import simulate
 from .thorax.truth import SIZES
@@ -123,16 +124,22 @@ def _plan_study(
     count = 1 if rng.random() > shares.several_images else 2 + min(int(rng.geometric(0.83)) - 1, 7)
     for number in range(count):
         boxed = number == 0 and label != "negative" and rng.random() >= shares.unboxed
-        stored = {
-            "modality": str(rng.choice(["CR", "DX"])),
-            "photometric": str(rng.choice(["MONOCHROME1", "MONOCHROME2"])),
-            "bits": int(rng.choice([12, 16])),
-            "syntax": str(rng.choice(list(TRANSFER_SYNTAXES))),
-        }
-        seed = int(rng.integers(2**31))
-        ids = {"image_id": _new_id(rng), "study_id": study_id, "series_id": _new_id(rng)}
-        truth = {"seed": seed, "disease": disease, "label": label, "boxed": boxed}
-        plans.append(ImagePlan(**ids, **known, **truth, **stored, size=round(size * rng.uniform(0.85, 1.0))))
+        plan = ImagePlan(  # the order is that of the random draws: another order gives other datasets for the same seed
+            modality=str(rng.choice(["CR", "DX"])),
+            photometric=str(rng.choice(["MONOCHROME1", "MONOCHROME2"])),
+            bits=int(rng.choice([12, 16])),
+            syntax=str(rng.choice(list(TRANSFER_SYNTAXES))),
+            seed=int(rng.integers(2**31)),
+            image_id=_new_id(rng),
+            series_id=_new_id(rng),
+            size=round(size * rng.uniform(0.85, 1.0)),
+            study_id=study_id,
+            disease=disease,
+            label=label,
+            boxed=boxed,
+            **known,
+        )
+        plans.append(plan)
     return plans
 
 # %% ../nbs/engine/hospital.ipynb #hospital-009
@@ -184,16 +191,13 @@ def _write_image(
     return row
 
 # %% ../nbs/engine/hospital.ipynb #hospital-014
-_COMPETITION_NAMES = ("Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance")
-
-
 def _study_table(
     rows: list[dict],  # what `_write_image` returned, each with its plan
 ) -> pd.DataFrame:
     "Studies in the competition's format"
     labels = {row["plan"].study_id: row["plan"].label for row in rows}
     table = pd.DataFrame({"id": [f"{name}_study" for name in labels]})
-    for name, column in zip(APPEARANCES, _COMPETITION_NAMES, strict=True):
+    for column, name in STUDY_COLUMNS.items():
         table[column] = [int(label == name) for label in labels.values()]
     return table.sort_values("id", ignore_index=True)
 
@@ -285,7 +289,14 @@ def simulate_dataset(
     workers: int | None = None,  # processes; all cores where None
     shares: Shares = Shares(),  # what the dataset is made of
 ) -> Path:  # the folder
-    "Write a simulated dataset in the competition's layout, or go on with one; raises DataError"
+    """Write a simulated dataset in the competition's layout, or go on with one; raises DataError
+
+    Example:
+
+        >>> folder = covidxr.simulate_dataset("simulated", studies=3, size=64)
+        >>> len(list(folder.rglob("*.dcm")))
+        3
+    """
     out, plans = Path(out), plan_dataset(studies, seed, size, shares)
     asked = {"studies": int(studies), "seed": int(seed), "size": int(size)}
     made_of = asdict(shares) | {"classes": list(shares.classes)}

@@ -3,11 +3,12 @@
 - each lesson's head: how long it takes, how it opens elsewhere, a first cell that installs what is missing there; the
   library's long cells are folded on the site
 - the table of times in nbs/index.ipynb, and README.md from that notebook
-- nbs/api/: a page a module, with signatures, tables of arguments and links to the source, and a list of all modules, those
-  of the engine room too
 - the same table in README.ko.md
 - nbs/changelog.qmd from CHANGELOG.md
-- the engine room's notebooks in the sidebar of _quarto.yml
+- the modules and the engine room's notebooks in the sidebar of _quarto.yml
+
+`python tests/lessons.py api` makes nbs/api/ before the site is built, which Git does not keep: a page per module, with
+signatures, tables of arguments and links to the source, and a list of all modules, those of the engine room too.
 
 Times come from tests/lesson_times.json, which a test run writes where COVIDXR_TIMES names it:
 
@@ -21,6 +22,8 @@ import importlib
 import inspect
 import json
 import re
+import shutil
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -286,10 +289,16 @@ def _module_table(named: list[tuple[str, str]]) -> str:
 
 
 def sidebar() -> str:
-    "_quarto.yml with the notebooks of the engine room under Library"
+    "_quarto.yml with the modules' pages under API, and the notebooks of the engine room under Library"
     text = (ROOT / "_quarto.yml").read_text(encoding="utf-8")
-    entries = "".join(f"          - engine/{path.name}\n" for path in engine())
-    return re.sub(r"(      - section: Library\n        contents:\n)(?:          - .*\n)*", rf"\1{entries}", text)
+    listed = {
+        "API": [f"api/{name}.qmd" for name in ("index", *modules())],
+        "Library": [f"engine/{path.name}" for path in engine()],
+    }
+    for section, names in listed.items():
+        entries = "".join(f"          - {name}\n" for name in names)
+        text = re.sub(rf"(      - section: {section}\n        contents:\n)(?:          - .*\n)*", rf"\1{entries}", text)
+    return text
 
 
 def changelog_page() -> str:
@@ -298,8 +307,24 @@ def changelog_page() -> str:
     return f"---\ntitle: Changelog\n---\n\n{body}"
 
 
+def api_pages() -> dict[str, str]:
+    "The pages of nbs/api/, by file name: a page per module, and the list of all"
+    return {"index.qmd": api_index(), **{f"{name}.qmd": api_page(name) for name in modules()}}
+
+
+def write_api(
+    notebooks: Path,  # the folder nbs/ of the project, or of a copy
+) -> None:
+    "Make the pages of the modules anew; what stood there before is gone"
+    folder = notebooks / "api"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, text in api_pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
 def written() -> dict[Path, str]:
-    "Every file that this script writes, with its text"
+    "Every file that this script writes and Git keeps, with its text"
     times = json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.exists() else {}
     files = {}
     for path in lessons():
@@ -310,8 +335,6 @@ def written() -> dict[Path, str]:
         path: json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
         for path, notebook in files.items()
     }
-    texts[NOTEBOOKS / "api" / "index.qmd"] = api_index()
-    texts |= {NOTEBOOKS / "api" / f"{name}.qmd": api_page(name) for name in modules()}
     texts[ROOT / "_quarto.yml"] = sidebar()
     texts[NOTEBOOKS / "changelog.qmd"] = changelog_page()
     korean = between_marks((ROOT / "README.ko.md").read_text(encoding="utf-8"), time_table(times, "nbs/", KOREAN))
@@ -320,8 +343,10 @@ def written() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["api"]:
+        write_api(NOTEBOOKS)
+        sys.exit()
     for path, text in written().items():
-        path.parent.mkdir(exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(path.relative_to(ROOT))

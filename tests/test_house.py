@@ -1,14 +1,17 @@
 "The house: who imports whom, what stands at the front door, and what works without the extras."
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 from configparser import ConfigParser
 from graphlib import TopologicalSorter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from public_names import LIMIT, public_names
 from shape import lessons, shape
 
 import covidxr
@@ -70,6 +73,15 @@ def test_every_name_at_the_top_is_there_and_is_the_one_of_its_module():
         assert callable(getattr(covidxr, name)), name
     with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
         covidxr.no_such_name  # noqa: B018
+
+
+def test_few_names_are_public_and_those_at_the_top_are_among_them():
+    names = public_names()
+    assert sum(map(len, names.values())) <= LIMIT, "run `python tests/public_names.py` and keep back what no user calls"
+    for name, module in covidxr._MODULES.items():
+        assert name in names[module]
+    for module, offered in names.items():
+        assert len(set(offered)) == len(offered) and not [name for name in offered if name.startswith("_")], module
 
 
 def test_prepare_is_a_function_however_it_is_imported():
@@ -142,8 +154,9 @@ def test_the_extras_are_all_in_all_and_all_is_in_dev():
     assert any(line.startswith("covidxr[all]") and "dev" in line for line in listed)
 
 
-LARGE = {"base/files", "classify", "dataset", "detect", "prepare", "submission"}  # over 400 lines, still to be divided
-UNLIMITED = {"04_dataset", "06_prepare", "09_classify", "11_detect", "15_submission"}  # lessons still to be divided
+LARGE = {"prepare", "submission"}  # over 400 lines, still to be divided
+ASKING = {"classify", "dataset", "detect", "prepare", "submission"}  # still to begin with a sentence, not a question
+UNLIMITED = {"06_prepare", "11_detect", "15_submission"}  # lessons still to be divided
 
 
 def test_modules_and_lines_are_short_enough_to_be_read():
@@ -159,6 +172,21 @@ def test_modules_and_lines_are_short_enough_to_be_read():
             long_modules.add(path.relative_to(PACKAGE).with_suffix("").as_posix())
     assert long_lines == []
     assert long_modules == LARGE
+
+
+QUESTION = r"(?:How|What|Which|Who|Whose|Why|When|Where|Whether|Can|Could|Does|Do|Is|Are|Will|Would)\b"
+
+
+def test_a_module_says_in_its_first_sentence_what_it_does():
+    wrong = []
+    for path in MODULES.values():
+        said = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+        first = re.match(r".*?[.?!](?= |$)", said)
+        empty = path.name == "__init__.py" and not path.read_text(encoding="utf-8").strip()
+        room = path.relative_to(PACKAGE).with_suffix("").as_posix()
+        if not empty and room not in ASKING and (not first or first[0][-1] != "." or re.match(QUESTION, first[0])):
+            wrong.append(f"{room}: {said}")
+    assert wrong == []
 
 
 @pytest.mark.parametrize(
@@ -178,3 +206,45 @@ def test_ruff_finds_nothing_in_notebooks_and_tests():
     for command in (["check", "."], ["format", "--check", "."]):
         answer = subprocess.run([sys.executable, "-m", "ruff", *command], cwd=ROOT, capture_output=True, text=True)
         assert answer.returncode == 0, answer.stdout
+
+
+def _ty(*words: object) -> subprocess.CompletedProcess:
+    "The type checker, where it and all that the modules import are installed"
+    command = Path(sys.executable).with_name("ty")
+    lacking = [name for name in EXTRAS if find_spec(name) is None]
+    if not command.exists() or lacking:
+        pytest.skip(f"not installed here: {', '.join(lacking) or 'ty'}; pip install 'covidxr[dev]'")
+    own = ["--python", sys.prefix, "--output-format", "concise", "--color", "never"]
+    return subprocess.run([command, "check", *own, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_the_type_checker_finds_nothing_in_what_users_import():
+    answer = _ty()
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+USE = """
+import covidxr
+
+dataset = covidxr.open_dataset("data")
+images: int = len(covidxr.prepare(dataset, "cache", size=256))
+sum_of_one = covidxr.read_xray("x.dcm").pixels.sum()
+covidxr.prepare("data", "cache", size="large")
+covidxr.patient_folds(dataset, count=5)
+"""
+
+
+def test_a_type_checker_knows_what_stands_at_the_top(tmp_path):
+    user = tmp_path / "user.py"
+    user.write_text(USE.lstrip())
+    lines = _ty("--extra-search-path", ROOT, user).stdout.splitlines()
+    wrong = [line.partition("user.py:")[2] for line in lines if "user.py:" in line]
+    assert [line.split(":")[0] for line in wrong] == ["6", "7"], lines
+    assert "expected `int`" in wrong[0].lower() and "count" in wrong[1]
+
+
+def test_editors_are_told_of_each_name_at_the_top():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    told = {one.asname: node.module for node in block.body for one in node.names if one.asname == one.name}
+    assert told == covidxr._MODULES

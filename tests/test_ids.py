@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from covidxr.base.csv_files import read_table
 from covidxr.base.errors import CovidxrError
-from covidxr.base.files import read_json, read_table
+from covidxr.base.files import read_json
 from covidxr.dataset import image_ids, open_dataset
 from covidxr.dicom import read_xray
 from covidxr.pipeline import run

@@ -1,5 +1,6 @@
 "The project itself: notebooks, exported code, README, metadata and the site's sources."
 
+import importlib
 import json
 import os
 import platform
@@ -148,7 +149,9 @@ def _run(notebook: Path, folder: Path) -> tuple[list[dict], float, float]:
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=_name)
-def test_a_notebook_runs_from_top_to_bottom_and_says_what_it_says(notebook, tmp_path):
+def test_a_notebook_runs_from_top_to_bottom_and_says_what_it_says(notebook, tmp_path, request):
+    if "course.folder import" in notebook.read_text(encoding="utf-8") and "engine" not in notebook.parts:
+        request.getfixturevalue("course")  # what the lessons share is not this lesson's time
     fresh, seconds, megabytes = _run(notebook, tmp_path)
     assert not list(tmp_path.iterdir()), "a lesson writes only to temporary folders"
     # Where tests run in parallel, a lesson has one core and one thread instead of two.
@@ -195,8 +198,10 @@ def test_every_page_stands_in_the_sidebar_and_lessons_in_their_order():
     assert site["website"]["page-navigation"], "each lesson leads to the previous and to the next"
     named = pages.listed(ROOT / "_quarto.yml")
     there = [path for pattern in ("*.ipynb", "*.qmd") for path in (ROOT / "nbs").rglob(pattern)]
-    there = [path for path in there if ".ipynb_checkpoints" not in path.parts]
-    assert sorted(named) == sorted(path.relative_to(ROOT / "nbs").as_posix() for path in there)
+    names = [path.relative_to(ROOT / "nbs").as_posix() for path in there if ".ipynb_checkpoints" not in path.parts]
+    kept = [name for name in names if not name.startswith("api/")]
+    made = ["api/index.qmd", *(f"api/{name}.qmd" for name in lessons.modules())]
+    assert sorted(named) == sorted([*kept, *made])
     ordered = [name for name in named if name[0].isdigit()]
     assert ordered == sorted(ordered)
     library = next(one for one in site["website"]["sidebar"]["contents"] if one["section"] == "Library")["contents"]
@@ -208,6 +213,7 @@ def test_every_page_stands_in_the_sidebar_and_lessons_in_their_order():
 def processed(tmp_path_factory) -> Path:
     "The pages as nbdev hands them to Quarto"
     copy = copy_project(tmp_path_factory.mktemp("site"))
+    lessons.write_api(copy / "nbs")
     code = "import nbdev.quarto as q; q._ensure_quarto = lambda: None; q.nbdev_proc_nbs()"
     answer = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
@@ -220,12 +226,31 @@ def _pages(folder: Path) -> list[Path]:
 
 
 def test_processed_pages_are_whole(processed):
-    made = {path.relative_to(processed).with_suffix("").as_posix() for path in _pages(processed)}
-    assert made >= {_name(path) for path in NOTEBOOKS}
+    made = {path.relative_to(processed).as_posix() for path in _pages(processed)}
+    assert made == set(
+        pages.listed(ROOT / "_quarto.yml")
+    )  # lessons, engine room, API pages, and what is written by hand
     for page in _pages(processed):
         assert pages.dead_links(page, processed) == [], page.name
         assert pages.without_words(page) == [], page.name
         assert pages.debris(page) == [], page.name
+
+
+def test_the_pages_of_the_modules_name_what_each_offers_and_are_made_before_the_site_is_built(tmp_path):
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "gone.qmd").write_text("a module that is no more")
+    lessons.write_api(tmp_path)
+    made = {path.name for path in (tmp_path / "api").iterdir()}
+    assert made == {"index.qmd", *(f"{name}.qmd" for name in lessons.modules())}
+    for name in lessons.modules():
+        text = (tmp_path / "api" / f"{name}.qmd").read_text(encoding="utf-8")
+        for one in importlib.import_module(f"covidxr.{name}").__all__:
+            assert f"\n## {one}\n" in text, f"{name}: {one}"
+    index = (tmp_path / "api" / "index.qmd").read_text(encoding="utf-8")
+    assert all(f"../engine/{path.name}" in index for path in lessons.engine())
+    steps = (ROOT / ".github" / "workflows" / "pages.yml").read_text()
+    assert steps.index("run: python tests/lessons.py api") < steps.index("run: nbdev-docs")
+    assert "nbs/api/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def _broken(page: Path, change: Callable[[dict], None]) -> None:
@@ -480,10 +505,10 @@ def test_the_source_archive_holds_what_setup_reads_and_the_wheel_made_of_it_ever
     with tarfile.open(copy / "dist" / made.stdout.split()[-1]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
         archive.extractall(tmp_path / "source", filter="data")
-    held = [path for pattern in ("*.py", "*.toml") for path in (ROOT / "covidxr").rglob(pattern)]
+    held = [path for pattern in ("*.py", "*.toml", "py.typed") for path in (ROOT / "covidxr").rglob(pattern)]
     own = {f"covidxr/{path.relative_to(ROOT / 'covidxr').as_posix()}" for path in held}
     own |= {f"covidxr/templates/{path.name}" for path in (ROOT / "covidxr" / "templates").iterdir()}
-    assert "covidxr/templates/report.html.j2" in own
+    assert {"covidxr/templates/report.html.j2", "covidxr/py.typed"} <= own  # the second: type checkers read our hints
     written = {f"nbs/{_name(path)}.ipynb" for path in NOTEBOOKS}
     assert {"settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"} | own | written <= names
     code = "import setuptools.build_meta as b; print(b.build_wheel('dist'))"

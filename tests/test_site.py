@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urldefrag, urljoin, urlsplit
 
+import lessons
 import pytest
 from conftest import ROOT, copy_project
 
@@ -152,6 +153,7 @@ def built(tmp_path_factory) -> Path:
     if not shutil.which("quarto"):
         pytest.skip("Quarto is not installed here; https://quarto.org/docs/get-started")
     copy = copy_project(tmp_path_factory.mktemp("site"))
+    lessons.write_api(copy / "nbs")
     nbdev = Path(sys.executable).with_name("nbdev-docs")
     subprocess.run(
         [str(nbdev)], cwd=copy, check=True, env={**os.environ, "PATH": f"{nbdev.parent}:{os.environ['PATH']}"}

@@ -1,4 +1,4 @@
-"""The competition's labels, its rows of studies and images, and how rows of several submissions become one.
+"""Knows the competition's labels and its rows of studies and images, and fuses the rows of several submissions.
 
 Docs: https://covidxr.github.io/covidxr/engine/competition.html.md"""
 
@@ -8,7 +8,7 @@ Docs: https://covidxr.github.io/covidxr/engine/competition.html.md"""
 __all__ = ['COMPETITION_LABELS', 'UNIT_BOX', 'order_labels', 'study_rows', 'fusable_rows', 'submission_shares', 'mean_rows']
 
 # %% ../../nbs/engine/competition.ipynb #competition-003
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ UNIT_BOX = dict(zip(BOX_COLUMNS, (0, 0, 1, 1), strict=True))  # what has no plac
 
 
 def order_labels(
-    labels: Sequence[str],
+    labels: Iterable[str],
 ) -> list[str]:
     "The competition's order where the labels are its own, else alphabetical with none and opacity last"
     place = {name: number for number, name in enumerate(COMPETITION_LABELS)}

@@ -11,7 +11,8 @@ __all__ = ['truth_table', 'tested_images', 'tested_truth', 'evaluate_run', 'writ
 import numpy as np
 import pandas as pd
 
-from ..base.files import write_json, write_table
+from ..base.csv_files import write_table
+from ..base.files import write_json
 from ..dataset import Dataset
 from .baselines import thumbnail_floor
 from .run import Run, image_parts

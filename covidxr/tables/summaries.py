@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..base.csv_files import write_table
 from ..base.errors import DataError
-from ..base.files import atomic_path, write_json, write_table, write_text
+from ..base.files import atomic_path, write_json, write_text
 from ..base.plotting import class_color
 from ..base.terms import BOX_COLUMNS
 from ..dataset import Dataset

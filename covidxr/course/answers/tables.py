@@ -1,4 +1,4 @@
-"""What answers to the exercises of `dataset`, `eda` and `folds` are compared with.
+"""Holds what answers to the exercises of `dataset`, `eda` and `folds` are compared with.
 
 Docs: https://covidxr.github.io/covidxr/engine/course_answers_tables.html.md"""
 
@@ -16,7 +16,8 @@ import pandas as pd
 from ...base.terms import BOX_COLUMNS
 from .images import draw_boxes
 from ..checking import Answer
-from ...dataset import Dataset, class_word, parse_boxes
+from ...data.labels import class_word
+from ...dataset import Dataset, parse_boxes
 from ...eda import box_map, summary
 from ...folds import rounds
 
