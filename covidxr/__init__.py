@@ -55,7 +55,7 @@ def __getattr__(name: str) -> object:
     if _MODULES[name] == "detect":
         from .base.extras import require
 
-        require("detect", "torch", "fastai", "ultralytics")
+        require("detect", "torch", "fastai")  # not Ultralytics: other kinds of detectors do without
     module = import_module(f"covidxr.{_MODULES[name]}")
     # A module that is named as its one function is that function, too (it can be called): Python itself sets the module
     # as the package's attribute as soon as somebody imports it, so this name must mean the same before.

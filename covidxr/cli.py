@@ -114,10 +114,12 @@ def _course(
 ) -> int:
     "Write the lessons into a folder to work in, and solved ones beside them; overwrites nothing"
     from covidxr.course import write_course
+    from covidxr.course.folder import course_note
 
     found = write_course(folder)
     kept = f", {len(found['kept'])} that were there left as they are" if found["kept"] else ""
     print(f"{folder}: {len(found['written'])} files written{kept}")
+    print(course_note())
     print(f"Open the lessons: jupyter lab {shlex.quote(str(Path(folder) / 'lessons'))}")
     return 0
 

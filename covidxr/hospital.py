@@ -25,7 +25,7 @@ from .base.files import check_folder, owned_folder, read_json, write_json
 from .base.parallel import parallel
 from .base.process import one_opencv_thread
 from .base.seeds import generator
-from .base.terms import APPEARANCES, UNFINISHED
+from .base.terms import APPEARANCES, STUDY_COLUMNS, UNFINISHED
 from .dicom import TRANSFER_SYNTAXES, write_dicom
 from .phantom import simulate
 from .thorax.truth import SIZES
@@ -191,16 +191,13 @@ def _write_image(
     return row
 
 # %% ../nbs/engine/hospital.ipynb #hospital-014
-_COMPETITION_NAMES = ("Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance")
-
-
 def _study_table(
     rows: list[dict],  # what `_write_image` returned, each with its plan
 ) -> pd.DataFrame:
     "Studies in the competition's format"
     labels = {row["plan"].study_id: row["plan"].label for row in rows}
     table = pd.DataFrame({"id": [f"{name}_study" for name in labels]})
-    for name, column in zip(APPEARANCES, _COMPETITION_NAMES, strict=True):
+    for column, name in STUDY_COLUMNS.items():
         table[column] = [int(label == name) for label in labels.values()]
     return table.sort_values("id", ignore_index=True)
 

@@ -161,7 +161,7 @@ class Calls:
         self.turn = rounds(self.folds)[0]
 
     def classify_find_weights(self) -> None:
-        from covidxr.classify import find_weights
+        from covidxr.learning.weights import find_weights
 
         find_weights("test_resnet")
 
@@ -193,7 +193,7 @@ class Calls:
         self.chances = predict_classifier(self.classifier, self.images, flip_tta=True)
 
     def detect_build_detector(self) -> None:
-        from covidxr.detect import build_detector
+        from covidxr.learning.yolo_detector import build_detector
 
         build_detector("yolo11n")
 
@@ -210,10 +210,15 @@ class Calls:
 
         load_detector(self.detector)
 
+    def detect_predict_detector_views(self) -> None:
+        from covidxr.detect import predict_detector_views
+
+        predict_detector_views(self.detector, self.images, confidence=1e-4)
+
     def detect_predict_detector(self) -> None:
         from covidxr.detect import predict_detector
 
-        self.found = predict_detector(self.detector, self.images, confidence=1e-4, flip_tta=True, most=3)
+        self.found = predict_detector(self.detector, self.images, confidence=1e-4, flip_tta=True, max_boxes=3)
 
     def detect_train_detector_that_fails(self) -> None:
         from covidxr.base.errors import ModelError

@@ -33,7 +33,7 @@ TINY = replace(QUICK, name="tiny", studies=60, simulated_size=96, cache_size=64,
 TEST_TIMES = Path(__file__).with_name("test_times.json")  # seconds of each test that takes one or more
 SLOW = 4.0  # seconds from which a test is left out by -m "not slow"
 # Fixtures that take longer to make
-COSTLY = {"finished", "learnable", "many", "processed", "built", "called", "learned"}
+COSTLY = {"finished", "learnable", "many", "processed", "built", "called", "learned", "course"}
 SPREAD = ("test_project.py", "test_exercises.py")  # their tests share nothing that is costly to make
 
 
@@ -126,13 +126,34 @@ def _content(folder: Path) -> dict[str, str]:
     return {name: sha for name, sha in _hashes(folder).items() if ".covidxr" not in name}
 
 
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "The folder of this run of pytest, the same for all testing processes"
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _course_place(tmp_path_factory) -> None:
+    "The lessons' X-rays and models of this run of pytest, in place of the user's own; nothing is made yet"
+    os.environ.setdefault("COVIDXR_COURSE", str(_shared(tmp_path_factory) / "course"))
+
+
+@pytest.fixture(scope="session")
+def course() -> Iterator[Path]:
+    "The course's X-rays, in full: the first testing process that asks makes them for all, the others wait for it"
+    from covidxr.course.folder import course_folder, course_images
+
+    course_images()
+    for _ in _untouched(course_folder() / "images"):
+        yield course_folder()
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
     "A folder that all testing processes share: once(name, make) gives it; the first that asks calls make(folder)"
 
     def call(name: str, make: Callable[[Path], None]) -> Path:
-        base = tmp_path_factory.getbasetemp()
-        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        shared = _shared(tmp_path_factory)
         note = shared / f"{name}.ready"
         with FileLock(shared / f"{name}.lock"):
             if not note.exists():

@@ -62,6 +62,10 @@ def _classify(place: Path, images: pd.DataFrame, flip_tta: bool = False) -> pd.D
     return pd.concat([names, pd.DataFrame(chances, columns=model["classes"])], axis=1)
 
 
+def _detect_twice(place: Path, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return _detect(place, images), _detect(place, images, flip_tta=True)
+
+
 def _detect(place: Path, images: pd.DataFrame, flip_tta: bool = False) -> pd.DataFrame:
     model = read_json(place / "config.json")
     rows = []
@@ -108,6 +112,7 @@ def networks_that_learn_nothing() -> Iterator[None]:
         mock.patch.object(covidxr.detect, "train_detector", _train),
         mock.patch.object(covidxr.classify, "predict_classifier", _classify),
         mock.patch.object(covidxr.detect, "predict_detector", _detect),
+        mock.patch.object(covidxr.detect, "predict_detector_views", _detect_twice),
     ):
         yield
 

@@ -217,8 +217,9 @@ def test_a_call_with_processes_that_is_stopped_says_nothing_ten_times(how, tmp_p
 
 def _learn(kind: str, pictures: tuple, out: Path, seed: int) -> dict:
     "A model's weights after one epoch"
-    from covidxr.classify import read_model, train_classifier
+    from covidxr.classify import train_classifier
     from covidxr.detect import train_detector
+    from covidxr.learning.models import read_model
 
     options = {"epochs": 1, "batch_size": 4, "seed": seed, "device": "cpu"}
     if kind == "classifier":
@@ -309,7 +310,8 @@ def ours():
     "Build, train and predict"
     import pandas as pd
 
-    from covidxr.detect import build_detector, predict_detector, train_detector
+    from covidxr.detect import predict_detector, train_detector
+    from covidxr.learning.yolo_detector import build_detector
 
     build_detector("yolo11n")
     if table:

@@ -12,10 +12,12 @@ import pytest
 import torch
 from measure import in_time
 
-from covidxr import classify
 from covidxr.base.errors import CovidxrError, DataError, ModelError
 from covidxr.base.extras import opencv
-from covidxr.classify import find_weights, load_classifier, predict_classifier, read_model, train_classifier
+from covidxr.classify import load_classifier, predict_classifier, predict_classifier_views, train_classifier
+from covidxr.learning import classifier, data
+from covidxr.learning.models import read_model
+from covidxr.learning.weights import find_weights
 
 CLASSES = ("negative", "typical", "indeterminate")
 
@@ -86,12 +88,12 @@ def test_pixels_reach_the_network_when_it_predicts_as_they_did_when_it_learnt(
             seen.append(batch)
             return torch.zeros(len(batch), 2)
 
-    config = {"classes": ["a", "b"], "size": 32, "mean": classify.MEAN, "spread": classify.SPREAD}
-    monkeypatch.setattr(classify, "load_classifier", lambda folder, device: (Network(), config))
+    config = {"classes": ["a", "b"], "size": 32, "mean": data.MEAN, "spread": data.SPREAD}
+    monkeypatch.setattr(classifier, "load_classifier", lambda folder, device: (Network(), config))
     predict_classifier("nowhere", file, device="cpu")
-    squares, _ = classify.read_squares([file] * 4, 32)
+    squares, _ = data.read_squares([file] * 4, 32)
     choosing = np.array([False, False, True, True])
-    loaders = classify._loaders(squares, np.array([0, 1, 0, 1]), choosing, 2, False, "cpu")
+    loaders = data.classifier_loaders(squares, np.array([0, 1, 0, 1]), choosing, 2, False, "cpu")
     for batch in (*seen, torch.Tensor(loaders.valid.one_batch()[0])):
         assert batch.shape[1:] == (1, 32, 32)
         assert (batch[..., :16] == -2).all() and (batch[..., 16:] == 2).all()  # (0 - 0.5) / 0.25 and (1 - 0.5) / 0.25
@@ -120,6 +122,17 @@ def test_the_mirror_is_the_mean_of_both_views(trained: Path, images: pd.DataFram
     )
     both = predict_classifier(trained, one, flip_tta=True)[list(CLASSES)].to_numpy()
     assert np.allclose(both, (plain + mirrored) / 2, atol=1e-5)
+
+
+def test_both_views_come_from_one_pass_over_the_files(
+    trained: Path, images: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [predict_classifier(trained, images, flip_tta=mirror, batch_size=7) for mirror in (False, True)]
+    read, reads = classifier.read_squares, []
+    monkeypatch.setattr(classifier, "read_squares", lambda files, size: reads.extend(files) or read(files, size))
+    views = predict_classifier_views(trained, images, batch_size=7)
+    assert [one.to_csv() for one in views] == [one.to_csv() for one in expected]
+    assert reads == list(images["file"])
 
 
 def test_the_same_seed_gives_the_same_network(trained: Path, images: pd.DataFrame, tmp_path: Path) -> None:
@@ -181,7 +194,7 @@ def test_without_a_network_training_starts_from_scratch_within_seconds(
 
 
 def test_missing_weights_are_recorded(images: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classify, "find_weights", lambda arch: (None, "the server is asleep"))
+    monkeypatch.setattr(classifier, "find_weights", lambda arch: (None, "the server is asleep"))
     train(images, tmp_path / "model", epochs=1, pretrained=True)
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["pretrained"] is False and config["why"] == "the server is asleep"
@@ -193,7 +206,7 @@ def test_weights_from_a_file_are_used(images: pd.DataFrame, tmp_path: Path, monk
 
     source = timm.create_model("test_resnet")
     save_file(source.state_dict(), str(tmp_path / "hub.safetensors"))
-    monkeypatch.setattr(classify, "find_weights", lambda arch: (tmp_path / "hub.safetensors", "a test"))
+    monkeypatch.setattr(classifier, "find_weights", lambda arch: (tmp_path / "hub.safetensors", "a test"))
     train(images, tmp_path / "model", epochs=2, pretrained=True, learning_rate=1e-6)
     config, state = read_model(tmp_path / "model", "classifier")
     name, known = next(

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 from measure import in_time
 
-import covidxr.dataset
+import covidxr.data.headers
 from covidxr.base.errors import DataError
 from covidxr.base.files import atomic_path, owned_file
 from covidxr.base.progress import progress
 from covidxr.base.terms import BOX_COLUMNS
-from covidxr.dataset import class_word, image_ids, open_dataset, parse_boxes, problems, xray_files
+from covidxr.data.labels import class_word
+from covidxr.dataset import image_ids, open_dataset, parse_boxes, problems, xray_files
 from covidxr.dicom import XrayFacts, read_facts, write_dicom
 
 STUDY_HEADER = "id,Negative for Pneumonia,Typical Appearance,Indeterminate Appearance,Atypical Appearance\n"
@@ -129,12 +130,12 @@ def test_headers_that_were_read_before_an_interruption_are_not_read_again(compet
         read.append(path)
         return read_facts(path)
 
-    monkeypatch.setattr(covidxr.dataset, "read_facts", interrupted)
+    monkeypatch.setattr(covidxr.data.headers, "read_facts", interrupted)
     with pytest.raises(KeyboardInterrupt):
         open_dataset(competition)
     assert len(pd.read_csv(competition / "headers.csv")) == 2
     again = []
-    monkeypatch.setattr(covidxr.dataset, "read_facts", lambda path: again.append(path) or read_facts(path))
+    monkeypatch.setattr(covidxr.data.headers, "read_facts", lambda path: again.append(path) or read_facts(path))
     assert problems(open_dataset(competition)) == []
     assert len(again) == 2 and not set(again) & set(read)
 
@@ -142,7 +143,7 @@ def test_headers_that_were_read_before_an_interruption_are_not_read_again(compet
 def _reads(monkeypatch) -> list[str]:
     "The names of the files whose headers are read from now on"
     read = []
-    monkeypatch.setattr(covidxr.dataset, "read_facts", lambda path: read.append(path.name) or read_facts(path))
+    monkeypatch.setattr(covidxr.data.headers, "read_facts", lambda path: read.append(path.name) or read_facts(path))
     return read
 
 
@@ -224,7 +225,7 @@ def test_headers_without_stamps_are_believed_where_they_cannot_be_written(compet
     "As a dataset on Kaggle lies: reading thousands of headers at every opening would take minutes"
     open_dataset(competition)
     _without_stamps(competition)
-    monkeypatch.setattr(covidxr.dataset.os, "access", lambda *_: False)
+    monkeypatch.setattr(covidxr.data.headers.os, "access", lambda *_: False)
     read = _reads(monkeypatch)
     assert open_dataset(competition).images["patient_id"].tolist() == ["p0", "old", "p2", "q"] and read == []
 

@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 import torch
 
-from covidxr import detect
 from covidxr.base.errors import DataError, ModelError
 from covidxr.base.extras import opencv
 from covidxr.base.terms import BOX_COLUMNS
-from covidxr.classify import read_model
-from covidxr.detect import build_detector, load_detector, predict_detector, train_detector
+from covidxr.detect import load_detector, predict_detector, predict_detector_views, train_detector
+from covidxr.learning import box_samples, yolo_detector, yolo_training
+from covidxr.learning.box_samples import box_shares
+from covidxr.learning.models import read_model
+from covidxr.learning.yolo_detector import build_detector
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +63,11 @@ def test_boxes_lie_in_the_image_and_do_not_depend_on_the_batch(
     trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame]
 ) -> None:
     images, _ = tables
-    found = predict_detector(trained, images, confidence=1e-5, most=5)
+    found = predict_detector(trained, images, confidence=1e-5, max_boxes=5)
     assert list(found.columns) == ["image_id", *BOX_COLUMNS, "confidence"] and len(found)
     assert found[BOX_COLUMNS].to_numpy().min() >= 0 and found[BOX_COLUMNS].to_numpy().max() <= 96
     assert found["confidence"].between(1e-5, 1).all() and found.groupby("image_id").size().max() <= 5
-    again = predict_detector(trained, images.iloc[:3], confidence=1e-5, most=5, batch_size=2)
+    again = predict_detector(trained, images.iloc[:3], confidence=1e-5, max_boxes=5, batch_size=2)
     first = found[found["image_id"].isin(images["image_id"][:3])]
     assert np.allclose(again[[*BOX_COLUMNS, "confidence"]], first[[*BOX_COLUMNS, "confidence"]], atol=1e-2)
 
@@ -84,7 +86,7 @@ def test_a_box_comes_back_in_the_pixels_of_its_file(
     cv2.imwrite(str(small), cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA))
     large = tmp_path / "large.png"
     cv2.imwrite(str(large), np.repeat(np.repeat(cv2.imread(str(small), cv2.IMREAD_GRAYSCALE), 3, 0), 3, 1))
-    one, two = (predict_detector(trained, path, confidence=1e-4, most=1) for path in (small, large))
+    one, two = (predict_detector(trained, path, confidence=1e-4, max_boxes=1) for path in (small, large))
     assert len(one) == len(two) == 1, "no box, no comparison"
     assert np.allclose(one[BOX_COLUMNS] * 3, two[BOX_COLUMNS], atol=0.5)
 
@@ -93,20 +95,22 @@ def test_boxes_of_an_oblong_file_come_back_in_its_own_pixels(tmp_path: Path, mon
     for name, shape in (("tall", (96, 48)), ("wide", (48, 96))):
         opencv().imwrite(str(tmp_path / f"{name}.png"), np.zeros(shape, np.uint8))
     proposed = torch.tensor([32.0, 30.0, 16.0, 20.0, 0.9])  # centre, width and height in a square of 64
-    monkeypatch.setattr(detect, "load_detector", lambda folder, device: (None, {"size": 64}))
-    monkeypatch.setattr(detect, "_raw", lambda network, batch, flip: proposed[None, :, None].repeat(len(batch), 1, 1))
-    found = predict_detector("nowhere", [tmp_path / "tall.png", tmp_path / "wide.png"]).set_index("image_id")
+    monkeypatch.setattr(yolo_detector, "load", lambda folder, device: (None, {"size": 64}))
+    found_so = lambda network, batch, mirrors: [proposed[None, :, None].repeat(len(batch), 1, 1)]  # noqa: E731
+    monkeypatch.setattr(yolo_detector, "_proposals", found_so)
+    (found,) = yolo_detector.predict("nowhere", [tmp_path / "tall.png", tmp_path / "wide.png"])
+    found = found.set_index("image_id")
     assert found.loc["tall", BOX_COLUMNS].tolist() == pytest.approx([12, 30, 36, 60])  # a margin of 16 at the left
     assert found.loc["wide", BOX_COLUMNS].tolist() == pytest.approx([36, 6, 60, 36])  # and of 16 at the top
     assert found["confidence"].tolist() == pytest.approx([0.9, 0.9])
 
 
 def test_boxes_are_learnt_as_centre_and_size_in_shares_of_the_input() -> None:
-    table = pd.DataFrame({"image_id": ["a", "b", "c"], "file": ["a.png", "b.png", "c.png"]})
+    table = pd.DataFrame({"image_id": ["a", "b", "c"]})
     places = pd.DataFrame({"scale": 0.5, "left": [16, 0, 0], "top": [0, 16, 0]})
     rows = [("a", 16, 20, 48, 100), ("b", 16, 20, 48, 80), ("b", 16, 20, 17, 80), ("b", 100, -9, 300, 9)]
     boxes = pd.DataFrame(rows, columns=["image_id", *BOX_COLUMNS])
-    a, b, c = detect._labels(table, places, boxes, 64)
+    a, b, c = yolo_training.yolo_labels(["a.png", "b.png", "c.png"], box_shares(table, places, boxes, 64), 64)
     assert a["bboxes"].tolist() == [[32 / 64, 30 / 64, 16 / 64, 40 / 64]]
     # one that is half a pixel wide is left out, one that reaches beyond is cut: from 50 to 64, and from 11.5 to 20.5
     assert b["bboxes"].tolist() == [[16 / 64, 41 / 64, 16 / 64, 30 / 64], [57 / 64, 16 / 64, 14 / 64, 9 / 64]]
@@ -120,13 +124,29 @@ def test_the_mirror_adds_boxes_of_the_mirrored_image(
     cv2, file = opencv(), tables[0]["file"][1]
     cv2.imwrite(str(tmp_path / "mirrored.png"), np.ascontiguousarray(cv2.imread(file, cv2.IMREAD_GRAYSCALE)[:, ::-1]))
     both, turned = (
-        predict_detector(trained, path, confidence=1e-4, most=1, flip_tta=True)
+        predict_detector(trained, path, confidence=1e-4, max_boxes=1, flip_tta=True)
         for path in (file, tmp_path / "mirrored.png")
     )
     assert len(both) == len(turned) == 1, "no box, no comparison"
     assert np.allclose(both["x_min"], 96 - turned["x_max"], atol=0.2) and np.allclose(
         both["confidence"], turned["confidence"], atol=1e-3
     )
+
+
+def test_both_answers_come_from_one_reading_and_are_those_of_two_calls(
+    trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    squares = box_samples.read_squares
+    monkeypatch.setattr(box_samples, "read_squares", lambda files, size: read.extend(files) or squares(files, size))
+    options = {"confidence": 1e-4, "max_boxes": 5, "batch_size": 7, "device": "cpu"}
+    plain, mirrored = predict_detector_views(trained, tables[0], **options)
+    assert read == list(tables[0]["file"])
+    assert len(plain) and not plain.equals(mirrored)
+    pd.testing.assert_frame_equal(plain, predict_detector(trained, tables[0], **options))
+    pd.testing.assert_frame_equal(mirrored, predict_detector(trained, tables[0], flip_tta=True, **options))
+    nothing = predict_detector_views(trained, tables[0][:0], device="cpu")
+    assert [len(one) for one in nothing] == [0, 0]
 
 
 def test_the_same_seed_gives_the_same_network_and_validation_is_not_learnt(
@@ -188,7 +208,7 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 from covidxr.base.errors import CovidxrError
 try:
-    from covidxr.detect import build_detector
+    from covidxr.learning.yolo_detector import build_detector
     build_detector("yolo11n")
 except CovidxrError as error:
     print(error)
@@ -216,6 +236,68 @@ def test_only_names_of_detectors_are_taken(name: str) -> None:
         build_detector(name)
 
 
+OTHER_KIND = """
+import sys
+from importlib.abc import MetaPathFinder
+from types import ModuleType
+
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "ultralytics":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+if sys.argv[1] == "absent":
+    sys.meta_path.insert(0, Absent())
+import covidxr, json, pathlib
+import pandas as pd, torch
+from covidxr.base.errors import CovidxrError
+from covidxr.detect import DETECTORS
+from covidxr.learning.models import save_model
+
+other = ModuleType("another_kind")
+def train(images, boxes, out, model, seed, **options):
+    pathlib.Path(out).mkdir()
+    config = {"kind": "detector", "model": model, "classes": ["opacity"], "size": 64}
+    save_model(out, {"weight": torch.zeros(1)}, config, pd.DataFrame({"epoch": [1]}))
+    return sorted(options)
+def predict(folder, images, mirrors=(False,), **options):
+    return [f"{pathlib.Path(folder).name} {mirror}" for mirror in mirrors]
+other.train, other.predict, other.load = train, predict, lambda folder, device: ("network", {})
+sys.modules["another_kind"] = other
+DETECTORS["other"] = "another_kind"
+print(covidxr.train_detector(None, None, "made", model="other-net", strength=3))
+print(covidxr.predict_detector("made", None), covidxr.predict_detector("made", None, flip_tta=True))
+from covidxr.detect import load_detector, predict_detector_views
+print(predict_detector_views("made", None), load_detector("made"))
+print("ultralytics" in sys.modules)
+images = pd.DataFrame({"image_id": ["a"], "file": ["a.png"], "valid": [False]})
+boxes = pd.DataFrame({"image_id": ["a"], "x_min": [1], "y_min": [1], "x_max": [9], "y_max": [9]})
+for model in ("none-such", "yolo11n"):
+    try:
+        covidxr.train_detector(images, boxes, "another", model=model)
+    except CovidxrError as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("how", ["present", "absent"])
+def test_another_kind_of_detector_needs_no_ultralytics_and_yolo_says_what_to_install(how: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_KIND, how], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    options, predicted, views, there, unknown, yolo = done.stdout.splitlines()
+    assert options == "['batch_size', 'device', 'epochs', 'learning_rate', 'size', 'strength', 'weights']"
+    assert predicted == "made False made True"
+    assert views == "('made False', 'made True') ('network', {})" and there == "False"
+    assert "'none-such' is not the name of a detector; names begin with yolo or other" in unknown
+    if how == "absent":
+        assert yolo.startswith("MissingExtra ultralytics is not installed; `pip install 'covidxr[detect]'`")
+    else:
+        assert "a.png" in yolo
+    assert not (tmp_path / "another").exists()
+
+
 def test_a_changed_configuration_is_noticed(trained: Path, tmp_path: Path) -> None:
     config = json.loads((trained / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model": "yolo11n"}))
@@ -231,7 +313,7 @@ def test_an_interrupted_training_leaves_no_model(
         raise KeyboardInterrupt
 
     train(tables, tmp_path / "model", epochs=1)
-    monkeypatch.setattr(detect._Trainer, "save_metrics", stop)
+    monkeypatch.setattr(yolo_training._Trainer, "save_metrics", stop)
     with pytest.raises(KeyboardInterrupt):
         train(tables, tmp_path / "model", epochs=1)
     assert not (tmp_path / "model" / "config.json").exists() and not (tmp_path / "model" / ".work").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from covidxr.base.errors import CovidxrError, DataError
-from covidxr.dataset import COMPETITION, download_competition
+from covidxr.data.download import COMPETITION, download_competition
 
 FILES = ("sample_submission.csv", "train_image_level.csv", "train_study_level.csv", "train/s/e/i.dcm")
 

@@ -371,12 +371,14 @@ def _inputs(key: str) -> list[tuple]:
 
 
 def test_yolos_form_in_the_exercises_is_the_one_that_the_library_trains_with():
-    from covidxr.detect import _labels
+    from covidxr.learning.box_samples import box_shares
+    from covidxr.learning.yolo_training import yolo_labels
 
-    table, places = pd.DataFrame({"image_id": ["a"], "file": ["a.png"]}), {"scale": [1.0], "left": [0.0], "top": [0.0]}
+    table, places = pd.DataFrame({"image_id": ["a"]}), {"scale": [1.0], "left": [0.0], "top": [0.0]}
     for boxes, side in _inputs("detect.1"):
         rows = pd.DataFrame([("a", *box) for box in boxes], columns=["image_id", *BOX_COLUMNS])
-        (label,) = _labels(table, pd.DataFrame(places), rows.astype(dict.fromkeys(BOX_COLUMNS, float)), side)
+        rows = rows.astype(dict.fromkeys(BOX_COLUMNS, float))
+        (label,) = yolo_labels(["a.png"], box_shares(table, pd.DataFrame(places), rows, side), side)
         assert np.allclose(label["bboxes"], np.reshape(EXERCISES["detect.1"].expected(boxes, side), (-1, 4)))
         corners = EXERCISES["detect.2"].expected(label["bboxes"], side)
         assert np.allclose(np.reshape(corners, (-1, 4)), np.reshape(boxes, (-1, 4)))

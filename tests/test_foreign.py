@@ -43,10 +43,13 @@ from payloads import (
 from covidxr.base.errors import CovidxrError, DataError, ModelError, XrayError
 from covidxr.base.extras import opencv
 from covidxr.base.terms import BOX_COLUMNS
-from covidxr.classify import build_classifier, load_classifier, predict_classifier, read_squares, train_classifier
-from covidxr.detect import _NUMBERS, build_detector, load_detector, predict_detector, train_detector
+from covidxr.classify import build_classifier, load_classifier, predict_classifier, train_classifier
+from covidxr.detect import load_detector, predict_detector, train_detector
+from covidxr.learning.data import read_squares
 from covidxr.learning.models import save_model
 from covidxr.learning.yolo import ultralytics
+from covidxr.learning.yolo_detector import build_detector
+from covidxr.learning.yolo_training import NUMBERS
 from covidxr.prepare import prepare, read_prepared
 
 CLASSES = ["negative", "typical"]  # those of `pictures`
@@ -591,7 +594,7 @@ ODD = ["evil.pt", "0.1; import os", ["evil.pt"], {"lr": 0.1}, os.mkdir, None, fl
 
 @pytest.mark.parametrize("value", ODD, ids=lambda one: repr(one)[:20])
 def test_a_setting_of_training_is_a_number(value, pictures, here):
-    for name in sorted(_NUMBERS):
+    for name in sorted(NUMBERS):
         with pytest.raises(ModelError, match=f"^{name} is "):
             train_detector(*pictures, "model", size=64, epochs=1, **{name: value})
     assert os.listdir() == []
@@ -601,7 +604,7 @@ def test_every_setting_that_is_taken_is_a_number_to_ultralytics_too():
     ultralytics()
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    others = {name for name in _NUMBERS if not isinstance(DEFAULT_CFG_DICT[name], int | float)}
+    others = {name for name in NUMBERS if not isinstance(DEFAULT_CFG_DICT[name], int | float)}
     assert others == {"optimizer"}  # which is one of a few names
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import covidxr.dataset
+import covidxr.data.headers
 from covidxr.base.errors import DataError
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.dataset import Dataset, open_dataset, parse_boxes, problems, scan_headers, xray_files
@@ -303,7 +303,7 @@ def test_headers_that_cannot_be_written_are_read_at_every_opening(competition, m
     def refuse(*_, **__):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(covidxr.dataset, "owned_file", refuse)
+    monkeypatch.setattr(covidxr.data.headers, "owned_file", refuse)
     for _ in range(2):
         dataset = open_dataset(competition)
         assert dataset.images["patient_id"].tolist() == ["p0", "p1", "p2"] and problems(dataset) == []

@@ -208,6 +208,7 @@ def owned_folder(
     kind: str,  # "data", "cache", "run", "model", "eda" or "course"
     claim: dict | None = None,  # what decides its content, such as a seed; a later call must ask for the same
     fault: type[CovidxrError] = DataError,  # what to raise
+    wait: float = 0,  # seconds for another call to end; -1 waits as long as it takes
 ) -> Iterator[Path]:  # the folder
     "Keep a folder for one call at a time, if it is new, empty or ours of the same kind; else refuse, nothing written"
     from filelock import FileLock, Timeout
@@ -217,7 +218,7 @@ def owned_folder(
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout as error:
         raise fault(f"{folder}: another call is writing here; wait until it ends, or choose another folder") from error
     try:

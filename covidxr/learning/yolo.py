@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from ..base.errors import ModelError, reason
-from ..base.extras import opencv
+from ..base.extras import opencv, require
 from ..base.process import quiet
 from .guests import ONE_AT_A_TIME, imported
 from .models import read_tensors
@@ -111,6 +111,7 @@ def ultralytics() -> SimpleNamespace:  # YOLODataset, DetectionTrainer, Detectio
     "Ultralytics, imported at the first call without a trace; who has imported it before keeps it as it is"
     opencv()  # names the system library that is missing, before Ultralytics fails on it
     if not _parts:
+        require("detect", "ultralytics")
         with ONE_AT_A_TIME, tempfile.TemporaryDirectory() as folder:
             first = "ultralytics.utils" not in sys.modules
             alone = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}

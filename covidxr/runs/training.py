@@ -88,9 +88,9 @@ def predict_model(
 
         views = [predict_classifier(place, unseen, flip_tta=mirror) for mirror in (False, True)]
     else:
-        from covidxr.detect import predict_detector
+        from covidxr.detect import predict_detector_views
 
-        views = [from_cache(predict_detector(place, unseen, flip_tta=mirror), run.index) for mirror in (False, True)]
+        views = [from_cache(view, run.index) for view in predict_detector_views(place, unseen)]
     files = [f"predictions/{name}.parquet", f"predictions/{name}-mirror.parquet"]
     for view, file in zip(views, files, strict=True):
         write_parquet(view, run.folder / file)

@@ -16,7 +16,8 @@ import pandas as pd
 from ...base.terms import BOX_COLUMNS
 from .images import draw_boxes
 from ..checking import Answer
-from ...dataset import Dataset, class_word, parse_boxes
+from ...data.labels import class_word
+from ...dataset import Dataset, parse_boxes
 from ...eda import box_map, summary
 from ...folds import rounds
 
