@@ -12,13 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from public_names import LIMIT, public_names
 from shape import lessons, shape
 
 import covidxr
 from covidxr.base.errors import CovidxrError
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "covidxr"
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
