@@ -43,10 +43,11 @@ from payloads import (
 from covidxr.base.errors import CovidxrError, DataError, ModelError, XrayError
 from covidxr.base.extras import opencv
 from covidxr.base.terms import BOX_COLUMNS
-from covidxr.classify import build_classifier, load_classifier, predict_classifier, train_classifier
+from covidxr.classify import load_classifier, predict_classifier, train_classifier
 from covidxr.detect import load_detector, predict_detector, train_detector
 from covidxr.learning.data import read_squares
 from covidxr.learning.models import save_model
+from covidxr.learning.networks import build_classifier
 from covidxr.learning.yolo import ultralytics
 from covidxr.learning.yolo_detector import build_detector
 from covidxr.learning.yolo_training import NUMBERS
