@@ -227,9 +227,9 @@ def _ensemble(
     boxes: Literal["wbf", "nmw", "soft-nms", "nms"] = "wbf",
 ) -> int:
     "Fuse submissions: overlapping boxes into one, classes by their mean"
-    from covidxr.submission import fuse_files
+    from covidxr.submission import fuse_submission_files
 
-    fuse_files(submissions, out, weights, boxes)
+    fuse_submission_files(submissions, out, weights, boxes)
     print(f"{out}: {len(submissions)} submissions fused")
     return 0
 

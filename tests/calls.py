@@ -343,10 +343,10 @@ class Calls:
         one = self.run / "submission.csv"
         compare_submissions(self.data, {"one": one, "two": one}, draws=20)
 
-    def submission_fuse_files(self) -> None:
-        from covidxr.submission import fuse_files
+    def submission_fuse_submission_files(self) -> None:
+        from covidxr.submission import fuse_submission_files
 
-        fuse_files([self.run / "submission.csv", self.run / "submission.csv"], self.folder / "fused.csv")
+        fuse_submission_files([self.run / "submission.csv", self.run / "submission.csv"], self.folder / "fused.csv")
 
     def submission_read_submission(self) -> None:
         from covidxr.submission import read_submission, read_truth, write_submission

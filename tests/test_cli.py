@@ -94,7 +94,7 @@ def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: ob
         ),
         ("pipeline.predict", "predict r x y --out s", {"run": "r", "xrays": ["x", "y"], "out": "s"}),
         (
-            "submission.fuse_files",
+            "submission.fuse_submission_files",
             "ensemble a b --out c --weights 1,2 --boxes nms",
             {"paths": ["a", "b"], "out": "c", "weights": [1, 2], "method": "nms"},
         ),
