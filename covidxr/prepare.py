@@ -64,7 +64,14 @@ def prepare(
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
     draft: bool = False,  # decode JPEG 2000 no finer than needed: faster, and nearly the same, see "A draft"
 ) -> pd.DataFrame:  # image_id, file, height, width (original), scale, scale_y, left, top, source, sha256, checks, …
-    "Make a cache of small 8-bit copies; a second call does only what is missing or changed; raises DataError"
+    """Make a cache of small 8-bit copies; a second call does only what is missing or changed; raises DataError
+
+    Example:
+
+        >>> index = covidxr.prepare("one.dcm", "cache", size=64)
+        >>> index["file"].tolist()
+        ['one.png']
+    """
     out, settings = Path(out), check_settings(size, fit, format, draft)
     workers = None if workers is None else check_whole(workers, "workers", 1, 1024)
     tasks, absent = list_tasks(source, out, settings, absolute=bool(scheduler))

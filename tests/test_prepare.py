@@ -19,6 +19,7 @@ import pandas as pd
 import psutil
 import pytest
 from gates import BEFORE, CALL, poisoned
+from measure import TESTS
 
 from covidxr import prepare as room
 from covidxr.base.errors import DataError
@@ -31,7 +32,6 @@ from covidxr.dicom import XrayFacts, read_xray, write_dicom
 from covidxr.hospital import simulate_dataset
 from covidxr.prepare import count_findings, fit_square, from_cache, prepare, read_failed, read_prepared, to_cache
 
-HERE = str(Path(__file__).parent)
 KILLS = int(os.environ.get("COVIDXR_KILLS", "8"))  # of the chaos; what is reported is measured with 50
 
 
@@ -45,7 +45,7 @@ def many(tmp_path_factory) -> Path:
 
 def _started(source: Path, out: Path, *words: str, gated: bool = False, **options) -> subprocess.Popen:
     "The command at work; behind a gate it waits after some pictures, see `gates`"
-    start = [sys.executable, "-c", CALL, HERE] if gated else [str(Path(sys.executable).with_name("covidxr"))]
+    start = [sys.executable, "-c", CALL, TESTS] if gated else [str(Path(sys.executable).with_name("covidxr"))]
     command = [*start, "prepare", str(source), str(out), "--size", "256", *words]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, start_new_session=True, **quiet | options)
@@ -81,7 +81,7 @@ def test_killed_at_any_moment_the_next_call_ends_with_the_very_same_bytes(many, 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_chaos__killed_damaged_and_mended_at_random_the_last_call_gives_what_one_undisturbed_call_gives(tmp_path):
-    command = [sys.executable, str(Path(HERE) / "chaos.py"), "prepare", str(tmp_path), str(KILLS)]
+    command = [sys.executable, str(Path(TESTS) / "chaos.py"), "prepare", str(tmp_path), str(KILLS)]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     print(answer.stdout)
@@ -146,7 +146,7 @@ def test_a_file_that_ends_every_process_does_not_end_the_call(tmp_path, monkeypa
 def test_what_a_few_files_ended_is_set_apart_by_the_next_call(tmp_path, workers):
     _pictures(tmp_path / "src", {name: 99 for name in ("i1.png", "i2.png", "i3.png", "i4.png", "poison.png")})
     code = (
-        f"import sys; sys.path.insert(0, {HERE!r})\n"
+        f"import sys; sys.path.insert(0, {TESTS!r})\n"
         "import gates\nfrom covidxr.cache import workers\nworkers.prepare_one = gates.poisoned\n"
         "from covidxr.prepare import prepare\n"
         f"print(len(prepare({str(tmp_path / 'src')!r}, {str(tmp_path / 'out')!r}, size=32, workers={workers})))"

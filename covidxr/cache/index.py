@@ -1,4 +1,4 @@
-"""What a cache holds, which of its pictures are still true, and how its index is written.
+"""Keeps the index of a cache: what it holds, and which of its pictures are still true.
 
 Docs: https://covidxr.github.io/covidxr/engine/cache_index.html.md"""
 
@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..base.csv_files import read_table, write_table
 from ..base.errors import DataError, printable
-from ..base.files import atomic_path, read_json, read_table, write_table
+from ..base.files import atomic_path, read_json
 from ..base.terms import UNFINISHED
 from .pictures import FORMATS, Task, file_stamp
 
