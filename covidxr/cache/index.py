@@ -1,4 +1,4 @@
-"""What a cache holds, which of its pictures are still true, and how its index is written.
+"""Reads and writes the index of a cache, and tells which of its pictures are still up to date.
 
 Docs: https://covidxr.github.io/covidxr/engine/cache_index.html.md"""
 
