@@ -1,4 +1,4 @@
-"""What `covidxr` can do from a terminal, what it answers a person, and what it answers a program.
+"""Runs `covidxr` in a terminal: what it can do, what it answers a person, and what it answers a program.
 
 Docs: https://covidxr.github.io/covidxr/engine/cli.html.md"""
 

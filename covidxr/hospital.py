@@ -290,7 +290,14 @@ def simulate_dataset(
     workers: int | None = None,  # processes; all cores where None
     shares: Shares = Shares(),  # what the dataset is made of
 ) -> Path:  # the folder
-    "Write a simulated dataset in the competition's layout, or go on with one; raises DataError"
+    """Write a simulated dataset in the competition's layout, or go on with one; raises DataError
+
+    Example:
+
+        >>> folder = covidxr.simulate_dataset("simulated", studies=3, size=64)
+        >>> len(list(folder.rglob("*.dcm")))
+        3
+    """
     out, plans = Path(out), plan_dataset(studies, seed, size, shares)
     asked = {"studies": int(studies), "seed": int(seed), "size": int(size)}
     made_of = asdict(shares) | {"classes": list(shares.classes)}

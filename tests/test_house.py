@@ -1,6 +1,7 @@
 "The house: who imports whom, what stands at the front door, and what works without the extras."
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -154,6 +155,7 @@ def test_the_extras_are_all_in_all_and_all_is_in_dev():
 
 
 LARGE = {"prepare"}  # over 400 lines, still to be divided
+ASKING = {"classify", "dataset", "detect", "prepare"}  # still to begin with a sentence, not a question
 UNLIMITED = {"06_prepare", "11_detect"}  # lessons still to be divided
 
 
@@ -170,6 +172,21 @@ def test_modules_and_lines_are_short_enough_to_be_read():
             long_modules.add(path.relative_to(PACKAGE).with_suffix("").as_posix())
     assert long_lines == []
     assert long_modules == LARGE
+
+
+QUESTION = r"(?:How|What|Which|Who|Whose|Why|When|Where|Whether|Can|Could|Does|Do|Is|Are|Will|Would)\b"
+
+
+def test_a_module_says_in_its_first_sentence_what_it_does():
+    wrong = []
+    for path in MODULES.values():
+        said = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+        first = re.match(r".*?[.?!](?= |$)", said)
+        empty = path.name == "__init__.py" and not path.read_text(encoding="utf-8").strip()
+        room = path.relative_to(PACKAGE).with_suffix("").as_posix()
+        if not empty and room not in ASKING and (not first or first[0][-1] != "." or re.match(QUESTION, first[0])):
+            wrong.append(f"{room}: {said}")
+    assert wrong == []
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,12 @@ def predict(
     xrays: str | Path | Iterable[str | Path],  # DICOM, PNG or JPEG files, or folders of them
     out: str | Path,  # the submission to write; a file that covidxr did not write is never written over
 ) -> dict:  # images and studies predicted, and what failed
-    "Predict new X-rays with all models of a run; what cannot be read is listed and left out"
+    """Predict new X-rays with all models of a run; what cannot be read is listed and left out
+
+    Example:
+
+        >>> answer = covidxr.predict("runs/demo", ["one.dcm"], "submission.csv")  # doctest: +SKIP
+    """
     from covidxr.submission import fuse_submissions, submission_ids, write_submission
 
     run = Path(run)

@@ -1,4 +1,4 @@
-"""What the rest of the library needs of a header, under plain names.
+"""Holds what the rest of the library needs of a header, under plain names.
 
 Docs: https://covidxr.github.io/covidxr/engine/facts.html.md"""
 

@@ -1,4 +1,4 @@
-"""One door for DICOM, PNG and JPEG: pixels, facts, what names somebody, and what had to be mended.
+"""Reads DICOM, PNG and JPEG by one door: pixels, facts, what names somebody, and what had to be mended.
 
 Docs: https://covidxr.github.io/covidxr/engine/reading.html.md"""
 

@@ -1,4 +1,4 @@
-"""Files of known truth: a header that viewers accept, six codings, the same bytes for the same input.
+"""Writes files of known truth: a header that viewers accept, six codings, the same bytes for the same input.
 
 Docs: https://covidxr.github.io/covidxr/engine/writing.html.md"""
 
@@ -221,7 +221,15 @@ def write_dicom(
     facts: XrayFacts,  # what the header says; sizes are taken from the pixels
     pseudonymous: bool = False,  # are its ids made up, or replaced? Then the header says that the identity was removed
 ) -> None:
-    "Write a CR or DX file, the same bytes for the same input; raises XrayError for what cannot be written"
+    """Write a CR or DX file, the same bytes for the same input; raises XrayError for what cannot be written
+
+    Example:
+
+        >>> one = covidxr.simulate(7, size=128)
+        >>> covidxr.write_dicom("mine.dcm", (one.pixels * 4095).astype("uint16"), one.facts)
+        >>> covidxr.read_xray("mine.dcm").pixels.shape
+        (125, 128)
+    """
     path = checked_path(path)
     _check_facts(facts, path)
     pixels = _check_pixels(pixels, facts, path)
