@@ -15,8 +15,6 @@ from public_names import public_names
 import covidxr
 
 WAITING = {  # rooms that are still to be divided
-    "Dataset",
-    "open_dataset",
     "predict_classifier",
     "predict_detector",
     "prepare",
