@@ -19,13 +19,13 @@ from covidxr.dicom import (
     apply_window,
     deidentify,
     identifying_elements,
-    image_name,
     percentile_window,
     read_checked,
     read_facts,
     read_xray,
     write_dicom,
 )
+from covidxr.xray.facts import image_name
 from covidxr.xray.standard import valid_uid
 
 FACTS = XrayFacts("image", "study", "series", "patient", view="PA", sex="F", age=50, pixel_spacing=0.2)
