@@ -57,8 +57,7 @@ class Dataset:
 
     def labels(self) -> pd.Series:
         "The class of every training study, by study id"
-        train = self.studies[self.studies["split"] == "train"].set_index("study_id")
-        marks = train[list(self.classes)].astype(float)
+        marks = self.studies[self.studies["split"] == "train"].set_index("study_id")[list(self.classes)].astype(float)
         return marks.idxmax(axis=1) if len(marks) else pd.Series(index=marks.index, dtype=object)
 
     def unboxed(self) -> pd.Series:
