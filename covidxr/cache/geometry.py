@@ -1,4 +1,4 @@
-"""Fits a picture into a square, and knows where in the square its pixels lie.
+"""Fits a picture into a square, and says where in the square its pixels lie.
 
 Docs: https://covidxr.github.io/covidxr/engine/cache_geometry.html.md"""
 

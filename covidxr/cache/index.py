@@ -1,4 +1,4 @@
-"""Keeps the index of a cache: what it holds, and which of its pictures are still true.
+"""Reads and writes the index of a cache, and tells which of its pictures are still up to date.
 
 Docs: https://covidxr.github.io/covidxr/engine/cache_index.html.md"""
 

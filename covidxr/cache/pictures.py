@@ -1,4 +1,4 @@
-"""Reads one X-ray, fits it, writes it, and describes it in one row of the index.
+"""Reads one X-ray, fits it, writes the small picture, and describes it in one row of the index.
 
 Docs: https://covidxr.github.io/covidxr/engine/cache_pictures.html.md"""
 

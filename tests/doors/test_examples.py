@@ -16,8 +16,6 @@ import covidxr
 
 WAITING = {  # rooms that are still to be divided
     "predict_detector",
-    "read_submission",
-    "score_submission",
     "train_detector",
 }
 LONG = {"predict", "predict_classifier", "predict_detector", "run", "train_classifier", "train_detector"}
