@@ -14,7 +14,7 @@ signatures, tables of arguments and links to the source, and a list of all modul
 
 Times come from tests/lesson_times.json, which a test run writes where COVIDXR_TIMES names it:
 
-    COVIDXR_TIMES=tests/lesson_times.json pytest tests/test_project.py -k top_to_bottom
+    COVIDXR_TIMES=tests/lesson_times.json pytest tests/site/test_project.py -k top_to_bottom
 
 They are measured one after the other (without -n), while nothing else runs.
 """
