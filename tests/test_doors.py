@@ -128,7 +128,11 @@ def _calls(folder) -> dict:
             "score_submission": {"truth": one, "submission": one},
             "compare_submissions": {"truth": one, "submissions": {"x": one, "y": one}, "draws": 20, "seed": 0},
             "fuse_submissions": {"tables": [ROWS, ROWS], "weights": [1, 2], "iou_threshold": 0.55, "method": "wbf"},
-            "fuse_files": {"paths": [one, str(folder / "two.csv")], "out": folder / "fused.csv", "weights": [1, 2]}
+            "fuse_submission_files": {
+                "paths": [one, str(folder / "two.csv")],
+                "out": folder / "fused.csv",
+                "weights": [1, 2],
+            }
             | {"method": "wbf"},
         },
     }

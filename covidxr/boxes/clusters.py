@@ -1,4 +1,4 @@
-"""The compiled loops behind the fusion: which boxes are one, where their mean lies, and how sure it is.
+"""Finds, in compiled loops, which boxes are one, where their mean lies, and how sure it is.
 
 Docs: https://covidxr.github.io/covidxr/engine/clusters.html.md"""
 
