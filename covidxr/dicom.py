@@ -1,4 +1,4 @@
-"""What is in a chest X-ray file, and how does it become a picture with bright bones?
+"""Reads, writes and de-identifies X-rays. What is in such a file, and how does it become a picture with bright bones?
 
 Docs: https://covidxr.github.io/covidxr/dicom.html.md"""
 
@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .base.errors import XrayError
-from .xray.checks import as_array, numeric, spelled
+from .base.errors import XrayError, printable
+from .xray.checks import as_array, numeric
 from .xray.deidentify import deidentify, identifying_elements, pseudonym
 from .xray.display import apply_window
-from .xray.facts import Xray, XrayFacts, image_name, is_picture
+from .xray.facts import Xray, XrayFacts
 from .xray.reading import read_checked, read_facts
-from .xray.standard import TRANSFER_SYNTAXES, XRAY_SUFFIXES
+from .xray.standard import TRANSFER_SYNTAXES
 from .xray.writing import write_dicom
 
 _all_ = [
@@ -63,8 +63,15 @@ def read_xray(
     # else mirrored, turned and stretched as its header asks
     as_stored: bool = False,
 ) -> Xray:  # pixels from 0 to 1, bright is dense, and the facts
-    "Read one X-ray as a radiologist would see it, warn of what had to be mended; XrayError has the file and the reason"
+    """Read one X-ray as a radiologist sees it, and warn of what was mended; XrayError names the file and the reason
+
+    Example:
+
+        >>> xray = covidxr.read_xray("one.dcm")
+        >>> xray.pixels.shape, xray.facts.modality
+        ((125, 128), 'DX')
+    """
     xray, _, noticed = read_checked(path, window, as_stored)
     if noticed:
-        warnings.warn(f"{spelled(Path(path).name)}: {noticed}", stacklevel=2)
+        warnings.warn(f"{printable(Path(path).name)}: {noticed}", stacklevel=2)
     return xray

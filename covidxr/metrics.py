@@ -1,4 +1,4 @@
-"""A list of boxes with confidences: how does it become one number, and how sure is that number?
+"""Scores boxes by mean average precision. How do boxes with confidences become one number, and how sure is it?
 
 Docs: https://covidxr.github.io/covidxr/metrics.html.md"""
 
@@ -86,7 +86,15 @@ def score(
     iou_threshold: float = 0.5,  # a hit has an IoU strictly above; at least so much with COCO's rule
     method: str = "voc",  # "coco": as in `average_precision`
 ) -> Score:
-    "Mean average precision over the classes that have a truth, each counting the same; raises DataError"
+    """Mean average precision over the classes that have a truth, each counting the same; raises DataError
+
+    Example:
+
+        >>> box = {"id": "a", "label": "opacity", "x_min": 10, "y_min": 10, "x_max": 60, "y_max": 80}
+        >>> truth = pd.DataFrame([box])
+        >>> covidxr.score(truth, truth.assign(confidence=0.9)).map
+        1.0
+    """
     check_truth(truth)
     per_class = {}
     for name, true, _, sure, hits in match_labels(truth, prediction, check_classes(labels), iou_threshold, method)[1]:
@@ -106,7 +114,14 @@ def bootstrap_scores(
     labels: Sequence[str] | None = None,  # the classes; those of the truth where None
     by_class: bool = False,  # a column (name, class) for each class rather than the mean
 ) -> pd.DataFrame:  # a row per draw, a column per name: the mean AP, nan where a draw lacks a class
-    "Scores on patients drawn again with replacement (Efron 1979), all names on the same draws; raises DataError"
+    """Scores on patients drawn again with replacement (Efron 1979), all names on the same draws; raises DataError
+
+    Example:
+
+        >>> truth = pd.DataFrame([{"id": "a", "label": "opacity", "x_min": 10, "y_min": 10, "x_max": 60, "y_max": 80}])
+        >>> covidxr.bootstrap_scores(truth, {"mine": truth.assign(confidence=0.9)}, {}, draws=2)["mine"].tolist()
+        [1.0, 1.0]
+    """
     check_submissions(predictions)
     check_truth(truth)
     tables = {"truth": truth, **{f"prediction {name}": prediction for name, prediction in predictions.items()}}

@@ -1,4 +1,4 @@
-"""One score, or two side by side: as a table for a person, as JSON for a program.
+"""Shows one score, or two side by side: as a table for a person, as JSON for a program.
 
 Docs: https://covidxr.github.io/covidxr/engine/terminal.html.md"""
 

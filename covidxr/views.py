@@ -1,4 +1,4 @@
-"""Show a model the same X-ray mirrored, larger, or in parts: does it see more?
+"""Predicts several views of each X-ray. Does a model see more in one that is mirrored, larger, or shown in parts?
 
 Docs: https://covidxr.github.io/covidxr/views.html.md"""
 

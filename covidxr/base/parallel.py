@@ -1,4 +1,4 @@
-"""Independent items, worked on in several processes, with progress.
+"""Works on independent items in several processes, with progress.
 
 Docs: https://covidxr.github.io/covidxr/engine/parallel.html.md"""
 

@@ -1,4 +1,4 @@
-"""How the library works in somebody's process without changing it: warnings, threads, pools.
+"""Works in somebody's process without changing it: warnings, threads, pools.
 
 Docs: https://covidxr.github.io/covidxr/engine/process.html.md"""
 

@@ -1,4 +1,4 @@
-"""How probabilities of several classifiers are checked, averaged and scored, and how weights are found for them.
+"""Checks, averages and scores the probabilities of several classifiers, and finds weights for them.
 
 Docs: https://covidxr.github.io/covidxr/engine/classes.html.md"""
 

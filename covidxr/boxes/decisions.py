@@ -1,4 +1,4 @@
-"""ROC AUC, sensitivity, specificity and the confusion table, with intervals that know which rows are one patient's.
+"""Computes ROC AUC, sensitivity, specificity and confusion, with intervals that know which rows are one patient's.
 
 Docs: https://covidxr.github.io/covidxr/engine/decisions.html.md"""
 

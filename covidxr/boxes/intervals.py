@@ -1,4 +1,4 @@
-"""How the bootstrap numbers patients and draws them, and what the difference of two submissions on the same draws says.
+"""Numbers patients and draws them again for the bootstrap, and compares two submissions on the same draws.
 
 Docs: https://covidxr.github.io/covidxr/engine/intervals.html.md"""
 

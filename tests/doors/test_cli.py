@@ -81,8 +81,8 @@ def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: ob
         ),
         (
             "prepare.prepare",
-            "prepare s o --size 99 --square crop --format npy --draft --workers 3 --scheduler tcp://x",
-            {"source": "s", "out": "o", "size": 99, "square": "crop", "form": "npy", "draft": True, "workers": 3}
+            "prepare s o --size 99 --fit crop --format npy --draft --workers 3 --scheduler tcp://x",
+            {"source": "s", "out": "o", "size": 99, "fit": "crop", "format": "npy", "draft": True, "workers": 3}
             | {"scheduler": "tcp://x"},
         ),
         ("eda.explore", "eda s --out o", {"source": "s", "out": "o"}),
@@ -94,7 +94,7 @@ def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: ob
         ),
         ("pipeline.predict", "predict r x y --out s", {"run": "r", "xrays": ["x", "y"], "out": "s"}),
         (
-            "submission.fuse_files",
+            "submission.fuse_submission_files",
             "ensemble a b --out c --weights 1,2 --boxes nms",
             {"paths": ["a", "b"], "out": "c", "weights": [1, 2], "method": "nms"},
         ),
@@ -114,8 +114,8 @@ def test_the_version_is_that_of_the_settings(covidxr):
     assert covidxr("--version").stdout.strip() == f"covidxr {config['DEFAULT']['version']}"
 
 
-def test_import_takes_under_half_a_second_and_loads_no_framework():
-    assert in_time(seconds_of("import covidxr"), 0.5)
+def test_import_takes_under_three_tenths_of_a_second_and_loads_no_framework():
+    assert in_time(seconds_of("import covidxr", times=5), 0.3)
     subprocess.run(
         [
             sys.executable,
@@ -126,9 +126,9 @@ def test_import_takes_under_half_a_second_and_loads_no_framework():
     )
 
 
-def test_help_answers_in_under_a_second_and_a_half_without_torch():
+def test_help_answers_in_under_seven_tenths_of_a_second_without_torch():
     code = "import sys; sys.argv = ['covidxr', '--help']\nfrom covidxr.cli import main\ntry: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
-    assert in_time(seconds_of(code), 1.5)
+    assert in_time(seconds_of(code, times=5), 0.7)
 
 
 @pytest.mark.parametrize(

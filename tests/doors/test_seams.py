@@ -160,13 +160,13 @@ def test_commands_refuse_a_folder_of_another_kind(first, second, places):
 
 
 def test_a_submission_that_was_changed_by_hand_is_not_written_over(places):
-    from covidxr.submission import fuse_files
+    from covidxr.submission import fuse_submission_files
 
     out = places["folder"] / "fused.csv"
-    fuse_files([places["one"], places["two"]], out)
-    fuse_files([places["one"], places["two"]], out)
+    fuse_submission_files([places["one"], places["two"]], out)
+    fuse_submission_files([places["one"], places["two"]], out)
     out.write_text(out.read_text() + "\n")
     changed = out.read_bytes()
     with pytest.raises(CovidxrError, match="did not write it as it is"):
-        fuse_files([places["one"], places["two"]], out)
+        fuse_submission_files([places["one"], places["two"]], out)
     assert out.read_bytes() == changed

@@ -7,7 +7,7 @@ from covidxr.base.errors import DataError, SubmissionError
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.submission import (
     compare_submissions,
-    fuse_files,
+    fuse_submission_files,
     read_ids,
     read_submission,
     read_truth,
@@ -126,22 +126,22 @@ def test_a_truth_without_rows_is_blamed_itself(tmp_path):
 
 
 def test_an_image_and_a_study_of_one_name_keep_their_own_patients(tmp_path):
-    from covidxr.submission import _patients
+    from covidxr.tables.submission_comparing import patients_of_rows
 
     rows = (
         "1_image,,none 1 0 0 1 1,2\n2_image,,none 1 0 0 1 1,1\n3_image,,none 1 0 0 1 1,2\n4_image,,none 1 0 0 1 1,3\n"
     )
     (tmp_path / "train_image_level.csv").write_text("id,boxes,label,StudyInstanceUID\n" + rows)
     ids = ["1_image", "2_image", "3_image", "4_image", "1_study", "2_study", "3_study"]
-    owners, drawn = _patients([tmp_path / "train_image_level.csv"], ids)
+    owners, drawn = patients_of_rows([tmp_path / "train_image_level.csv"], ids)
     assert drawn == "studies" and owners["1_image"] == owners["3_image"] == owners["2_study"] != owners["1_study"]
     (tmp_path / "headers.csv").write_text("image_id,patient_id\n1,p\n2,q\n")
-    owners, drawn = _patients([tmp_path / "train_image_level.csv"], ids)
+    owners, drawn = patients_of_rows([tmp_path / "train_image_level.csv"], ids)
     assert drawn == "patients and studies"
     assert owners["1_image"] == owners["2_study"] == owners["3_image"] == "patient p"  # an image goes with its study
     assert owners["2_image"] == owners["1_study"] == "patient q" and owners["4_image"] == owners["3_study"] == "study 3"
     (tmp_path / "headers.csv").write_text("image_id,patient_id\n1,p\n2,q\n3,p\n4,r\n")
-    assert _patients([tmp_path / "train_image_level.csv"], ids)[1] == "patients"
+    assert patients_of_rows([tmp_path / "train_image_level.csv"], ids)[1] == "patients"
 
 
 def test_no_predictions_make_an_empty_table_and_rows_without_a_string(tmp_path):
@@ -259,21 +259,21 @@ def test_fused_files_are_never_written_over_one_of_them_however_it_is_spelt(tmp_
     before = hashes(tmp_path)
     for out in ("a.csv", "./a.csv", "below/../a.csv", tmp_path / "b.csv", "hard.csv", "soft.csv", "folder/b.csv"):
         with pytest.raises(SubmissionError, match="is one of the submissions to fuse .* choose another name"):
-            fuse_files(["a.csv", "b.csv"], out)
+            fuse_submission_files(["a.csv", "b.csv"], out)
     with pytest.raises(SubmissionError, match="is one of"):
-        fuse_files(["soft.csv", "b.csv"], "a.csv")
+        fuse_submission_files(["soft.csv", "b.csv"], "a.csv")
     assert hashes(tmp_path) == before
     for _ in range(2):
-        fuse_files(("a.csv", "b.csv"), "out.csv", weights=(1, 2))
+        fuse_submission_files(("a.csv", "b.csv"), "out.csv", weights=(1, 2))
     assert read_ids("out.csv") == ["a_image"]
 
 
 def test_a_foreign_file_in_the_results_place_is_refused_before_anything_is_read(tmp_path):
     (tmp_path / "out.csv").write_text("mine\n")
     with pytest.raises(SubmissionError, match="out.csv: is there already"):
-        fuse_files([tmp_path / "absent.csv", tmp_path / "absent too.csv"], tmp_path / "out.csv")
+        fuse_submission_files([tmp_path / "absent.csv", tmp_path / "absent too.csv"], tmp_path / "out.csv")
     with pytest.raises(SubmissionError, match="give two or more"):
-        fuse_files(str(tmp_path / "absent.csv"), tmp_path / "other.csv")
+        fuse_submission_files(str(tmp_path / "absent.csv"), tmp_path / "other.csv")
     assert (tmp_path / "out.csv").read_text() == "mine\n"
 
 
@@ -316,11 +316,11 @@ def test_files_to_fuse_are_two_and_name_each_other(tmp_path):
     (tmp_path / "a.csv").write_text(HEADER + STUDY)
     (tmp_path / "b.csv").write_text(HEADER + STUDY.replace("s_study", "t_study"))
     with pytest.raises(SubmissionError, match="give two or more"):
-        fuse_files([tmp_path / "a.csv"], tmp_path / "out.csv")
+        fuse_submission_files([tmp_path / "a.csv"], tmp_path / "out.csv")
     with pytest.raises(SubmissionError, match=r"b\.csv: row 2: unknown id t_study; .*a\.csv has no such id"):
-        fuse_files([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "out.csv")
+        fuse_submission_files([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
-    fuse_files([tmp_path / "a.csv", tmp_path / "a.csv"], tmp_path / "out.csv")
+    fuse_submission_files([tmp_path / "a.csv", tmp_path / "a.csv"], tmp_path / "out.csv")
     assert read_submission(tmp_path / "out.csv").equals(read_submission(tmp_path / "a.csv"))
 
 
