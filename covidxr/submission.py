@@ -43,10 +43,9 @@ def submission_table(
     classes = [name for name in studies.columns if name != "study_id"]
     study_rows = studies.melt("study_id", classes, "label", "confidence").assign(**pixel)
     study_rows["id"] = study_rows["study_id"].astype(str) + "_study"
-    none_rows = pd.DataFrame({"id": [f"{name}_image" for name in none.index], "confidence": none.to_numpy()})
-    none_rows = none_rows.assign(label="none", **pixel)
+    none_rows = pd.DataFrame({"id": [f"{name}_image" for name in none.index], "label": "none", "confidence": none})
     box_rows = boxes.assign(id=boxes["image_id"].astype(str) + "_image", label="opacity")
-    return submission_writing.join_rows([study_rows, none_rows, box_rows])
+    return submission_writing.join_rows([study_rows, none_rows.assign(**pixel), box_rows])
 
 # %% ../nbs/15_submission.ipynb #15-013
 def submission_ids(
@@ -75,7 +74,13 @@ def score_submission(
     truth: str | Path | Sequence[str | Path],  # as in `read_truth`; a simulated dataset: the half it is for
     submission: str | Path,  # a CSV of id,PredictionString
 ) -> Score:
-    "Score a submission file against a truth: mean AP at IoU > 0.5 over its classes; raises DataError, SubmissionError"
+    """Score a submission file against a truth: mean AP at IoU > 0.5 over its classes; raises DataError, SubmissionError
+
+    Example:
+
+        >>> 0 < covidxr.score_submission("data", "data/sample_submission.csv").map <= 1
+        True
+    """
     right = truth_for(truth, submission)
     return score(right.table, read_submission(submission, ids=right.ids, labels=right.labels))
 
@@ -98,8 +103,7 @@ def fuse_submissions(
     boxes = fuse_boxes(boxes, method, dict(enumerate(share)), iou_threshold)
     boxes = boxes.rename(columns={"image_id": "id"}).assign(label="opacity")
     fused = pd.concat([mean_rows(both[~boxed], share), boxes], ignore_index=True)
-    fused = fused[["id", "label", "confidence", *BOX_COLUMNS]]
-    return fused.assign(confidence=fused["confidence"].clip(0, 1))
+    return fused[["id", "label", "confidence", *BOX_COLUMNS]].assign(confidence=fused["confidence"].clip(0, 1))
 
 # %% ../nbs/15_submission.ipynb #15-038
 def fuse_submission_files(

@@ -184,7 +184,13 @@ def train_classifier(
     seed: int = 0,  # the same seed gives the same network on the same CPU
     device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None
 ) -> pd.DataFrame:  # the history: one row per epoch
-    "Train a study classifier with fastai's vision_learner; saves tensors and text; raises DataError or ModelError"
+    """Train a study classifier with fastai's vision_learner; saves tensors and text; raises DataError or ModelError
+
+    Example:
+
+        >>> classes = ["negative", "typical"]
+        >>> history = covidxr.train_classifier(images, classes, "classifier", epochs=5)  # doctest: +SKIP
+    """
     check_folder(out, "model", fault=ModelError)
     names = class_names(classes)
     table = labelled_images(images, names)
@@ -206,7 +212,7 @@ def train_classifier(
 
 # %% ../../nbs/engine/classifier.ipynb #classifier-013
 def save_classifier(
-    network: torch.nn.Module,  # a trained `learn.model` for one grey channel, with the head of `HEAD`
+    network: torch.nn.Module,  # a trained `learn.model`: one grey channel, head `HEAD`, pixels centred by `centred`
     out: str | Path,  # a new folder, or one of an earlier training
     arch: str,  # its timm or torchvision backbone
     classes: Sequence[str],  # the classes, in the order of the outputs
@@ -271,7 +277,12 @@ def predict_classifier(
     batch_size: int = 64,  # images per step
     device: str | None = None,  # the fastest where None
 ) -> pd.DataFrame:  # image_id and a probability per class
-    "The probability of each class for each image; raises DataError or ModelError"
+    """The probability of each class for each image; raises DataError or ModelError
+
+    Example:
+
+        >>> table = covidxr.predict_classifier("classifier", ["one.png"])  # doctest: +SKIP
+    """
     return _probabilities(folder, images, [2 if flip_tta else 1], batch_size, device)[0]
 
 

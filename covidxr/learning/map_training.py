@@ -1,4 +1,4 @@
-"""A classifier, and boxes beside the labels: how is a network with a map trained, kept and asked?
+"""Trains, keeps and asks a classifier with a map. What do boxes beside the labels teach it?
 
 Docs: https://covidxr.github.io/covidxr/engine/map_training.html.md"""
 

@@ -8,7 +8,7 @@ Docs: https://covidxr.github.io/covidxr/engine/submission_comparing.html.md"""
 __all__ = ['patients_of_rows', 'compare_submissions']
 
 # %% ../../nbs/engine/submission_comparing.ipynb #submission_comparing-003
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -63,7 +63,7 @@ def patients_of_rows(
 # %% ../../nbs/engine/submission_comparing.ipynb #submission_comparing-009
 def compare_submissions(
     truth: str | Path | Sequence[str | Path],  # as in `score_submission`
-    submissions: dict[str, str | Path],  # a name to a CSV of id,PredictionString; all for the same truth
+    submissions: Mapping[str, str | Path],  # a name to a CSV of id,PredictionString; all for the same truth
     draws: int = 1000,  # how often patients are drawn again
     seed: int = 0,
 ) -> dict:  # scores (name to `Score`); draws (a row per draw, a column per name); by_class (also per class); drawn

@@ -89,7 +89,14 @@ def read_submission(
     labels: Sequence[str] | None = None,  # the labels that it may use; study labels are not checked where None
     reference: str = "the truth",  # where `ids` come from, for the message
 ) -> pd.DataFrame:  # id, label, confidence, corners
-    "Read a submission; raises SubmissionError with file, row and cure at the first fault"
+    """Read a submission; raises SubmissionError with file, row and cure at the first fault
+
+    Example:
+
+        >>> table = covidxr.read_submission("data/sample_submission.csv", labels=["negative", "none", "opacity"])
+        >>> table.columns.tolist()
+        ['id', 'label', 'confidence', 'x_min', 'y_min', 'x_max', 'y_max']
+    """
     labels, ids = _check_texts(labels, "labels"), _check_texts(ids, "ids")
     rows = []
     for line, name, string in _checked_rows(path, ids, reference):

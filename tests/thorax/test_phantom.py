@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from measure import TESTS
 
 from covidxr.base.errors import DataError
 from covidxr.base.extras import opencv
@@ -305,7 +306,7 @@ def test_two_calls_at_once_do_not_write_one_dataset(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_dataset_that_is_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
     kills = os.environ.get("COVIDXR_KILLS", "6")
-    command = [sys.executable, str(Path(__file__).parent / "chaos.py"), "simulate", str(tmp_path), kills]
+    command = [sys.executable, str(Path(TESTS) / "chaos.py"), "simulate", str(tmp_path), kills]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
 
@@ -317,7 +318,7 @@ def test_a_worker_that_is_killed_is_said_in_words_and_the_next_call_goes_on(tmp_
         "try:\n    hospital.simulate_dataset(sys.argv[1], studies=12, size=64, workers=2)\n"
         "except hospital.DataError as error:\n    print(error)"
     )
-    words = [sys.executable, "-c", code, str(tmp_path / "data"), str(Path(__file__).parent)]
+    words = [sys.executable, "-c", code, str(tmp_path / "data"), TESTS]
     answer = subprocess.run(words, capture_output=True, text=True)
     assert "a process was ended from outside" in answer.stdout and "goes on where it stopped" in answer.stdout
     assert (simulate_dataset(tmp_path / "data", studies=12, size=64, workers=1) / "simulated.json").exists()

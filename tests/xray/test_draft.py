@@ -172,15 +172,15 @@ def test_a_decoder_that_cannot_halve_is_replaced_by_one_that_reads_the_whole(tmp
     assert read_checked(path, as_stored=True, shortest=64)[0].pixels.shape == (600, 500)
 
 
-@pytest.mark.parametrize("square", ["pad", "stretch", "crop"])
-def test_the_index_of_a_draft_is_that_of_the_exact_cache(tmp_path, square):
+@pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
+def test_the_index_of_a_draft_is_that_of_the_exact_cache(tmp_path, fit):
     (tmp_path / "in").mkdir()
     for number, side in enumerate((701, 640)):
         xray = simulate(number, "typical", side)
         facts = replace(FACTS, image_id=f"x{number}", photometric="MONOCHROME1")
         write_dicom(tmp_path / "in" / f"x{number}.dcm", np.round(4095 * xray.pixels).astype(int), facts)
-    exact = prepare(tmp_path / "in", tmp_path / "exact", size=128, square=square)
-    draft = prepare(tmp_path / "in", tmp_path / "draft", size=128, square=square, draft=True)
+    exact = prepare(tmp_path / "in", tmp_path / "exact", size=128, fit=fit)
+    draft = prepare(tmp_path / "in", tmp_path / "draft", size=128, fit=fit, draft=True)
     assert exact.drop(columns=["draft", "bytes", "sha256"]).equals(draft.drop(columns=["draft", "bytes", "sha256"]))
     assert draft["draft"].all() and not exact["draft"].any()
     for row in exact.itertuples():

@@ -19,13 +19,13 @@ from covidxr.dicom import (
     apply_window,
     deidentify,
     identifying_elements,
-    image_name,
     percentile_window,
     read_checked,
     read_facts,
     read_xray,
     write_dicom,
 )
+from covidxr.xray.facts import image_name
 from covidxr.xray.standard import valid_uid
 
 FACTS = XrayFacts("image", "study", "series", "patient", view="PA", sex="F", age=50, pixel_spacing=0.2)
@@ -358,7 +358,7 @@ def test_write_dicom_refuses_what_it_cannot_write(tmp_path, scene):
 
 def test_damage_by_chance_gives_an_image_or_an_error():
     "A bounded part of `python tests/fuzz.py`, in a process of its own, as a decoder could end it"
-    script = Path(__file__).with_name("fuzz.py")
+    script = Path(TESTS) / "fuzz.py"
     answer = subprocess.run([sys.executable, script, "--count", "1500"], capture_output=True, text=True, timeout=600)
     assert answer.returncode == 0, answer.stderr[-3000:]
     told = json.loads(answer.stdout)

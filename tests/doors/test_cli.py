@@ -81,8 +81,8 @@ def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: ob
         ),
         (
             "prepare.prepare",
-            "prepare s o --size 99 --square crop --format npy --draft --workers 3 --scheduler tcp://x",
-            {"source": "s", "out": "o", "size": 99, "square": "crop", "form": "npy", "draft": True, "workers": 3}
+            "prepare s o --size 99 --fit crop --format npy --draft --workers 3 --scheduler tcp://x",
+            {"source": "s", "out": "o", "size": 99, "fit": "crop", "format": "npy", "draft": True, "workers": 3}
             | {"scheduler": "tcp://x"},
         ),
         ("eda.explore", "eda s --out o", {"source": "s", "out": "o"}),

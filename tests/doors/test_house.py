@@ -7,17 +7,18 @@ import sys
 import tomllib
 from configparser import ConfigParser
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from public_names import LIMIT, public_names
 from shape import lessons, shape
 
 import covidxr
 from covidxr.base.errors import CovidxrError
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "covidxr"
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -140,6 +141,33 @@ def test_without_the_extras_everything_but_networks_works_and_networks_say_what_
         assert f"pip install 'covidxr[{extra}]'" in line
 
 
+BROUGHT = {  # used only beside what brings it; IPython only inside a notebook, which has it
+    "IPython": "",
+    "fasttransform": "fastai",
+    "huggingface_hub": "timm",
+    "yaml": "ultralytics",
+}
+
+
+def test_what_the_package_imports_is_required_by_name_and_not_only_by_something_else():
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    listed = [text for name, text in config["DEFAULT"].items() if name.endswith("requirements") and name[:3] != "dev"]
+    required = {re.split(r"[<>=;\[ ]", line)[0].lower() for line in "\n".join(listed).splitlines() if line.strip()}
+    imported = set()
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            imported |= {name.partition(".")[0] for name in names}
+    owners = packages_distributions()
+    others = {name: owners.get(name, [name]) for name in imported - {"covidxr"} if name not in sys.stdlib_module_names}
+    assert len(others) > 20
+    missing = {name for name, owner in others.items() if not required & {one.lower() for one in owner}}
+    assert missing <= BROUGHT.keys(), "name it in settings.ini"
+    assert required >= {*BROUGHT.values()} - {""}
+
+
 def test_the_extras_are_all_in_all_and_all_is_in_dev():
     config = ConfigParser(delimiters=["="])
     config.read(ROOT / "settings.ini", encoding="utf-8")
@@ -154,9 +182,9 @@ def test_the_extras_are_all_in_all_and_all_is_in_dev():
     assert any(line.startswith("covidxr[all]") and "dev" in line for line in listed)
 
 
-LARGE = {"prepare"}  # over 400 lines, still to be divided
-ASKING = {"classify", "dataset", "detect", "prepare", "submission"}  # still to begin with a sentence, not a question
-UNLIMITED = {"06_prepare", "11_detect"}  # lessons still to be divided
+LARGE: set[str] = set()  # over 400 lines, still to be divided
+UNLIMITED = {"11_detect"}  # lessons still to be divided
+ASKING = {"detect"}  # still to begin with a sentence, not a question
 
 
 def test_modules_and_lines_are_short_enough_to_be_read():

@@ -16,6 +16,7 @@ from covidxr.ensemble import (
     mean_probabilities,
     nms,
     none_confidence,
+    rescale_boxes,
     revise_classes,
     weighted_boxes_fusion,
 )
@@ -230,3 +231,39 @@ def test_a_blind_witness_of_none_loses_its_say():
     for empty, surest, chosen in ((seeing, blind, {0.0, 0.25}), (blind, 1 - seeing, {0.75, 1.0})):
         boxes = pd.DataFrame({"image_id": names, "confidence": surest})
         assert choose_none_exponent(pd.Series(empty, index=names), boxes, none) in chosen
+
+
+def _three_scales() -> pd.DataFrame:
+    "Boxes of three detectors on 60 images; each leaves some out"
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame(
+        {"image_id": np.repeat([f"i{number}" for number in range(60)], 6), "model": list("AABBCC") * 60}
+    )
+    table = table.assign(x_min=0.0, y_min=0.0, x_max=9.0, y_max=9.0, confidence=rng.uniform(0.05, 0.5, 360))
+    return table[rng.random(360) < 0.7].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.3, 1.5])
+def test_rescaling_undoes_the_scale_of_one_detector_and_keeps_the_order_of_its_boxes(factor):
+    boxes = _three_scales()
+    bent = boxes.assign(confidence=boxes["confidence"] * np.where(boxes["model"] == "C", factor, 1))
+    plain, again = rescale_boxes(boxes), rescale_boxes(bent)
+    ratio = again["confidence"] / plain["confidence"]
+    assert np.ptp(ratio) < 1e-9, "all models are brought to the same scale, whatever it is"
+    assert again.drop(columns="confidence").equals(boxes.drop(columns="confidence"))
+    surest = again.groupby(["model", "image_id"])["confidence"].max().groupby("model").mean()
+    assert np.ptp(surest) < 1e-9
+    for _, part in again.groupby("model"):
+        assert (part["confidence"].rank() == bent.loc[part.index, "confidence"].rank()).all()
+
+
+def test_rescaling_never_leaves_0_to_1_and_refuses_boxes_of_no_model():
+    boxes = _three_scales()
+    low = boxes.assign(confidence=np.where(boxes["model"] == "A", 0.001, 0.9))
+    low.loc[low["model"].eq("A").idxmax(), "confidence"] = 1.0
+    assert rescale_boxes(low)["confidence"].between(0, 1).all()
+    assert (rescale_boxes(boxes.assign(confidence=0.0))["confidence"] == 0).all()
+    with pytest.raises(DataError, match="model"):
+        rescale_boxes(boxes.drop(columns="model"))
+    with pytest.raises(DataError, match="row 3 .* has no model"):
+        rescale_boxes(boxes.assign(model=boxes["model"].where(boxes.index != 3)))

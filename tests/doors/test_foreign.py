@@ -496,7 +496,7 @@ def test_what_is_no_picture_is_refused_wherever_pictures_are_read(name, models, 
 @pytest.fixture
 def cache(pictures, here) -> Path:
     "A cache of arrays, made by `prepare`"
-    prepare(list(pictures[0]["file"]), here / "cache", size=32, workers=1, form="npy")
+    prepare(list(pictures[0]["file"]), here / "cache", size=32, workers=1, format="npy")
     return here / "cache"
 
 
@@ -510,7 +510,7 @@ def test_a_pickle_in_a_cache_is_not_loaded_and_the_picture_is_made_again(payload
     for name in before:
         (cache / name).write_bytes(payload(mark).ljust(len(before[name]), b"\0")[: len(before[name])])
     (cache / "i0.npy").write_bytes(payload(mark))
-    prepare(list(pictures[0]["file"]), cache, size=32, workers=1, form="npy")
+    prepare(list(pictures[0]["file"]), cache, size=32, workers=1, format="npy")
     assert _contents(cache) == before and not mark.exists()
 
 
@@ -518,7 +518,7 @@ def test_a_pickle_in_a_cache_is_not_loaded_and_the_picture_is_made_again(payload
 def test_an_index_that_is_none_is_not_run_and_made_again(payload, cache, pictures, mark):
     before = _contents(cache)
     (cache / "images.parquet").write_bytes(payload(mark))
-    index = prepare(list(pictures[0]["file"]), cache, size=32, workers=1, form="npy")
+    index = prepare(list(pictures[0]["file"]), cache, size=32, workers=1, format="npy")
     assert len(index) == len(pictures[0]) and _contents(cache) == before and not mark.exists()
 
 

@@ -25,8 +25,6 @@ from covidxr.dicom import (
     apply_window,
     deidentify,
     identifying_elements,
-    image_name,
-    is_picture,
     percentile_window,
     pseudonym,
     read_checked,
@@ -35,6 +33,7 @@ from covidxr.dicom import (
     write_dicom,
 )
 from covidxr.xray.codecs import decode
+from covidxr.xray.facts import image_name, is_picture
 from covidxr.xray.headers import read_dataset
 from covidxr.xray.standard import valid_uid
 

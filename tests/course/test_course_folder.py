@@ -189,7 +189,7 @@ def test_two_notebooks_that_begin_at_once_make_each_image_once(place, tmp_path):
     first = _child(log, wait)
     _until(lambda: log.exists() and len(log.read_text().splitlines()) == 5)
     second = _child(log)
-    assert "another notebook may do it already" in second.stderr.readline()
+    assert "if another notebook is at it, this one waits" in second.stderr.readline()
     time.sleep(0.5)
     assert second.poll() is None
     gate.touch()

@@ -19,15 +19,19 @@ import pandas as pd
 import psutil
 import pytest
 from gates import BEFORE, CALL, poisoned
+from measure import TESTS
 
 from covidxr import prepare as room
 from covidxr.base.errors import DataError
 from covidxr.base.terms import BOX_COLUMNS
+from covidxr.cache import index as index_room
+from covidxr.cache import pictures
+from covidxr.cache import workers as workers_room
+from covidxr.cache.pictures import Task
 from covidxr.dicom import XrayFacts, read_xray, write_dicom
 from covidxr.hospital import simulate_dataset
-from covidxr.prepare import fit_square, from_cache, prepare, privacy, read_failed, read_prepared, to_cache
+from covidxr.prepare import count_findings, fit_square, from_cache, prepare, read_failed, read_prepared, to_cache
 
-HERE = str(Path(__file__).parent)
 KILLS = int(os.environ.get("COVIDXR_KILLS", "8"))  # of the chaos; what is reported is measured with 50
 
 
@@ -41,7 +45,7 @@ def many(tmp_path_factory) -> Path:
 
 def _started(source: Path, out: Path, *words: str, gated: bool = False, **options) -> subprocess.Popen:
     "The command at work; behind a gate it waits after some pictures, see `gates`"
-    start = [sys.executable, "-c", CALL, HERE] if gated else [str(Path(sys.executable).with_name("covidxr"))]
+    start = [sys.executable, "-c", CALL, TESTS] if gated else [str(Path(sys.executable).with_name("covidxr"))]
     command = [*start, "prepare", str(source), str(out), "--size", "256", *words]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, start_new_session=True, **quiet | options)
@@ -65,7 +69,7 @@ def test_killed_at_any_moment_the_next_call_ends_with_the_very_same_bytes(many, 
         time.sleep(float(rng.uniform(0, 0.05)))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        made = {name: (out / row["file"]).stat().st_mtime_ns for name, row in room._noted(out).items()}
+        made = {name: (out / row["file"]).stat().st_mtime_ns for name, row in index_room.noted_rows(out).items()}
         if (out / "images.parquet").exists():  # all was there already: then nothing is done again, either
             made = {path.stem: path.stat().st_mtime_ns for path in out.glob("*.png")}
         assert made
@@ -77,7 +81,7 @@ def test_killed_at_any_moment_the_next_call_ends_with_the_very_same_bytes(many, 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_chaos__killed_damaged_and_mended_at_random_the_last_call_gives_what_one_undisturbed_call_gives(tmp_path):
-    command = [sys.executable, str(Path(HERE) / "chaos.py"), "prepare", str(tmp_path), str(KILLS)]
+    command = [sys.executable, str(Path(TESTS) / "chaos.py"), "prepare", str(tmp_path), str(KILLS)]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     print(answer.stdout)
@@ -120,9 +124,9 @@ def test_a_file_that_ends_every_process_is_listed_and_the_others_are_made(many, 
     for number, path in enumerate(sorted(many.glob("train/*/*/*.dcm"))[:3]):
         name = "poison" if number == 1 else path.stem
         shutil.copy(path, tmp_path / f"{name}.dcm")
-        tasks.append(room._Task(name, str(tmp_path / f"{name}.dcm"), name, str(tmp_path), 64, "pad", "png"))
-    monkeypatch.setattr(room, "_prepare_one", poisoned)
-    rows = list(room._one_by_one(tasks))
+        tasks.append(Task(name, str(tmp_path / f"{name}.dcm"), name, str(tmp_path), 64, "pad", "png"))
+    monkeypatch.setattr(workers_room, "prepare_one", poisoned)
+    rows = list(workers_room._one_by_one(tasks))
     assert ["error" in row for row in rows] == [False, True, False]
     assert "ended the process" in rows[1]["error"] and "poison" in rows[1]["error"]
 
@@ -130,7 +134,7 @@ def test_a_file_that_ends_every_process_is_listed_and_the_others_are_made(many, 
 @pytest.mark.parametrize("good", [11, 25])
 def test_a_file_that_ends_every_process_does_not_end_the_call(tmp_path, monkeypatch, good):
     _pictures(tmp_path / "src", {name: 99 for name in [*(f"i{number}.png" for number in range(good)), "poison.png"]})
-    monkeypatch.setattr(room, "_prepare_one", poisoned)
+    monkeypatch.setattr(workers_room, "prepare_one", poisoned)
     index = prepare(tmp_path / "src", tmp_path / "out", size=32, workers=2)
     failed = read_failed(tmp_path / "out")
     assert (
@@ -142,9 +146,10 @@ def test_a_file_that_ends_every_process_does_not_end_the_call(tmp_path, monkeypa
 def test_what_a_few_files_ended_is_set_apart_by_the_next_call(tmp_path, workers):
     _pictures(tmp_path / "src", {name: 99 for name in ("i1.png", "i2.png", "i3.png", "i4.png", "poison.png")})
     code = (
-        f"import sys; sys.path.insert(0, {HERE!r})\n"
-        "import gates\nfrom covidxr import prepare as room\nroom._prepare_one = gates.poisoned\n"
-        f"print(len(room.prepare({str(tmp_path / 'src')!r}, {str(tmp_path / 'out')!r}, size=32, workers={workers})))"
+        f"import sys; sys.path.insert(0, {TESTS!r})\n"
+        "import gates\nfrom covidxr.cache import workers\nworkers.prepare_one = gates.poisoned\n"
+        "from covidxr.prepare import prepare\n"
+        f"print(len(prepare({str(tmp_path / 'src')!r}, {str(tmp_path / 'out')!r}, size=32, workers={workers})))"
     )
     (tmp_path / "call.py").write_text(code)
     first, second = (
@@ -158,17 +163,17 @@ def test_what_a_few_files_ended_is_set_apart_by_the_next_call(tmp_path, workers)
 def test_a_full_disk_stops_the_work_in_words_and_keeps_what_was_done(many, tmp_path, monkeypatch):
     calls = []
 
-    def full(square, path):
+    def full(coded, path):
         calls.append(path)
         if len(calls) > 5:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        write(square, path)
+        write(coded, path)
 
-    write = room._write_picture
-    monkeypatch.setattr(room, "_write_picture", full)
+    write = pictures._write_picture
+    monkeypatch.setattr(pictures, "_write_picture", full)
     with pytest.raises(DataError, match="5 of .* are done and kept"):
         prepare(many, tmp_path / "cache", size=64, workers=1)
-    monkeypatch.setattr(room, "_write_picture", write)
+    monkeypatch.setattr(pictures, "_write_picture", write)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*.png")}
     assert len(before) == 5
     prepare(many, tmp_path / "cache", size=64)
@@ -256,13 +261,13 @@ def test_two_calls_at_once_do_not_fill_one_cache(many, tmp_path):
     assert len(prepare(many, tmp_path / "cache", size=64))
 
 
-@pytest.mark.parametrize("form", ["png", "jpg", "npy"])
-@pytest.mark.parametrize("square", ["pad", "stretch", "crop"])
-def test_every_shape_and_format_holds_the_picture_and_maps_boxes_back(many, tmp_path, square, form):
+@pytest.mark.parametrize("format", ["png", "jpg", "npy"])
+@pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
+def test_every_shape_and_format_holds_the_picture_and_maps_boxes_back(many, tmp_path, fit, format):
     path = sorted(many.glob("train/*/*/*.dcm"))[0]
-    index = prepare(path, tmp_path / "cache", size=96, square=square, form=form)
+    index = prepare(path, tmp_path / "cache", size=96, fit=fit, format=format)
     file = tmp_path / "cache" / index["file"][0]
-    picture = np.load(file) if form == "npy" else np.round(read_xray(file).pixels * 255)
+    picture = np.load(file) if format == "npy" else np.round(read_xray(file).pixels * 255)
     assert picture.shape == (96, 96) and picture.max() > 150
     height, width = index.loc[0, ["height", "width"]]
     box = pd.DataFrame(
@@ -271,7 +276,7 @@ def test_every_shape_and_format_holds_the_picture_and_maps_boxes_back(many, tmp_
     back = from_cache(to_cache(box, index), index)
     assert np.allclose(back[BOX_COLUMNS], box[BOX_COLUMNS])
     with pytest.raises(DataError, match="choose another folder"):
-        prepare(path, tmp_path / "cache", size=96, square="pad" if square == "crop" else "crop", form=form)
+        prepare(path, tmp_path / "cache", size=96, fit="pad" if fit == "crop" else "crop", format=format)
 
 
 def test_it_says_what_was_found_and_keeps_none_of_it(many, tmp_path, covidxr):
@@ -292,7 +297,7 @@ def test_it_says_what_was_found_and_keeps_none_of_it(many, tmp_path, covidxr):
     for name, raw in texts.items():
         assert b"Doe" not in raw and b"A hospital" not in raw, name
         assert str(tmp_path / "in").encode() not in raw or name == "failed.csv", name
-    assert privacy(index)["InstitutionName in the header"] == 1
+    assert count_findings(index)["InstitutionName in the header"] == 1
 
 
 def test_the_doctor_knows_what_is_here(covidxr):
@@ -326,22 +331,22 @@ def _pictures(folder: Path, values: dict[str, int]) -> list[Path]:
 
 def test_what_a_stopped_call_made_in_another_size_is_made_anew(tmp_path, monkeypatch):
     _pictures(tmp_path / "src", {f"i{number}.png": 200 for number in range(4)})
-    write, written = room._write_picture, []
+    write, written = pictures._write_picture, []
 
-    def stop(square, path):
+    def stop(coded, path):
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(path)
-        write(square, path)
+        write(coded, path)
 
-    monkeypatch.setattr(room, "_write_picture", stop)
+    monkeypatch.setattr(pictures, "_write_picture", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(tmp_path / "src", tmp_path / "out", size=64, workers=1)
-    monkeypatch.setattr(room, "_write_picture", write)
-    index = prepare(tmp_path / "src", tmp_path / "out", size=128, square="crop", workers=1)
+    monkeypatch.setattr(pictures, "_write_picture", write)
+    index = prepare(tmp_path / "src", tmp_path / "out", size=128, fit="crop", workers=1)
     for row in index.itertuples():
-        assert room.read_prepared(tmp_path / "out" / row.file).shape == (128, 128)
-        assert (row.size, row.square, row.scale) == (128, "crop", 0.64)
+        assert read_prepared(tmp_path / "out" / row.file).shape == (128, 128)
+        assert (row.size, row.fit, row.scale) == (128, "crop", 0.64)
 
 
 def test_files_of_one_name_are_told_apart_by_their_folders_and_uids_by_their_last_number(tmp_path):
@@ -436,7 +441,7 @@ def test_odd_files_are_listed_and_hold_nothing_up(tmp_path, covidxr):
     os.mkfifo(source / "pipe.png")
     shutil.copy(source / "a.png", os.fsencode(source) + b"/M\xfcller.png")
     (source / os.fsdecode(b"broken\xfc.png")).write_bytes(b"nothing")
-    answer = covidxr("prepare", source, tmp_path / "out", "--square", "crop", "--size", 64, "--json", timeout=60)
+    answer = covidxr("prepare", source, tmp_path / "out", "--fit", "crop", "--size", 64, "--json", timeout=60)
     assert answer.returncode == 1 and "Traceback" not in answer.stderr
     assert sorted(row["image_id"] for row in json.loads(answer.stdout)["failed"]) == [
         "broken%FC",
@@ -455,8 +460,8 @@ def test_an_error_that_nobody_thought_of_is_that_files(tmp_path, monkeypatch):
             raise RuntimeError("nobody thought of this")
         return read(path, **options)
 
-    read = room.read_checked
-    monkeypatch.setattr(room, "read_checked", fails)
+    read = pictures.read_checked
+    monkeypatch.setattr(pictures, "read_checked", fails)
     assert prepare(tmp_path / "src", tmp_path / "out", size=32)["image_id"].tolist() == ["a"]
     assert "RuntimeError: nobody thought of this" in read_failed(tmp_path / "out")["error"][0]
 
@@ -494,7 +499,7 @@ def test_a_cluster_in_another_folder_finds_relative_names_and_one_without_worker
     distributed = pytest.importorskip("distributed", reason="the extra 'scale' is not installed")
     _pictures(tmp_path / "src", {"i1.png": 50, "i2.png": 60})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(room, "_PATIENCE", 0.5)
+    monkeypatch.setattr(workers_room, "_PATIENCE", 0.5)
     options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"}
     with distributed.LocalCluster(n_workers=0, **options) as cluster:
         with pytest.raises(DataError, match="no workers"):
@@ -532,8 +537,6 @@ def test_threads_do_not_lose_what_was_noticed(tmp_path):
 
     import pydicom
 
-    from covidxr import prepare as room
-
     (tmp_path / "out" / ".unfinished").mkdir(parents=True)
     tasks = []
     for number in range(40):
@@ -543,9 +546,9 @@ def test_threads_do_not_lose_what_was_noticed(tmp_path):
             ds = pydicom.dcmread(file)
             ds.PatientOrientation = ["R", "F"]
             ds.save_as(file)
-        tasks.append(room._Task(f"i{number}", str(file), file.name, str(tmp_path / "out"), 32, "pad", "png"))
+        tasks.append(Task(f"i{number}", str(file), file.name, str(tmp_path / "out"), 32, "pad", "png"))
     with ThreadPoolExecutor(4) as pool:
-        rows = list(pool.map(room._prepare_one, tasks))
+        rows = list(pool.map(pictures.prepare_one, tasks))
     assert [row["checks"].count("orientation") for row in rows] == [number % 2 for number in range(40)]
 
 
@@ -608,22 +611,22 @@ def test_a_changed_index_cannot_lead_out_of_the_cache(tmp_path):
     assert (tmp_path / "precious.png").read_bytes() == b"a stranger's"
 
 
-@pytest.mark.parametrize("form", ["png", "jpg", "npy"])
-def test_a_damaged_picture_is_made_again_and_the_index_holds_its_sha256(tmp_path, form, hashes):
+@pytest.mark.parametrize("format", ["png", "jpg", "npy"])
+def test_a_damaged_picture_is_made_again_and_the_index_holds_its_sha256(tmp_path, format, hashes):
     source, out = _source(tmp_path / "src", 6), tmp_path / "out"
-    first = prepare(source, out, size=32, form=form)
+    first = prepare(source, out, size=32, format=format)
     whole = hashes(out)
     assert all(whole[row.file] == row.sha256 for row in first.itertuples())
     for number in range(3):  # the first calls after a change look at each byte, the later ones at what was touched
-        raw = (out / f"i0.{form}").read_bytes()
-        (out / f"i0.{form}").write_bytes(raw[: len(raw) // 2])
-        (out / f"i1.{form}").write_bytes(bytes(len(raw)))
-        (out / f"i2.{form}").unlink()
-        shutil.copy(out / f"i4.{form}", out / f"i3.{form}")
-        os.utime(out / f"i3.{form}", ns=(1, 1))  # as a backup puts back an old one
-        made = (out / f"i5.{form}").stat().st_mtime_ns
-        assert prepare(source, out, size=32, form=form).equals(first), number
-        assert hashes(out) == whole and (out / f"i5.{form}").stat().st_mtime_ns == made
+        raw = (out / f"i0.{format}").read_bytes()
+        (out / f"i0.{format}").write_bytes(raw[: len(raw) // 2])
+        (out / f"i1.{format}").write_bytes(bytes(len(raw)))
+        (out / f"i2.{format}").unlink()
+        shutil.copy(out / f"i4.{format}", out / f"i3.{format}")
+        os.utime(out / f"i3.{format}", ns=(1, 1))  # as a backup puts back an old one
+        made = (out / f"i5.{format}").stat().st_mtime_ns
+        assert prepare(source, out, size=32, format=format).equals(first), number
+        assert hashes(out) == whole and (out / f"i5.{format}").stat().st_mtime_ns == made
 
 
 def test_notes_go_before_their_pictures_so_that_none_is_unknown(tmp_path, monkeypatch):
@@ -636,8 +639,8 @@ def test_notes_go_before_their_pictures_so_that_none_is_unknown(tmp_path, monkey
         if len(seen) == 2:
             raise KeyboardInterrupt
 
-    write = room._write_picture
-    monkeypatch.setattr(room, "_write_picture", stopped)
+    write = pictures._write_picture
+    monkeypatch.setattr(pictures, "_write_picture", stopped)
     with pytest.raises(KeyboardInterrupt):
         prepare(source, out, size=32, workers=1)
     monkeypatch.undo()
@@ -693,8 +696,8 @@ def test_files_can_come_in_any_sequence(tmp_path):
     [
         *({"size": size} for size in (0, -1, 7, 8193, 512.0, float("nan"), "512", True, None)),
         *({"workers": workers} for workers in (0, -1, 1.5, 10**6, "2")),
-        *({"square": square} for square in ("round", None, 3, ["pad"])),
-        *({"form": form} for form in ("gif", "PNG", None, ["png"])),
+        *({"fit": fit} for fit in ("round", None, 3, ["pad"])),
+        *({"format": format} for format in ("gif", "PNG", None, ["png"])),
     ],
 )
 def test_what_cannot_be_asked_for_is_said_before_a_byte_is_written(tmp_path, wrong):
@@ -711,12 +714,12 @@ def test_fit_square_takes_pictures_only(pixels):
 
 
 @pytest.mark.parametrize("shape", [(40, 80), (80, 40)], ids=["wide", "tall"])
-@pytest.mark.parametrize(("square", "size"), [("crop", 40), ("pad", 80)])
-def test_each_pixel_lies_where_the_margins_say(shape, square, size):
+@pytest.mark.parametrize(("fit", "size"), [("crop", 40), ("pad", 80)])
+def test_each_pixel_lies_where_the_margins_say(shape, fit, size):
     pixels = np.random.default_rng(0).random(shape)
-    fitted, place = fit_square(pixels, size, square)
-    off = {"crop": -20, "pad": 20}[square]
-    wanted = {"wide": (0, off), "tall": (off, 0)}["wide" if (shape[0] < shape[1]) == (square == "crop") else "tall"]
+    fitted, place = fit_square(pixels, size, fit)
+    off = {"crop": -20, "pad": 20}[fit]
+    wanted = {"wide": (0, off), "tall": (off, 0)}["wide" if (shape[0] < shape[1]) == (fit == "crop") else "tall"]
     assert (place["left"], place["top"], place["scale"], place["scale_y"]) == (*wanted[::-1], 1, 1)
     for row in range(size):
         for column in range(size):
@@ -757,8 +760,8 @@ def test_boxes_need_their_image_in_an_index_once():
 def test_read_failed_gives_back_what_was_told_and_knows_what_is_no_cache(tmp_path):
     said = 'a, "quoted"\nin two lines; \ttab, \r return and an odd \udcfc byte'
     rows = [{"image_id": name, "error": said} for name in ("NA", "null", "b")]
-    settings = {"size": 8, "square": "pad", "format": "png", "draft": False}
-    room._write_index(tmp_path, [], rows, settings, 0)
+    settings = {"size": 8, "fit": "pad", "format": "png", "draft": False}
+    index_room.write_index(tmp_path, [], rows, settings, 0)
     failed = read_failed(str(tmp_path))
     assert failed["image_id"].tolist() == ["NA", "b", "null"] and failed.index.tolist() == [0, 1, 2]
     assert set(failed["error"]) == {said.replace("\udcfc", "%FC")}
@@ -776,17 +779,17 @@ def test_an_image_that_is_called_NA_is_so_in_the_answer(tmp_path, covidxr):
     assert [row["image_id"] for row in json.loads(answer.stdout, parse_constant=pytest.fail)["failed"]] == ["NA"]
 
 
-def test_privacy_counts_what_there_is():
-    assert privacy(pd.DataFrame({"checks": ["a; b", "", None, "b"]})) == {"b": 2, "a": 1}
-    assert privacy(pd.DataFrame({"checks": []})) == {}
+def test_count_findings_counts_what_there_is():
+    assert count_findings(pd.DataFrame({"checks": ["a; b", "", None, "b"]})) == {"b": 2, "a": 1}
+    assert count_findings(pd.DataFrame({"checks": []})) == {}
     for odd in (pd.DataFrame(), None, "out", {"checks": []}):
         with pytest.raises(DataError, match="give what `prepare` returned"):
-            privacy(odd)
+            count_findings(odd)
 
 
-@pytest.mark.parametrize("form", ["png", "jpg", "npy"])
-def test_a_small_picture_that_is_cut_off_is_refused(tmp_path, form):
-    index = prepare(_source(tmp_path / "src", 1), tmp_path / "out", size=64, form=form)
+@pytest.mark.parametrize("format", ["png", "jpg", "npy"])
+def test_a_small_picture_that_is_cut_off_is_refused(tmp_path, format):
+    index = prepare(_source(tmp_path / "src", 1), tmp_path / "out", size=64, format=format)
     file = tmp_path / "out" / index["file"][0]
     raw = file.read_bytes()
     for length in (0, 1, 50, len(raw) // 2, len(raw) - 1):
@@ -860,7 +863,7 @@ def test_an_error_in_the_midst_leaves_no_process(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = set(psutil.Process().children(recursive=True))
-    monkeypatch.setattr(room, "_write_index", full)
+    monkeypatch.setattr(room, "write_index", full)
     with pytest.raises(OSError) as kept:  # the traceback holds the frames, as a notebook does
         prepare(_source(tmp_path / "src", 12), tmp_path / "out", size=32, workers=2)
     started = set(psutil.Process().children(recursive=True)) - before

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+import lessons
 import pytest
 from conftest import ROOT
 
@@ -88,3 +89,25 @@ def test_a_slip_is_noticed(kind, old, new, both):
 def test_it_is_korean(both):
     letters = re.findall(r"[가-힣]", both[1])
     assert len(letters) > 1500
+
+
+def test_a_lesson_has_one_korean_name(both):
+    named = lessons.korean_names(both[1])
+    assert list(named) == [path.name for path in lessons.lessons()]
+    table = both[1].partition("<!-- times -->")[2].partition("<!-- end of times -->")[0]
+    assert re.findall(r"\| \[\d\d ([^\]]+)\]\(nbs/([^)]+)\)", table) == [(name, file) for file, name in named.items()]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        (r"(?<!주피터 )노트북", "노트북 alone is a laptop: 주피터 노트북"),
+        (r"상자", "practitioners say 박스 (bounding box)"),
+        (r"부호화|복호화", "복호화 is decrypting: 인코딩, 디코딩"),
+        (r"\d %", "Korean writes 95% without a space"),
+        (r"내보내기", "Ship is 배포; 내보내기 is to export"),
+        (r"사전 비율", "사전 is a dictionary, too: 사전확률"),
+    ],
+)
+def test_words_that_mislead_do_not_come_back(pattern, why, both):
+    assert re.search(pattern, both[1]) is None, why

@@ -96,6 +96,7 @@ def _calls(folder) -> dict:
             "fuse_boxes": fusing | {"method": "wbf"},
             "mean_probabilities": {"tables": {"x": STUDIES}, "weights": {"x": 1}, "method": "power", "power": 2.0},
             "none_confidence": {"empty": empty, "boxes": BOXES, "exponent": 0.5},
+            "rescale_boxes": {"boxes": BOXES},
             "rerank_boxes": {"boxes": BOXES, "none": empty, "exponent": 0.5},
             "revise_classes": {"studies": STUDIES, "shares": pd.Series({"negative": 1.0, "typical": 0.1})}
             | {"none": pd.Series({"s": 0.3, "t": 0.6})},
