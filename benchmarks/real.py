@@ -27,7 +27,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from covidxr.base.files import write_table
+from covidxr.base.csv_files import write_table
 from covidxr.base.seeds import generator
 from covidxr.learning.data import read_squares
 from covidxr.learning.map_training import predict_map_classifier, train_map_classifier

@@ -1,4 +1,4 @@
-"""A classifier, and boxes beside the labels: how is a network with a map trained, kept and asked?
+"""Trains, keeps and asks a classifier that also draws a map of the opacities.
 
 Docs: https://covidxr.github.io/covidxr/engine/map_training.html.md"""
 
