@@ -130,7 +130,7 @@ def _prepare(
     # a second call does only what is missing
     out: Annotated[str, _Word("OUT")],
     size: _Count = 512,  # side of the square in pixels
-    square: Literal["pad", "stretch", "crop"] = "pad",  # pad with black, stretch, or crop the longer side
+    fit: Literal["pad", "stretch", "crop"] = "pad",  # pad with black, stretch, or crop the longer side
     format: Literal["png", "jpg", "npy"] = "png",  # of the small pictures
     # decode JPEG 2000 no finer than the small pictures need: faster, and as near to the exact picture as another way of
     # shrinking
@@ -141,11 +141,11 @@ def _prepare(
     json: bool = False,  # answer as JSON
 ) -> int:
     "Make a cache of small 8-bit copies of X-rays"
-    from covidxr.prepare import prepare, privacy, read_failed
+    from covidxr.prepare import count_findings, prepare, read_failed
 
-    how = {"size": size, "workers": workers, "square": square, "form": format, "scheduler": scheduler, "draft": draft}
+    how = {"size": size, "workers": workers, "fit": fit, "format": format, "scheduler": scheduler, "draft": draft}
     index = prepare(source, out, **how)
-    failed, found = read_failed(out), privacy(index)
+    failed, found = read_failed(out), count_findings(index)
     if json:
         print(json_text({"prepared": len(index), "failed": failed.to_dict("records"), "found": found}))
     else:
@@ -227,9 +227,9 @@ def _ensemble(
     boxes: Literal["wbf", "nmw", "soft-nms", "nms"] = "wbf",
 ) -> int:
     "Fuse submissions: overlapping boxes into one, classes by their mean"
-    from covidxr.submission import fuse_files
+    from covidxr.submission import fuse_submission_files
 
-    fuse_files(submissions, out, weights, boxes)
+    fuse_submission_files(submissions, out, weights, boxes)
     print(f"{out}: {len(submissions)} submissions fused")
     return 0
 

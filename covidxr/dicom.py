@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .base.errors import XrayError
-from .xray.checks import as_array, numeric, spelled
+from .base.errors import XrayError, printable
+from .xray.checks import as_array, numeric
 from .xray.deidentify import deidentify, identifying_elements, pseudonym
 from .xray.display import apply_window
-from .xray.facts import Xray, XrayFacts, image_name, is_picture
+from .xray.facts import Xray, XrayFacts
 from .xray.reading import read_checked, read_facts
-from .xray.standard import TRANSFER_SYNTAXES, XRAY_SUFFIXES
+from .xray.standard import TRANSFER_SYNTAXES
 from .xray.writing import write_dicom
 
 _all_ = [
@@ -73,5 +73,5 @@ def read_xray(
     """
     xray, _, noticed = read_checked(path, window, as_stored)
     if noticed:
-        warnings.warn(f"{spelled(Path(path).name)}: {noticed}", stacklevel=2)
+        warnings.warn(f"{printable(Path(path).name)}: {noticed}", stacklevel=2)
     return xray

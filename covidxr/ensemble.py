@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/ensemble.html.md"""
 
 # %% auto #0
 __all__ = ['weighted_boxes_fusion', 'fuse_boxes', 'none_confidence', 'rerank_boxes', 'revise_classes', 'choose_box_weights',
-           'choose_none_exponent', 'choose_rerank_exponent', 'nms', 'soft_nms', 'non_maximum_weighted',
+           'choose_none_exponent', 'choose_rerank_exponent', 'nms', 'soft_nms', 'non_maximum_weighted', 'rescale_boxes',
            'mean_probabilities', 'class_score', 'choose_class_weights']
 
 # %% ../nbs/12_ensemble.ipynb #10-003
@@ -19,12 +19,13 @@ from .base.arguments import check_by_id, check_choice, check_number, check_same_
 from .base.terms import BOX_COLUMNS
 from .boxes import classes, clusters
 from .boxes.classes import choose_class_weights, choose_weights, class_score, mean_probabilities
-from .boxes.clusters import nms, non_maximum_weighted, soft_nms
+from .boxes.clusters import nms, non_maximum_weighted, rescale_boxes, soft_nms
 from .boxes.matching import ranked_average_precision
 from .boxes.tables import BOXES, box_confidences, check_chances, image_answers, none_of_boxes, true_boxes
 from .metrics import average_precision
 
-_all_ = ["nms", "soft_nms", "non_maximum_weighted", "mean_probabilities", "class_score", "choose_class_weights"]
+_all_ = ["nms", "soft_nms", "non_maximum_weighted", "rescale_boxes", "mean_probabilities", "class_score"]
+_all_ += ["choose_class_weights"]
 
 # %% ../nbs/12_ensemble.ipynb #10-018
 def weighted_boxes_fusion(

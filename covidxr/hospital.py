@@ -26,6 +26,7 @@ from .base.parallel import parallel
 from .base.process import one_opencv_thread
 from .base.seeds import generator
 from .base.terms import APPEARANCES, STUDY_COLUMNS, UNFINISHED
+from .boxes.competition import prediction
 from .dicom import TRANSFER_SYNTAXES, write_dicom
 from .phantom import simulate
 from .thorax.truth import SIZES
@@ -212,9 +213,9 @@ def _image_table(
             {"x": x_min, "y": y_min, "width": round(x_max - x_min, 2), "height": round(y_max - y_min, 2)}
             for x_min, y_min, x_max, y_max in row["boxes"]
         ]
-        label = " ".join(f"opacity 1 {x_min} {y_min} {x_max} {y_max}" for x_min, y_min, x_max, y_max in row["boxes"])
+        label = " ".join(prediction("opacity", 1, corners) for corners in row["boxes"]) or prediction("none", 1)
         image_id, study_id = f"{row['plan'].image_id}_image", row["plan"].study_id
-        lines.append((image_id, str(boxes) if boxes else None, label or "none 1 0 0 1 1", study_id))
+        lines.append((image_id, str(boxes) if boxes else None, label, study_id))
     table = pd.DataFrame(lines, columns=["id", "boxes", "label", "StudyInstanceUID"])
     return table.sort_values("id", ignore_index=True)
 
@@ -225,7 +226,7 @@ def _sample_table(
     "A submission that says the same of everything"
     studies = sorted({f"{row['plan'].study_id}_study" for row in rows})
     images = sorted(f"{row['plan'].image_id}_image" for row in rows)
-    strings = ["negative 1 0 0 1 1"] * len(studies) + ["none 1 0 0 1 1"] * len(images)
+    strings = [prediction("negative", 1)] * len(studies) + [prediction("none", 1)] * len(images)
     return pd.DataFrame({"id": studies + images, "PredictionString": strings})
 
 

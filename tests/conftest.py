@@ -48,13 +48,19 @@ def _group(item: pytest.Item) -> str:
     return marks[0] if marks else item.path.stem if item.path.name not in SPREAD else item.nodeid
 
 
+def _without_folder(nodeid: str) -> str:
+    "A test's name in tests/test_times.json: its file and itself, wherever the file lies"
+    file, _, rest = nodeid.partition("::")
+    return f"{Path(file).name}::{rest}"
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups, and -m the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     "Mark what is slow; tests of one file run in one process, and what takes longest begins first, lest it be left alone"
     known = json.loads(TEST_TIMES.read_text(encoding="utf-8"))
     weights: dict[str, float] = {}
     for item in items:
-        seconds = known.get(item.nodeid.removeprefix("tests/"), 0.2)
+        seconds = known.get(_without_folder(item.nodeid), 0.2)
         if seconds > SLOW or COSTLY & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
         weights[_group(item)] = weights.get(_group(item), 0.0) + seconds
@@ -71,7 +77,7 @@ class _Times:
         self.seconds: dict[str, float] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        name = re.sub(r"@\w+$", "", report.nodeid).removeprefix("tests/")  # xdist adds the group
+        name = _without_folder(re.sub(r"@\w+$", "", report.nodeid))  # xdist adds the group
         if report.when == "call":
             self.seconds[name] = round(report.duration, 1)
 

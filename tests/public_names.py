@@ -2,7 +2,7 @@
 
 They stand in `__all__` of the modules that lie at the top of the package, the doors; the twenty names of `import covidxr`
 are among them. What a module of the engine room (covidxr/base/, covidxr/boxes/, …) calls public is for other modules, not
-for users, and does not count. tests/test_house.py holds the limit.
+for users, and does not count. tests/doors/test_house.py holds the limit.
 
 A name that no user calls is kept out of a door's `__all__` by `#| exporti` in its notebook, or stays out of `_all_`.
 """

@@ -224,7 +224,7 @@ def _make(
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     check_folder(folder.parent, "course")
-    log_line(f"the course's X-rays are simulated once, into {folder} (another notebook may do it already: then wait)")
+    log_line(f"the course's X-rays are simulated once, into {folder}; if another notebook is at it, this one waits")
     with _ours(folder):
         if _index(folder) is not None:  # another notebook was quicker
             return log_line("")

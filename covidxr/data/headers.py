@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..base.csv_files import read_table
 from ..base.errors import DataError, XrayError
-from ..base.files import check_file, owned_file, read_table
+from ..base.files import check_file, owned_file
 from ..base.progress import progress
 from .cells import is_unknown, refuse_rows
 from .ids import image_ids
-from ..dicom import read_facts
+from ..xray.reading import read_facts
 
 # %% ../../nbs/engine/data_headers.ipynb #data_headers-006
 _HEADER_COLUMNS = ["image_id", "patient_id", "rows", "columns", "view", "sex", "age"]

@@ -1,4 +1,4 @@
-"""Trains, keeps and asks a classifier that also draws a map of the opacities.
+"""Trains, keeps and asks a classifier with a map. What do boxes beside the labels teach it?
 
 Docs: https://covidxr.github.io/covidxr/engine/map_training.html.md"""
 

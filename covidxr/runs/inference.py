@@ -18,9 +18,10 @@ import pandas as pd
 from ..base.errors import DataError, SubmissionError, XrayError
 from ..base.files import check_file, read_json
 from ..dataset import image_ids, xray_files
-from ..dicom import is_picture, read_facts
+from ..dicom import read_facts
 from ..prepare import from_cache, prepare, read_failed
 from .opinions import Opinions, ensemble_round, study_probabilities
+from ..xray.facts import is_picture
 
 # %% ../../nbs/engine/inference.ipynb #inference-006
 def _study_folders(

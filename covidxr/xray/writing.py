@@ -18,7 +18,7 @@ import numpy as np
 from ..base.errors import XrayError, reason
 from ..base.files import atomic_path
 from ..base.process import quiet
-from .checks import checked_path, given, is_whole, printable_errors
+from .checks import checked_path, given, is_whole
 from .facts import XrayFacts
 from .standard import SOP_CLASSES, TRANSFER_SYNTAXES, valid_uid
 
@@ -214,7 +214,6 @@ def _with_pixels(
     return ds
 
 # %% ../../nbs/engine/writing.ipynb #writing-016
-@printable_errors()
 def write_dicom(
     path: str | Path,  # where; written atomically
     pixels: np.ndarray,  # integers from 0 to 2**bits_stored - 1, bright is dense, (height, width)
