@@ -17,6 +17,7 @@ import torch.nn.functional as functional
 import transfer
 from sklearn.metrics import roc_auc_score
 
+from covidxr.base.extras import opencv
 from covidxr.base.progress import progress
 from covidxr.learning.map_training import ask_maps
 from covidxr.learning.maps import MapNetwork, map_loss, standardised, start_from, surest
@@ -36,6 +37,23 @@ def simulated(folder: Path, shards: int) -> dict[str, np.ndarray]:
         parts["mask"].append(shard["mask"] * sick[:, None, None])
         parts["sick"].append(sick)
     return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def cropped(picture: np.ndarray, twin: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+    "Cut off black margins, which real X-rays of this set hardly have, and stretch the rest to the square"
+    light = picture > 4
+    down, across = np.flatnonzero(light.mean(1) > 0.3), np.flatnonzero(light.mean(0) > 0.3)
+    if min(len(down), len(across)) < 40:
+        return [picture, twin, mask]
+    inside, cv2 = np.s_[down[0] : down[-1] + 1, across[0] : across[-1] + 1], opencv()
+    large = cv2.resize(mask, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST)
+    parts = [cv2.resize(one[inside], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR) for one in (picture, twin, large)]
+    return [*parts[:2], cv2.resize(parts[2], mask.shape, interpolation=cv2.INTER_AREA)]
+
+
+def equalised(pictures: np.ndarray) -> np.ndarray:
+    "Every grey level equally often: takes out what differs between the simulator's and the detectors' curves"
+    return np.array([opencv().equalizeHist(one) for one in pictures])
 
 
 def batch(data: dict[str, np.ndarray], chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -70,6 +88,8 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=2)
     options.add_argument("--rate", type=float, default=1e-3)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--crop", action="store_true", help="cut off the simulated X-rays' black margins")
+    options.add_argument("--equalise", action="store_true", help="equalise the histograms of both kinds")
     options = options.parse_args()
     if not (options.real / "images.csv").exists():
         raise SystemExit(f"{options.real}: no images.csv here, so nothing is measured; name the folder with --real")
@@ -77,6 +97,14 @@ def main() -> None:
     torch.manual_seed(options.seed)
     rng, data = np.random.default_rng(options.seed), simulated(options.data, options.shards)
     real = {half: transfer._real(options.real, half) for half in ("choose", "report")}
+    if options.crop:
+        rows = [cropped(*row) for row in zip(data["picture"], data["twin"], data["mask"], strict=True)]
+        data |= dict(zip(("picture", "twin", "mask"), map(np.array, zip(*rows, strict=True)), strict=True))
+    if options.equalise:
+        data |= {name: equalised(data[name]) for name in ("picture", "twin")}
+        for _, one in real.values():
+            squares = equalised((one["picture"][:, 0].numpy() * 255).round().astype(np.uint8))
+            one["picture"] = torch.from_numpy(squares).float()[:, None] / 255
     network = MapNetwork(options.arch, 2)
     if options.start == "imagenet":
         start_from(network, read_weights(find_weights(options.arch)[0], options.arch))
