@@ -87,7 +87,7 @@ def answers(images: pd.DataFrame, boxes: pd.DataFrame, options: argparse.Namespa
         regression = make_pipeline(StandardScaler(), LogisticRegression(C=1e-4, max_iter=2000))
         regression.fit(features[train], learnt["opacity"])
         said.loc[test, "frozen features"] = regression.decision_function(features[test])
-        folder = options.out / f"map-{repeat}-{fold}"
+        folder = options.out / f"map-{options.networks}-{repeat}-{fold}"
         if not (folder / "config.json").exists():
             seed = 100 * repeat + 10 * fold
             train_map_classifier(learnt, boxes, folder, arch=ARCH, networks=options.networks, seed=seed)

@@ -36,6 +36,8 @@ def _check_shape(
     fit: str,  # one of FITS
 ) -> None:
     "DataError for what is no picture, or so narrow that it would take much memory"
+    if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "fb":
+        raise DataError("a picture is an array of numbers from 0 to 1; divide 8-bit pixels by 255")
     if np.ndim(pixels) != 2 or not np.size(pixels) or len(shape) != 2 or min(shape) < 1:
         raise DataError(f"a picture has a height, a width and pixels; this has the shape {np.shape(pixels)}")
     if fit == "crop" and max(shape) > 100 * min(shape):

@@ -168,7 +168,7 @@ def run_tasks(
     "Do the tasks that have no row yet; raises DataError where the disk is full"
     rows, failed, have = list(rows), [], {row["image_id"] for row in rows}
     todo = [task for task in tasks if task.image_id not in have]
-    with closing(_on_cluster(todo, scheduler) if scheduler else _in_processes(todo, workers)) as answers:
+    with closing(_on_cluster(todo, scheduler) if scheduler and todo else _in_processes(todo, workers)) as answers:
         for row in answers:
             if "full" in row:
                 done = f"{len(rows)} of {len(tasks)} images are done and kept"

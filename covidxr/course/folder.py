@@ -291,11 +291,18 @@ def course_model(
     folder = course_models() / name
     if (folder / "config.json").exists():  # written last
         return folder
-    with _explained(folder), FileLock(folder.with_name(f".{name}.lock")):
-        with owned_folder(folder, "model", wait=-1):  # another lesson may be training it
+    lock = FileLock(folder.with_name(f".{name}.lock"))
+    with _explained(folder):
+        lock.acquire()
+    try:
+        with _explained(folder), owned_folder(folder, "model", wait=-1):  # another lesson may be training it
             finished = (folder / "config.json").exists()
         if not finished:
             train(folder)
+    finally:
+        lock.release()
+    if not (folder / "config.json").exists():
+        raise DataError(f"{folder}: the training left no config.json; save the model, such as by save_classifier")
     return folder
 
 

@@ -232,7 +232,6 @@ def save_classifier(
     plan |= {"channels": CHANNELS, "mean": MEAN, "spread": SPREAD, "kept": "last epoch"}
     plan["versions"] = {name: version(name) for name in ("torch", "fastai", "timm")}
     with owned_folder(out, "model", fault=ModelError) as folder:
-        (folder / "config.json").unlink(missing_ok=True)  # from here on the folder holds no finished model
         save_model(folder, state, plan, pd.DataFrame({"epoch": []}) if history is None else history)
 
 # %% ../../nbs/engine/classifier.ipynb #classifier-015

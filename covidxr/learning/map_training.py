@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..base.arguments import check_same_kind, check_table
 from ..base.errors import DataError, ModelError, reason
 from ..base.files import check_folder, owned_folder
 from ..base.process import quiet
@@ -195,8 +196,8 @@ def _boxed_class(
     if len(classes) != 2:
         return None
     boxed = table["image_id"].isin(boxes["image_id"])
-    shares = boxed.groupby(table["label"]).mean()
-    return max(classes, key=lambda name: shares.get(name, 0))
+    shares = boxed.groupby(table["label"]).mean().reindex(classes, fill_value=0)
+    return None if shares.iloc[0] == shares.iloc[1] else str(shares.idxmax())
 
 
 def _read(
@@ -206,6 +207,8 @@ def _read(
     size: int,  # side of the network's input, pixels
 ) -> tuple[np.ndarray, MapTruth]:  # uint8 (images, size, size)
     "Pictures, and what should be said of them"
+    check_table(boxes, ["image_id"], "table of boxes")
+    check_same_kind(table["image_id"], boxes["image_id"], "images")
     squares, places = read_squares(table["file"], size)
     labels = table["label"].map({name: place for place, name in enumerate(classes)}).to_numpy()
     extents = table["extent"] if "extent" in table else np.full(len(table), np.nan)
@@ -270,7 +273,9 @@ class MapAnswers(NamedTuple):
 
     table: pd.DataFrame  # image_id, a probability per class, map_opacity (mean of the eight highest cells), map_extent
     maps: np.ndarray  # (images, cells, cells): the share of each cell that is opaque
-    places: pd.DataFrame  # scale, left, top of each image in the network's square, for `map_boxes`
+    places: (
+        pd.DataFrame
+    )  # scale, left, top of each image in the network's square, and the map's stride: for `map_boxes`
 
 
 @torch.no_grad()
@@ -281,7 +286,7 @@ def ask_maps(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # maps, probabilities of the classes, extents
     "The mean answer of several networks to one batch, and to its mirror image"
     device = next(networks.parameters()).device
-    batch = standardised(torch.from_numpy(squares)[:, None].to(device).float() / 255)
+    batch = standardised(torch.tensor(np.ascontiguousarray(squares))[:, None].to(device).float() / 255)
     batch = batch.contiguous(memory_format=torch.channels_last)
     maps, classes, extents = [], [], []
     for network in networks:
@@ -320,16 +325,18 @@ def predict_maps(
     "Classes, maps and extents of images; raises DataError or ModelError"
     table, batch_size = image_table(images), whole(batch_size, "batch_size", 1)
     networks, config = load_maps(folder, device)
-    cells = -(-config["size"] // config["stride"])
-    maps, chances, extents = [np.zeros((0, cells, cells))], [np.zeros((0, len(config["classes"])))], [np.zeros(0)]
-    places = [pd.DataFrame(columns=["scale", "left", "top"])]
+    maps, chances, extents, places = [], [], [], []
+    if table.empty:
+        cells = -(-config["size"] // config["stride"])
+        maps, chances, extents = [np.zeros((0, cells, cells))], [np.zeros((0, len(config["classes"])))], [np.zeros(0)]
+        places = [pd.DataFrame(columns=["scale", "left", "top", "stride"])]
     for start in progress(range(0, len(table), batch_size), "read maps"):
         squares, place = read_squares(table["file"][start : start + batch_size], config["size"])
         for kept, one in zip((maps, chances, extents), ask_maps(networks, squares, flip_tta), strict=True):
             kept.append(one)
-        places.append(place)
+        places.append(place.assign(stride=config["stride"]))
     table = _answers(table, np.concatenate(maps), np.concatenate(chances), config)
-    places = pd.concat(places[min(len(places) - 1, 1) :], ignore_index=True)
+    places = pd.concat(places, ignore_index=True)
     return MapAnswers(table.assign(map_extent=np.concatenate(extents)), np.concatenate(maps), places)
 
 

@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as functional
 
-from ..base.errors import DataError, ModelError, reason
+from ..base.arguments import check_cells, check_table
+from ..base.errors import ModelError, reason
 from ..base.extras import opencv
 from ..base.terms import BOX_COLUMNS
 from .guests import imported
@@ -97,6 +98,19 @@ class MapNetwork(torch.nn.Module):
         return self.map(joined)[:, 0], self.classes(pooled), self.extent(pooled)[:, 0]
 
 # %% ../../nbs/engine/maps.ipynb #maps-007
+def _first_stages(
+    body: torch.nn.Module,  # a backbone that gives features
+    stages: int,  # 1 to 5
+) -> list[torch.nn.Module]:  # the layers up to the end of that stage
+    "The layers of a backbone's first stages; timm writes a stage's name with dots here and with _ there"
+    layers = [(name.replace(".", "_"), part) for name, part in body.named_modules()]
+    last = body.feature_info.info[stages - 1]["module"].replace(".", "_")
+    reached = [place for place, (name, _) in enumerate(layers) if name == last or name.startswith(f"{last}_")]
+    if not reached:
+        raise ModelError(f"frozen is {stages}: this backbone does not name its stages; take frozen=0")
+    return [part for _, part in layers[: max(reached) + 1] if list(part.parameters(recurse=False))]
+
+
 def start_from(
     network: MapNetwork,  # with random weights
     tensors: dict[str, torch.Tensor],  # what `read_weights` gave for its backbone
@@ -114,10 +128,7 @@ def start_from(
     if missing:
         raise ModelError(f"the weights for {missing[0]} are missing or of another shape; are they of another backbone?")
     body.load_state_dict(fitting, strict=False)
-    parts = [(name, part) for name, part in body.named_modules() if list(part.parameters(recurse=False))]
-    last = body.feature_info.info[frozen - 1]["module"] if frozen else ""
-    reached = [place for place, (name, _) in enumerate(parts) if name == last or name.startswith(f"{last}.")]
-    network.asleep = [part for _, part in parts[: max(reached, default=-1) + 1]] if frozen else []
+    network.asleep = _first_stages(body, frozen) if frozen else []
     for part in network.asleep:
         part.requires_grad_(False)
 
@@ -172,12 +183,9 @@ def box_masks(
     size: int,  # side of the network's input, pixels
 ) -> np.ndarray:  # uint8 (images, size / 4, size / 4): 255 where a box is
     "Draw the boxes of each image; raises DataError for a table that has no corners"
-    absent = [name for name in ("image_id", *BOX_COLUMNS) if name not in boxes]
-    if absent:
-        there = ", ".join(map(str, boxes.columns))
-        raise DataError(f"the table of boxes has no column {', '.join(absent)}; it has {there}")
-    if not np.isfinite(boxes[BOX_COLUMNS].to_numpy(float)).all():
-        raise DataError("the table of boxes holds a corner that is no number; take the row out or mend it")
+    check_table(boxes, ["image_id", *BOX_COLUMNS], "table of boxes")
+    if len(boxes):
+        check_cells(boxes, BOX_COLUMNS, "table of boxes")
     small = max(1, size // FINE)
     masks, drawn = np.zeros((len(table), small, small), np.uint8), dict(tuple(boxes.groupby("image_id")))
     for row, image_id in enumerate(table["image_id"]):
@@ -231,17 +239,17 @@ def map_boxes(
     place: Any,  # scale, left, top: where `read_squares` put the image
     threshold: float = 0.5,  # cells above are opaque
     fewest: int = 2,  # smaller patches are left out, in cells
-    stride: int = STRIDE,  # pixels of the input per cell
+    stride: int | None = None,  # pixels of the input per cell; the place's own, else 16, where None
 ) -> pd.DataFrame:  # corners in pixels of the image's file, confidence (the patch's mean); surest first
     "One box around each patch of opaque cells that touch"
-    from scipy import ndimage
-
-    patches, count = ndimage.label(opaque > threshold, np.ones((3, 3)))
+    stride = int(place.get("stride", STRIDE)) if stride is None else stride
+    count, patches = opencv().connectedComponents((opaque > threshold).astype(np.uint8), connectivity=8)
     rows = []
-    for number, (down, across) in enumerate(ndimage.find_objects(patches), 1):
+    for number in range(1, count):
         inside = patches == number
         if inside.sum() >= fewest:
-            corners = np.array([across.start, down.start, across.stop, down.stop], float) * stride
+            down, across = np.nonzero(inside)
+            corners = np.array([across.min(), down.min(), across.max() + 1, down.max() + 1], float) * stride
             shift = np.array([place["left"], place["top"]] * 2, float)
             rows.append([*((corners - shift) / float(place["scale"])), float(opaque[inside].mean())])
     found = pd.DataFrame(rows, columns=[*BOX_COLUMNS, "confidence"], dtype=float)

@@ -137,6 +137,7 @@ def save_model(
     if astray:
         wrong = f"the weights {astray[0]} are no finite numbers"
         raise ModelError(f"training went astray: {wrong}; take a smaller learning_rate")
+    (out / "config.json").unlink(missing_ok=True)  # from here on the folder holds no finished model
     with atomic_path(out / "model.safetensors") as partial:
         save_file(plain, str(partial))
     write_table(history, out / "history.csv")

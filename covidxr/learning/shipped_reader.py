@@ -54,7 +54,8 @@ def _in_frame(
     inside = square[
         top : top + max(1, round(height * place["scale"])), left : left + max(1, round(width * place["scale"]))
     ]
-    return cv2.resize(inside, (width, height), interpolation=cv2.INTER_LINEAR)
+    shrinks = width < inside.shape[1]
+    return cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def interpret(
@@ -76,5 +77,7 @@ def interpret(
     height, width = pixels.shape
     boxes[["x_min", "x_max"]] = boxes[["x_min", "x_max"]].clip(0, width)
     boxes[["y_min", "y_max"]] = boxes[["y_min", "y_max"]].clip(0, height)
+    seen = (boxes["x_max"] > boxes["x_min"]) & (boxes["y_max"] > boxes["y_min"])  # a patch in the margin alone is none
+    boxes = boxes[seen].reset_index(drop=True)
     said = dict(zip(config["classes"], map(float, chances[0]), strict=True))
     return Reading(said, _in_frame(maps[0], place, pixels.shape, config["size"]), boxes, float(extents[0]))

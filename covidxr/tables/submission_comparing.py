@@ -27,14 +27,16 @@ def _known_patients(
 ) -> dict[str, str]:  # image to patient, as far as it is known
     "What the headers of the images say, from `headers.csv` beside the truth or from the images themselves"
     roots = [root for path in files for root in (path.parent, path.parent.parent)]
-    if any((root / "headers.csv").is_file() for root in roots):
-        headers = next(root for root in roots if (root / "headers.csv").is_file()) / "headers.csv"
-        known = read_table(headers, ("image_id", "patient_id"), rows=False)
-    elif any((root / "train").is_dir() and (root / "train_study_level.csv").is_file() for root in roots):
-        # reads the headers of the images, and keeps them
-        known = open_dataset(next(root for root in roots if (root / "train").is_dir())).images
-    else:
+    kept = [root / "headers.csv" for root in roots if (root / "headers.csv").is_file()]
+    tables = [
+        read_table(file, rows=False) for file in kept
+    ]  # somebody else's table of that name may have other columns
+    fitting = [table for table in tables if {"image_id", "patient_id"} <= set(table.columns)]
+    whole = [root for root in roots if (root / "train").is_dir() and (root / "train_study_level.csv").is_file()]
+    if not fitting and not whole:
         return {}
+    # the other way reads the headers of the images, and keeps them
+    known = fitting[0] if fitting else open_dataset(whole[0]).images
     pairs = zip(known["image_id"], known["patient_id"], strict=True)
     return {name: one for name, one in pairs if isinstance(one, str) and one}
 

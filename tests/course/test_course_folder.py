@@ -305,3 +305,14 @@ def test_the_command_course_says_where_the_xrays_are(covidxr, opened, tmp_path):
     answer = covidxr("course", tmp_path / "other", env=elsewhere)
     assert str(tmp_path / "elsewhere") in answer.stdout and "the first lesson that needs them" in answer.stdout
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_training_that_saves_nothing_is_told_and_its_own_error_comes_through(place):
+    with pytest.raises(DataError, match="left no config.json"):
+        room.course_model("empty", lambda folder: None)
+
+    def broken(folder: Path) -> None:
+        raise NotImplementedError("not on this device")
+
+    with pytest.raises(NotImplementedError, match="not on this device"):
+        room.course_model("broken", broken)

@@ -907,3 +907,9 @@ def test_a_copy_of_the_same_name_size_and_time_in_another_folder_is_another_pati
         index = prepare(tmp_path / folder, tmp_path / "cache", size=40)
         shown = read_prepared(tmp_path / "cache" / index["file"][0])
         assert shown[20, 20] == pytest.approx(255 * value / 4095, abs=1), folder
+
+
+@pytest.mark.parametrize("pixels", [np.full((8, 8), 3, np.uint8), np.ones((8, 8), complex), [[0.5]]])
+def test_what_is_no_picture_from_0_to_1_is_not_fitted(pixels):
+    with pytest.raises(DataError, match="numbers from 0 to 1"):
+        fit_square(pixels, 8)

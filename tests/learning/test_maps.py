@@ -1,6 +1,7 @@
 "A classifier with a map: what it writes, what it finds, and that it is a classifier like any other"
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import torch
 from covidxr.base.errors import DataError, ModelError
 from covidxr.base.extras import opencv
 from covidxr.base.terms import BOX_COLUMNS
+from covidxr.learning import map_training
 from covidxr.learning.map_training import load_maps, predict_map_classifier, predict_maps, train_map_classifier
 from covidxr.learning.maps import MapNetwork, map_boxes, standardised, start_from
-from covidxr.learning.models import read_model
+from covidxr.learning.models import read_model, save_model
 
 PLAN = {"arch": "test_resnet", "size": 64, "epochs": 10, "learning_rate": 5e-3, "batch_size": 8, "device": "cpu"}
 
@@ -153,3 +155,43 @@ def test_a_classifier_without_a_map_is_told_from_one_with(trained: Path, tmp_pat
     (tmp_path / "config.json").write_text(json.dumps({**config, "networks": 2}))
     with pytest.raises(ModelError, match="do not belong together"):
         load_maps(tmp_path)
+
+
+@pytest.mark.parametrize("arch, stages", [("resnet18", 1), ("densenet121", 2), ("test_resnet", 1)])
+def test_the_first_stages_keep_their_weights_however_a_backbone_names_them(arch, stages):
+    network = MapNetwork(arch, 2)
+    start_from(network, network.body.state_dict(), stages)
+    fixed = [not one.requires_grad for one in network.body.parameters()]
+    assert any(fixed) and not all(fixed)
+
+
+def test_a_class_without_any_box_does_not_become_the_one_that_the_map_answers_for():
+    table = pd.DataFrame({"image_id": ["1", "2"], "label": ["none", "opacity"]})
+    assert map_training._boxed_class(table, pd.DataFrame({"image_id": []}), ["none", "opacity"]) is None
+    assert map_training._boxed_class(table, pd.DataFrame({"image_id": ["2"]}), ["none", "opacity"]) == "opacity"
+
+
+def test_boxes_of_a_finer_map_lie_where_its_cells_lie():
+    opaque = np.zeros((16, 16))
+    opaque[2:6, 4:8] = 1
+    place = {"scale": 1.0, "left": 0, "top": 0}
+    corners = ["x_min", "y_min", "x_max", "y_max"]
+    assert map_boxes(opaque, place | {"stride": 8})[corners].iloc[0].tolist() == [32, 16, 64, 48]
+    assert map_boxes(opaque, place)[corners].iloc[0].tolist() == [64, 32, 128, 96]
+
+
+def test_reading_with_the_network_that_comes_along_changes_no_warning_filter():
+    from covidxr.start import interpret
+
+    before = list(warnings.filters)
+    said = interpret(np.random.default_rng(0).random((60, 90)))
+    assert list(warnings.filters) == before
+    assert said.opacity_map.shape == (60, 90)
+
+
+def test_a_training_that_fails_leaves_the_model_before_it(tmp_path):
+    history = pd.DataFrame({"epoch": [1]})
+    save_model(tmp_path, {"a": torch.ones(2)}, {"kind": "classifier"}, history)
+    with pytest.raises(ModelError, match="training went astray"):
+        save_model(tmp_path, {"a": torch.tensor([1.0, float("nan")])}, {"kind": "classifier"}, history)
+    assert read_model(tmp_path, "classifier")[1]["a"].tolist() == [1, 1]
