@@ -1,4 +1,4 @@
-"""A YOLO detector as the functions of detection use it: built by its name, trained from tables, kept as plain tensors, loaded and asked.
+"""A YOLO detector is built by its name, trained from tables, kept as plain tensors, loaded and asked.
 
 Docs: https://covidxr.github.io/covidxr/engine/yolo_detector.html.md"""
 
