@@ -1,6 +1,6 @@
 """Do the tests pass on any machine? The test command's pytest under one condition after the other, on this one.
 
-    python benchmarks/test_conditions.py [--only half-speed …] [--repeat 1] [-- tests/test_x.py -m "not slow" …]
+    python benchmarks/test_conditions.py [--only half-speed …] [--repeat 1] [-- tests/boxes/test_x.py -m "not slow" …]
 
 - as it is: README's `pytest -n auto`;
 - plain code: PyTorch without the processor's wide instructions (`ATEN_CPU_CAPABILITY=default`), which rounds otherwise;

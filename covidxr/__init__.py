@@ -3,6 +3,8 @@
 The names below are loaded when they are first used, so `import covidxr` is quick; each comes from the module beside it.
 """
 
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
 
 _MODULES = {  # name to the module that holds it
@@ -28,6 +30,20 @@ _MODULES = {  # name to the module that holds it
     "write_dicom": "dicom",
 }
 __all__ = ["__version__", *sorted(_MODULES)]
+
+if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
+    from .classify import predict_classifier as predict_classifier, train_classifier as train_classifier
+    from .dataset import Dataset as Dataset, open_dataset as open_dataset
+    from .detect import predict_detector as predict_detector, train_detector as train_detector
+    from .dicom import deidentify as deidentify, read_xray as read_xray, write_dicom as write_dicom
+    from .ensemble import weighted_boxes_fusion as weighted_boxes_fusion
+    from .folds import patient_folds as patient_folds
+    from .hospital import simulate_dataset as simulate_dataset
+    from .metrics import bootstrap_scores as bootstrap_scores, score as score
+    from .phantom import simulate as simulate
+    from .pipeline import predict as predict, run as run
+    from .prepare import prepare as prepare
+    from .submission import read_submission as read_submission, score_submission as score_submission
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""How do three competition tables, a folder of pictures and simulated data become one and the same thing?
+"""Opens a dataset as three tidy tables. How do competition tables, folders and simulated data become one thing?
 
 Docs: https://covidxr.github.io/covidxr/dataset.html.md"""
 
@@ -30,12 +30,18 @@ _all_ = ["download_competition", "image_ids", "parse_boxes", "scan_headers", "xr
 # %% ../nbs/04_dataset.ipynb #03-024
 @dataclass
 class Dataset:
-    "Studies, images and boxes of one dataset, as tidy tables; raises DataError where a table cannot be right"
+    """Studies, images and boxes of one dataset, as tidy tables; raises DataError where a table cannot be right
+
+    Example:
+
+        >>> covidxr.open_dataset("data").labels().value_counts().to_dict()
+        {'typical': 8, 'negative': 2, 'indeterminate': 1}
+    """
 
     root: Path  # where it lies
     simulated: bool  # True where the simulator made it
     classes: tuple[str, ...]  # names of the study classes, in order
-    studies: pd.DataFrame  # study_id, split ("train" or "test"), one 0/1 column a class (missing in the test half)
+    studies: pd.DataFrame  # study_id, split ("train" or "test"), one 0/1 column per class (missing in the test half)
     images: pd.DataFrame  # image_id, study_id, patient_id, path, height, width, split, and view, sex, age where known
     boxes: pd.DataFrame  # image_id, x_min, y_min, x_max, y_max: pixels of the original image, half-open
     notes: tuple[str, ...] = ()  # what was odd when it was opened; `problems` tells it
@@ -51,8 +57,7 @@ class Dataset:
 
     def labels(self) -> pd.Series:
         "The class of every training study, by study id"
-        train = self.studies[self.studies["split"] == "train"].set_index("study_id")
-        marks = train[list(self.classes)].astype(float)
+        marks = self.studies[self.studies["split"] == "train"].set_index("study_id")[list(self.classes)].astype(float)
         return marks.idxmax(axis=1) if len(marks) else pd.Series(index=marks.index, dtype=object)
 
     def unboxed(self) -> pd.Series:
@@ -64,7 +69,14 @@ class Dataset:
 def open_dataset(
     root: str | Path,  # a competition folder (with or without its images) or a plain folder with images.csv
 ) -> Dataset:  # studies, images and boxes
-    "Open a dataset; raises DataError that says what the folder lacks"
+    """Open a dataset; raises DataError that says what the folder lacks
+
+    Example:
+
+        >>> dataset = covidxr.open_dataset("data")
+        >>> len(dataset.studies), dataset.source
+        (12, 'simulated X-rays')
+    """
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; `covidxr data phantom --out {root}` makes a simulated dataset there")

@@ -55,6 +55,7 @@ def _decodes(
     import numpy as np
     import pydicom
     from pydicom.encaps import encapsulate
+    from pydicom.uid import UID
 
     from covidxr.dicom import XrayFacts, read_xray, write_dicom
 
@@ -67,7 +68,8 @@ def _decodes(
 
             ds = pydicom.dcmread(path)
             ds.PixelData = encapsulate([getattr(imagecodecs, f"{codec}_encode")(ramp.astype(np.uint8))])
-            ds["PixelData"].is_undefined_length, ds.file_meta.TransferSyntaxUID = True, syntax
+            ds["PixelData"].is_undefined_length = True
+            ds.file_meta.TransferSyntaxUID = UID(syntax)
             ds.save_as(path)
         if np.abs(read_xray(path).pixels * 255 - ramp).max() > 5:
             raise CovidxrError("it decodes to other pixels")

@@ -1,4 +1,4 @@
-"""Three models disagree; what would a careful reader draw?
+"""Fuses boxes and class probabilities of several models. Three models disagree; what would a careful reader draw?
 
 Docs: https://covidxr.github.io/covidxr/ensemble.html.md"""
 
@@ -6,8 +6,8 @@ Docs: https://covidxr.github.io/covidxr/ensemble.html.md"""
 
 # %% auto #0
 __all__ = ['weighted_boxes_fusion', 'fuse_boxes', 'none_confidence', 'rerank_boxes', 'revise_classes', 'choose_box_weights',
-           'choose_none_exponent', 'choose_rerank_exponent', 'nms', 'soft_nms', 'non_maximum_weighted',
-           'mean_probabilities', 'class_score', 'choose_weights', 'choose_class_weights']
+           'choose_none_exponent', 'choose_rerank_exponent', 'nms', 'soft_nms', 'non_maximum_weighted', 'rescale_boxes',
+           'mean_probabilities', 'class_score', 'choose_class_weights']
 
 # %% ../nbs/12_ensemble.ipynb #10-003
 from collections.abc import Sequence
@@ -19,25 +19,31 @@ from .base.arguments import check_by_id, check_choice, check_number, check_same_
 from .base.terms import BOX_COLUMNS
 from .boxes import classes, clusters
 from .boxes.classes import choose_class_weights, choose_weights, class_score, mean_probabilities
-from .boxes.clusters import nms, non_maximum_weighted, soft_nms
+from .boxes.clusters import nms, non_maximum_weighted, rescale_boxes, soft_nms
 from .boxes.matching import ranked_average_precision
 from .boxes.tables import BOXES, box_confidences, check_chances, image_answers, none_of_boxes, true_boxes
 from .metrics import average_precision
 
-_all_ = ["nms", "soft_nms", "non_maximum_weighted", "mean_probabilities", "class_score"]
-_all_ += ["choose_weights", "choose_class_weights"]
+_all_ = ["nms", "soft_nms", "non_maximum_weighted", "rescale_boxes", "mean_probabilities", "class_score"]
+_all_ += ["choose_class_weights"]
 
 # %% ../nbs/12_ensemble.ipynb #10-018
 def weighted_boxes_fusion(
     boxes: pd.DataFrame,  # image_id, corners, confidence from 0 to 1, model; boxes of different label are not fused
-    weights: dict
-    | None = None,  # a weight by model; a model with a weight counts as a voter also where it drew nothing
+    weights: dict | None = None,  # a weight by model; a model with a weight is a voter also where it drew nothing
     iou_threshold: float = 0.55,  # overlap above which boxes are one
     skip_below: float = 0.0,  # boxes with less confidence are left out
     confidence_type: str = "box_and_model_avg",  # as explained; or "avg", "max", "absent_model_aware_avg"
     allows_overflow: bool = False,  # with "avg": every box has a vote, so that many boxes of one model can exceed 1
 ) -> pd.DataFrame:  # image_id, label where there is one, corners, confidence
-    "Weighted boxes fusion (Solovyev, Wang and Gabruseva, Image and Vision Computing 2021); raises DataError"
+    """Weighted boxes fusion (Solovyev, Wang and Gabruseva, Image and Vision Computing 2021); raises DataError
+
+    Example:
+
+        >>> one = {"image_id": "a", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 9, "confidence": 0.9, "model": "one"}
+        >>> covidxr.weighted_boxes_fusion(pd.DataFrame([one, {**one, "x_max": 12, "model": "two"}]))["x_max"].tolist()
+        [11.0]
+    """
     check_choice(confidence_type, clusters.CONFIDENCE_TYPES, "confidence type")
     given = clusters.fusable_boxes(boxes, weights, iou_threshold, skip_below)
     cluster, corners, group = clusters.cluster_boxes(given, given.weighted(), iou_threshold)
@@ -54,8 +60,8 @@ def fuse_boxes(
     "Fuse boxes by a method's name, so that methods can be compared; raises DataError"
     methods = {"wbf": weighted_boxes_fusion, "nmw": non_maximum_weighted, "nms": nms, "soft-nms": soft_nms}
     check_choice(method, methods, "method of fusing boxes")
-    fused = methods[method](boxes, weights=weights, iou_threshold=iou_threshold)
-    return fused.filter(["image_id", "label", *BOX_COLUMNS, "confidence"])
+    columns = ["image_id", "label", *BOX_COLUMNS, "confidence"]
+    return methods[method](boxes, weights=weights, iou_threshold=iou_threshold).filter(columns)
 
 # %% ../nbs/12_ensemble.ipynb #10-026
 def none_confidence(
@@ -70,8 +76,7 @@ def none_confidence(
     check_same_kind(empty.index, boxes["image_id"], "images")
     surest = boxes.assign(confidence=confidence).groupby("image_id")["confidence"].max()
     surest = surest.reindex(empty.index, fill_value=0.0).astype(float)
-    none = empty.clip(0, 1) ** (1 - exponent) * (1 - surest).clip(0, 1) ** exponent
-    return none.rename("none")
+    return (empty.clip(0, 1) ** (1 - exponent) * (1 - surest).clip(0, 1) ** exponent).rename("none")
 
 # %% ../nbs/12_ensemble.ipynb #10-029
 def rerank_boxes(

@@ -1,4 +1,4 @@
-"""The functions of the package ensemble-boxes by their own names: one import changes, and what is wrong there.
+"""Offers the functions of the package ensemble-boxes by their own names, so that only one import changes.
 
 Docs: https://covidxr.github.io/covidxr/engine/ensemble_boxes.html.md"""
 

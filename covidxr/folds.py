@@ -23,7 +23,14 @@ def patient_folds(
     folds: int = 5,  # how many, 2 or more; each gets a patient
     seed: int = 0,  # decides which patient goes where, 0 or more
 ) -> pd.Series:  # the fold of each training study, by study id
-    "Split studies in folds by patient, stratified by class; raises DataError where there are too few patients"
+    """Split studies in folds by patient, stratified by class; raises DataError where there are too few patients
+
+    Example:
+
+        >>> dataset = covidxr.open_dataset("data")
+        >>> covidxr.patient_folds(dataset, folds=2).value_counts().tolist()
+        [6, 5]
+    """
     with same_dice():
         from sklearn.model_selection import StratifiedGroupKFold
 

@@ -26,6 +26,7 @@ from .base.parallel import parallel
 from .base.process import one_opencv_thread
 from .base.seeds import generator
 from .base.terms import APPEARANCES, STUDY_COLUMNS, UNFINISHED
+from .boxes.competition import prediction
 from .dicom import TRANSFER_SYNTAXES, write_dicom
 from .phantom import simulate
 from .thorax.truth import SIZES
@@ -124,16 +125,22 @@ def _plan_study(
     count = 1 if rng.random() > shares.several_images else 2 + min(int(rng.geometric(0.83)) - 1, 7)
     for number in range(count):
         boxed = number == 0 and label != "negative" and rng.random() >= shares.unboxed
-        stored = {
-            "modality": str(rng.choice(["CR", "DX"])),
-            "photometric": str(rng.choice(["MONOCHROME1", "MONOCHROME2"])),
-            "bits": int(rng.choice([12, 16])),
-            "syntax": str(rng.choice(list(TRANSFER_SYNTAXES))),
-        }
-        seed = int(rng.integers(2**31))
-        ids = {"image_id": _new_id(rng), "study_id": study_id, "series_id": _new_id(rng)}
-        truth = {"seed": seed, "disease": disease, "label": label, "boxed": boxed}
-        plans.append(ImagePlan(**ids, **known, **truth, **stored, size=round(size * rng.uniform(0.85, 1.0))))
+        plan = ImagePlan(  # the order is that of the random draws: another order gives other datasets for the same seed
+            modality=str(rng.choice(["CR", "DX"])),
+            photometric=str(rng.choice(["MONOCHROME1", "MONOCHROME2"])),
+            bits=int(rng.choice([12, 16])),
+            syntax=str(rng.choice(list(TRANSFER_SYNTAXES))),
+            seed=int(rng.integers(2**31)),
+            image_id=_new_id(rng),
+            series_id=_new_id(rng),
+            size=round(size * rng.uniform(0.85, 1.0)),
+            study_id=study_id,
+            disease=disease,
+            label=label,
+            boxed=boxed,
+            **known,
+        )
+        plans.append(plan)
     return plans
 
 # %% ../nbs/engine/hospital.ipynb #hospital-009
@@ -206,9 +213,9 @@ def _image_table(
             {"x": x_min, "y": y_min, "width": round(x_max - x_min, 2), "height": round(y_max - y_min, 2)}
             for x_min, y_min, x_max, y_max in row["boxes"]
         ]
-        label = " ".join(f"opacity 1 {x_min} {y_min} {x_max} {y_max}" for x_min, y_min, x_max, y_max in row["boxes"])
+        label = " ".join(prediction("opacity", 1, corners) for corners in row["boxes"]) or prediction("none", 1)
         image_id, study_id = f"{row['plan'].image_id}_image", row["plan"].study_id
-        lines.append((image_id, str(boxes) if boxes else None, label or "none 1 0 0 1 1", study_id))
+        lines.append((image_id, str(boxes) if boxes else None, label, study_id))
     table = pd.DataFrame(lines, columns=["id", "boxes", "label", "StudyInstanceUID"])
     return table.sort_values("id", ignore_index=True)
 
@@ -219,7 +226,7 @@ def _sample_table(
     "A submission that says the same of everything"
     studies = sorted({f"{row['plan'].study_id}_study" for row in rows})
     images = sorted(f"{row['plan'].image_id}_image" for row in rows)
-    strings = ["negative 1 0 0 1 1"] * len(studies) + ["none 1 0 0 1 1"] * len(images)
+    strings = [prediction("negative", 1)] * len(studies) + [prediction("none", 1)] * len(images)
     return pd.DataFrame({"id": studies + images, "PredictionString": strings})
 
 
@@ -283,7 +290,14 @@ def simulate_dataset(
     workers: int | None = None,  # processes; all cores where None
     shares: Shares = Shares(),  # what the dataset is made of
 ) -> Path:  # the folder
-    "Write a simulated dataset in the competition's layout, or go on with one; raises DataError"
+    """Write a simulated dataset in the competition's layout, or go on with one; raises DataError
+
+    Example:
+
+        >>> folder = covidxr.simulate_dataset("simulated", studies=3, size=64)
+        >>> len(list(folder.rglob("*.dcm")))
+        3
+    """
     out, plans = Path(out), plan_dataset(studies, seed, size, shares)
     asked = {"studies": int(studies), "seed": int(seed), "size": int(size)}
     made_of = asdict(shares) | {"classes": list(shares.classes)}

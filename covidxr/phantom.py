@@ -29,7 +29,14 @@ def simulate(
     pose: Pose | None = None,  # how the patient stood; random where None
     marked: bool = True,  # the word SIMULATED at the lower edge
 ) -> SimulatedXray:
-    "Simulate one chest X-ray with its truth; raises DataError for a class, size or pose that is not possible"
+    """Simulate one chest X-ray with its truth; raises DataError for a class, size or pose that is not possible
+
+    Example:
+
+        >>> one = covidxr.simulate(7, "typical", size=128)
+        >>> one.pixels.shape, len(one.boxes)
+        ((125, 128), 2)
+    """
     size = check_simulation(appearance, size, strength, pose, seed=seed, disease=disease)
     person = patient if isinstance(patient, Patient) else random_patient(seed if patient is None else patient)
     canvas = Canvas(person, pose or random_pose(seed), size)

@@ -1,4 +1,4 @@
-"""What does it take to go from X-rays to a scored submission, and how do you know that the score is honest?
+"""Goes the whole way in one call, from X-rays to a scored submission. How do you know that the score is honest?
 
 Docs: https://covidxr.github.io/covidxr/pipeline.html.md"""
 
@@ -68,7 +68,12 @@ def run(
     profile: str | Profile = "quick",  # "quick", "full", or one of your own
     seed: int = 0,  # decides all that is random, 0 or more
 ) -> dict:  # what metrics.json holds
-    "From X-rays to a scored submission and a report; goes on where an earlier call stopped; raises DataError"
+    """From X-rays to a scored submission and a report; goes on where an earlier call stopped; raises DataError
+
+    Example:
+
+        >>> metrics = covidxr.run("phantom", "runs/demo")  # takes minutes  # doctest: +SKIP
+    """
     folder, profile, phantom = Path(out), check_profile(profile), str(data) == "phantom"
     root = folder / "data" if phantom else Path(data)
     if not phantom:

@@ -1,4 +1,4 @@
-"""Weights found on 200 studies score better on those 200. How much of that is left on the next patient?
+"""Stacks models and checks the gain. Weights found on 200 studies fit these best: what is left on the next patient?
 
 Docs: https://covidxr.github.io/covidxr/stacking.html.md"""
 

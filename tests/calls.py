@@ -166,7 +166,7 @@ class Calls:
         find_weights("test_resnet")
 
     def classify_build_classifier(self) -> None:
-        from covidxr.classify import build_classifier
+        from covidxr.learning.networks import build_classifier
 
         build_classifier("test_resnet", 4)
 
@@ -191,6 +191,17 @@ class Calls:
         from covidxr.classify import predict_classifier
 
         self.chances = predict_classifier(self.classifier, self.images, flip_tta=True)
+
+    def classify_predict_classifier_views(self) -> None:
+        from covidxr.classify import predict_classifier_views
+
+        predict_classifier_views(self.classifier, self.images)
+
+    def classify_save_classifier(self) -> None:
+        from covidxr.classify import load_classifier, save_classifier
+
+        network, config = load_classifier(self.classifier)
+        save_classifier(network, self.folder / "saved", config["arch"], config["classes"], config["size"])
 
     def detect_build_detector(self) -> None:
         from covidxr.learning.yolo_detector import build_detector
@@ -332,10 +343,10 @@ class Calls:
         one = self.run / "submission.csv"
         compare_submissions(self.data, {"one": one, "two": one}, draws=20)
 
-    def submission_fuse_files(self) -> None:
-        from covidxr.submission import fuse_files
+    def submission_fuse_submission_files(self) -> None:
+        from covidxr.submission import fuse_submission_files
 
-        fuse_files([self.run / "submission.csv", self.run / "submission.csv"], self.folder / "fused.csv")
+        fuse_submission_files([self.run / "submission.csv", self.run / "submission.csv"], self.folder / "fused.csv")
 
     def submission_read_submission(self) -> None:
         from covidxr.submission import read_submission, read_truth, write_submission

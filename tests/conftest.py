@@ -33,7 +33,7 @@ TINY = replace(QUICK, name="tiny", studies=60, simulated_size=96, cache_size=64,
 TEST_TIMES = Path(__file__).with_name("test_times.json")  # seconds of each test that takes one or more
 SLOW = 4.0  # seconds from which a test is left out by -m "not slow"
 # Fixtures that take longer to make
-COSTLY = {"finished", "learnable", "many", "processed", "built", "called", "learned"}
+COSTLY = {"finished", "learnable", "many", "processed", "built", "called", "learned", "course"}
 SPREAD = ("test_project.py", "test_exercises.py")  # their tests share nothing that is costly to make
 
 
@@ -48,13 +48,19 @@ def _group(item: pytest.Item) -> str:
     return marks[0] if marks else item.path.stem if item.path.name not in SPREAD else item.nodeid
 
 
+def _without_folder(nodeid: str) -> str:
+    "A test's name in tests/test_times.json: its file and itself, wherever the file lies"
+    file, _, rest = nodeid.partition("::")
+    return f"{Path(file).name}::{rest}"
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups, and -m the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     "Mark what is slow; tests of one file run in one process, and what takes longest begins first, lest it be left alone"
     known = json.loads(TEST_TIMES.read_text(encoding="utf-8"))
     weights: dict[str, float] = {}
     for item in items:
-        seconds = known.get(item.nodeid.removeprefix("tests/"), 0.2)
+        seconds = known.get(_without_folder(item.nodeid), 0.2)
         if seconds > SLOW or COSTLY & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
         weights[_group(item)] = weights.get(_group(item), 0.0) + seconds
@@ -71,7 +77,7 @@ class _Times:
         self.seconds: dict[str, float] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        name = re.sub(r"@\w+$", "", report.nodeid).removeprefix("tests/")  # xdist adds the group
+        name = _without_folder(re.sub(r"@\w+$", "", report.nodeid))  # xdist adds the group
         if report.when == "call":
             self.seconds[name] = round(report.duration, 1)
 
@@ -103,6 +109,8 @@ def copy_project(folder: Path) -> Path:
             ".hypothesis",
             ".ruff_cache",
         }
+        if Path(place) == ROOT / "nbs":
+            return anywhere(place, names) | {"api"}  # made before the site is built
         return anywhere(place, names) | (top if Path(place) == ROOT else set())  # covidxr/runs is no folder of runs
 
     return Path(shutil.copytree(ROOT, folder / "copy", ignore=left_out, symlinks=True))
@@ -124,13 +132,34 @@ def _content(folder: Path) -> dict[str, str]:
     return {name: sha for name, sha in _hashes(folder).items() if ".covidxr" not in name}
 
 
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "The folder of this run of pytest, the same for all testing processes"
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _course_place(tmp_path_factory) -> None:
+    "The lessons' X-rays and models of this run of pytest, in place of the user's own; nothing is made yet"
+    os.environ.setdefault("COVIDXR_COURSE", str(_shared(tmp_path_factory) / "course"))
+
+
+@pytest.fixture(scope="session")
+def course() -> Iterator[Path]:
+    "The course's X-rays, in full: the first testing process that asks makes them for all, the others wait for it"
+    from covidxr.course.folder import course_folder, course_images
+
+    course_images()
+    for _ in _untouched(course_folder() / "images"):
+        yield course_folder()
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
     "A folder that all testing processes share: once(name, make) gives it; the first that asks calls make(folder)"
 
     def call(name: str, make: Callable[[Path], None]) -> Path:
-        base = tmp_path_factory.getbasetemp()
-        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        shared = _shared(tmp_path_factory)
         note = shared / f"{name}.ready"
         with FileLock(shared / f"{name}.lock"):
             if not note.exists():

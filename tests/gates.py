@@ -5,12 +5,12 @@ import signal
 import time
 from pathlib import Path
 
-from covidxr.prepare import _prepare_one as _usual
+from covidxr.cache.pictures import prepare_one as _usual
 
 BEFORE = 9  # pictures that are made before the gate
 CALL = (  # the command line, with its work gated; for `python -c`, with this folder as its first argument
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); import gates; from covidxr import prepare as room\n"
-    "room._prepare_one = gates.gated\nfrom covidxr.cli import main\nsys.exit(main())"
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import gates; from covidxr.cache import workers\n"
+    "workers.prepare_one = gates.gated\nfrom covidxr.cli import main\nsys.exit(main())"
 )
 
 

@@ -2,16 +2,19 @@
 
 - each lesson's head: how long it takes, how it opens elsewhere, a first cell that installs what is missing there; the
   library's long cells are folded on the site
+- one name per lesson: its title up to the colon, also in nbs/index.ipynb, and where a lesson says what it needs and what
+  comes next; in README.ko.md the name of its table of parts
 - the table of times in nbs/index.ipynb, and README.md from that notebook
-- nbs/api/: a page a module, with signatures, tables of arguments and links to the source, and a list of all modules, those
-  of the engine room too
 - the same table in README.ko.md
 - nbs/changelog.qmd from CHANGELOG.md
-- the engine room's notebooks in the sidebar of _quarto.yml
+- the modules and the engine room's notebooks in the sidebar of _quarto.yml
+
+`python tests/lessons.py api` makes nbs/api/ before the site is built, which Git does not keep: a page per module, with
+signatures, tables of arguments and links to the source, and a list of all modules, those of the engine room too.
 
 Times come from tests/lesson_times.json, which a test run writes where COVIDXR_TIMES names it:
 
-    COVIDXR_TIMES=tests/lesson_times.json pytest tests/test_project.py -k top_to_bottom
+    COVIDXR_TIMES=tests/lesson_times.json pytest tests/site/test_project.py -k top_to_bottom
 
 They are measured one after the other (without -n), while nothing else runs.
 """
@@ -21,6 +24,8 @@ import importlib
 import inspect
 import json
 import re
+import shutil
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -45,6 +50,33 @@ def version() -> str:
 def lessons() -> list[Path]:
     "The lesson notebooks, in the course's order"
     return sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+
+
+def title(path: Path) -> str:
+    "A lesson's title: its name, and after a colon its subject"
+    return "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()[0][2:]
+
+
+def lesson_names() -> dict[str, str]:
+    "What a lesson is called wherever it is linked as a lesson, by file name: its title up to the colon"
+    names = {path.name: title(path).partition(":")[0] for path in lessons()}
+    return {file: name[0].lower() + name[1:] for file, name in names.items()}
+
+
+def named(text: str, names: dict[str, str]) -> str:
+    "A text whose links to lessons bear the lessons' names"
+    return re.sub(
+        r"\[[^\[\]]*\]\(((?:nbs/)?(\d\d_\w+\.ipynb))\)",
+        lambda link: f"[{names[link[2]]}]({link[1]})" if link[2] in names else link[0],
+        text,
+    )
+
+
+def with_names(text: str, names: dict[str, str]) -> str:
+    "A text in which the lesson that is needed, the next one, and those in the table of parts are called by their names"
+    text = re.sub(r"\*\*Needs:\*\*[^\n]*", lambda line: named(line[0], names), text)
+    text = re.sub(r"\bNext:[^\n]*", lambda line: named(line[0], names), text)
+    return re.sub(r"(?m)^\| (?!\[)[^|\n]+ \| \[.*\|$", lambda row: named(row[0], names), text)
 
 
 def spoken(seconds: float) -> str:
@@ -93,6 +125,10 @@ def with_head(notebook: dict, stem: str, times: dict) -> dict:
     "A lesson with its head as it should be"
     cells = [cell for cell in notebook["cells"] if not cell["id"].endswith("-install")]
     cells.insert(1, install_cell(stem))
+    names = lesson_names()
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = with_names("".join(cell["source"]), names).splitlines(keepends=True)
     for cell in cells:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown" and "**Time:**" in text:
@@ -125,17 +161,18 @@ def folded(source: str) -> str:
     return "\n".join([lines[0], *fold, *code])
 
 
-def time_table(times: dict, folder: str = "", words: tuple[str, ...] = ENGLISH) -> str:
-    "What each lesson takes, as a table; the test run's numbers"
+def time_table(
+    times: dict, folder: str = "", words: tuple[str, ...] = ENGLISH, names: dict[str, str] | None = None
+) -> str:
+    "What each lesson takes, as a table; the test run's numbers; the lessons' titles where there are no other names"
     lesson, seconds, memory, every, at_most = words
     rows = [f"| {lesson} | {seconds} | {memory} |", "|---|---|---|"]
     for path in lessons():
         if path.stem in times:
             one = times[path.stem]
-            title = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()[0][2:]
-            rows.append(
-                f"| [{path.stem.split('_')[0]} {title}]({folder}{path.name}) | {one['seconds']:.0f} | {one['megabytes']:.0f} |"
-            )
+            number, name = path.stem.split("_")[0], (names or {}).get(path.name) or title(path)
+            cost = f"{one['seconds']:.0f} | {one['megabytes']:.0f}"
+            rows.append(f"| [{number} {name}]({folder}{path.name}) | {cost} |")
     whole = sum(times[path.stem]["seconds"] for path in lessons() if path.stem in times)
     most = max((one["megabytes"] for one in times.values()), default=0)
     return "\n".join([*rows, f"| {every} | {whole:.0f} | {at_most} {most:.0f} |"])
@@ -148,12 +185,23 @@ def between_marks(text: str, table: str) -> str:
 
 
 def with_times(notebook: dict, times: dict) -> dict:
-    "The index with its table of times"
+    "The index with its table of times and the lessons' names"
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if "<!-- times -->" in text:
-            cell["source"] = between_marks(text, time_table(times)).splitlines(keepends=True)
+            text = with_names(between_marks(text, time_table(times)), lesson_names())
+            cell["source"] = text.splitlines(keepends=True)
     return notebook
+
+
+def korean_names(text: str) -> dict[str, str]:
+    "The lessons' Korean names by file name: those of the table of parts in README.ko.md"
+    return {
+        file: name
+        for name, file in re.findall(
+            r"\[([^\[\]]+)\]\(nbs/(\d\d_\w+\.ipynb)\)(?=,| \|)", text.split("<!-- times -->")[0]
+        )
+    }
 
 
 def korean_page(text: str) -> str:
@@ -286,10 +334,16 @@ def _module_table(named: list[tuple[str, str]]) -> str:
 
 
 def sidebar() -> str:
-    "_quarto.yml with the notebooks of the engine room under Library"
+    "_quarto.yml with the modules' pages under API, and the notebooks of the engine room under Library"
     text = (ROOT / "_quarto.yml").read_text(encoding="utf-8")
-    entries = "".join(f"          - engine/{path.name}\n" for path in engine())
-    return re.sub(r"(      - section: Library\n        contents:\n)(?:          - .*\n)*", rf"\1{entries}", text)
+    listed = {
+        "API": [f"api/{name}.qmd" for name in ("index", *modules())],
+        "Library": [f"engine/{path.name}" for path in engine()],
+    }
+    for section, names in listed.items():
+        entries = "".join(f"          - {name}\n" for name in names)
+        text = re.sub(rf"(      - section: {section}\n        contents:\n)(?:          - .*\n)*", rf"\1{entries}", text)
+    return text
 
 
 def changelog_page() -> str:
@@ -298,8 +352,24 @@ def changelog_page() -> str:
     return f"---\ntitle: Changelog\n---\n\n{body}"
 
 
+def api_pages() -> dict[str, str]:
+    "The pages of nbs/api/, by file name: a page per module, and the list of all"
+    return {"index.qmd": api_index(), **{f"{name}.qmd": api_page(name) for name in modules()}}
+
+
+def write_api(
+    notebooks: Path,  # the folder nbs/ of the project, or of a copy
+) -> None:
+    "Make the pages of the modules anew; what stood there before is gone"
+    folder = notebooks / "api"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, text in api_pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
 def written() -> dict[Path, str]:
-    "Every file that this script writes, with its text"
+    "Every file that this script writes and Git keeps, with its text"
     times = json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.exists() else {}
     files = {}
     for path in lessons():
@@ -310,18 +380,19 @@ def written() -> dict[Path, str]:
         path: json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
         for path, notebook in files.items()
     }
-    texts[NOTEBOOKS / "api" / "index.qmd"] = api_index()
-    texts |= {NOTEBOOKS / "api" / f"{name}.qmd": api_page(name) for name in modules()}
     texts[ROOT / "_quarto.yml"] = sidebar()
     texts[NOTEBOOKS / "changelog.qmd"] = changelog_page()
-    korean = between_marks((ROOT / "README.ko.md").read_text(encoding="utf-8"), time_table(times, "nbs/", KOREAN))
+    korean = (ROOT / "README.ko.md").read_text(encoding="utf-8")
+    korean = between_marks(korean, time_table(times, "nbs/", KOREAN, korean_names(korean)))
     texts |= {ROOT / "README.ko.md": korean, NOTEBOOKS / "ko.qmd": korean_page(korean)}
     return texts
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["api"]:
+        write_api(NOTEBOOKS)
+        sys.exit()
     for path, text in written().items():
-        path.parent.mkdir(exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(path.relative_to(ROOT))

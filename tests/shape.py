@@ -1,6 +1,6 @@
 """The shape of every lesson, as a table: `python tests/shape.py`, or `python tests/shape.py nbs/04_dataset.ipynb` for one.
 
-A lesson is read from top to bottom, so its size is limited (tests/test_shape.py holds the limits):
+A lesson is read from top to bottom, so its size is limited (tests/doors/test_house.py holds the limits):
 
 - code cells: at most 30, the median of their lines at most 8; hidden cells and directives (`#|`) do not count
 - an exported cell has at most 30 lines; what is longer belongs into nbs/engine/

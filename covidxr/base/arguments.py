@@ -1,4 +1,4 @@
-"""How public functions check what they are given: lists, numbers, tables, files.
+"""Checks what public functions are given: lists, numbers, tables, files.
 
 Docs: https://covidxr.github.io/covidxr/engine/arguments.html.md"""
 

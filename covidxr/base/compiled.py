@@ -1,4 +1,4 @@
-"""How loops are compiled once and kept on disk, where that is possible and where nobody else's file could be run.
+"""Compiles loops once and keeps them on disk, where that is possible and where nobody else's file could be run.
 
 Docs: https://covidxr.github.io/covidxr/engine/compiled.html.md"""
 

@@ -1,4 +1,4 @@
-"""One family of errors, each a sentence that names the file, the place and the cure.
+"""Every error is one sentence that names the file, the place and the cure.
 
 Docs: https://covidxr.github.io/covidxr/engine/errors.html.md"""
 

@@ -1,4 +1,4 @@
-"""How a room says which extra it needs, before an import fails.
+"""Says which extra a room needs, before an import fails.
 
 Docs: https://covidxr.github.io/covidxr/engine/extras.html.md"""
 

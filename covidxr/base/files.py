@@ -282,12 +282,3 @@ def owned_file(
         hashes = list(dict.fromkeys([*before, _hash(partial)]))
         name = path.name.encode("utf-8", "backslashreplace").decode()
         write_json({"covidxr": hashes, "file": name}, _sidecar(path))
-
-# %% ../../nbs/engine/files.ipynb #files-023
-def __getattr__(name: str) -> Any:
-    "Names that stood here before; gone as soon as every branch imports them from `csv_files`"
-    if name in ("read_table", "write_table"):
-        from covidxr.base import csv_files
-
-        return getattr(csv_files, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

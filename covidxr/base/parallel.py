@@ -1,4 +1,4 @@
-"""Independent items, worked on in several processes, with progress.
+"""Works on independent items in several processes, with progress.
 
 Docs: https://covidxr.github.io/covidxr/engine/parallel.html.md"""
 
@@ -8,7 +8,7 @@ Docs: https://covidxr.github.io/covidxr/engine/parallel.html.md"""
 __all__ = ['parallel']
 
 # %% ../../nbs/engine/parallel.ipynb #parallel-003
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from .process import cores, in_processes
@@ -22,7 +22,7 @@ def parallel(
     workers: int | None = None,  # processes; all cores where None
     few: int = 8,  # so many are not worth starting any; 0 where an item could end the process that works on it
     start: Callable[[], Any] | None = None,  # done once in each process
-) -> Iterator:  # the answers, in the items' order
+) -> Generator[Any, None, None]:  # the answers, in the items' order
     "Work on many items in several processes, with progress; a few items are not worth starting any"
     workers = workers or cores()
     if workers == 1 or len(items) <= few:

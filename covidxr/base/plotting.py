@@ -1,4 +1,4 @@
-"""One look for a class and for a box, in every lesson and report.
+"""Gives each class and each box one look, in every lesson and report.
 
 Docs: https://covidxr.github.io/covidxr/engine/plotting.html.md"""
 

@@ -1,4 +1,4 @@
-"""How the library works in somebody's process without changing it: warnings, threads, pools.
+"""Works in somebody's process without changing it: warnings, threads, pools.
 
 Docs: https://covidxr.github.io/covidxr/engine/process.html.md"""
 
@@ -14,7 +14,7 @@ import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from queue import Empty
@@ -150,7 +150,7 @@ def in_processes(
     workers: int,  # processes
     start: Callable[[], Any] | None = None,  # done once in each process
     batch: int = 4,  # items per trip to a process
-) -> Iterator:  # the answers, in the items' order
+) -> Generator[Any, None, None]:  # the answers, in the items' order
     "Work on items in processes of our own: joblib's shared pool may be in use by the caller"
     from joblib.externals.loky import ProcessPoolExecutor
 

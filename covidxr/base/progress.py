@@ -1,4 +1,4 @@
-"""How far long work is, in a way that a person can read.
+"""Tells how far long work is, in a way that a person can read.
 
 Docs: https://covidxr.github.io/covidxr/engine/progress.html.md"""
 

@@ -1,4 +1,4 @@
-"""How a result of today can be made again tomorrow.
+"""Makes random numbers that are the same tomorrow, so that a result of today can be made again.
 
 Docs: https://covidxr.github.io/covidxr/engine/seeds.html.md"""
 

@@ -1,4 +1,4 @@
-"""The words and columns that all rooms share.
+"""Holds the words and columns that all rooms share.
 
 Docs: https://covidxr.github.io/covidxr/engine/terms.html.md"""
 

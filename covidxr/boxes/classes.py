@@ -1,4 +1,4 @@
-"""How probabilities of several classifiers are checked, averaged and scored, and how weights are found for them.
+"""Checks, averages and scores the probabilities of several classifiers, and finds weights for them.
 
 Docs: https://covidxr.github.io/covidxr/engine/classes.html.md"""
 
@@ -11,6 +11,7 @@ __all__ = ['MEANS', 'class_chances', 'mean_probabilities', 'class_values', 'clas
 # %% ../../nbs/engine/classes.ipynb #classes-003
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -197,11 +198,14 @@ def class_score_draws(
     return frame
 
 # %% ../../nbs/engine/classes.ipynb #classes-015
+_Choice = TypeVar("_Choice")  # whatever is chosen from: weights, or an exponent
+
+
 def best_of(
-    candidates: list,  # the plain choice first
+    candidates: Sequence[_Choice],  # the plain choice first
     values: list[float],  # the score of each on the validation part
     margin: float,  # what another choice must gain over the plain one
-) -> object:
+) -> _Choice:
     "The candidate with the best score, or the plain one where the gain is small"
     values = [-np.inf if np.isnan(value) else value for value in values]
     best = int(np.argmax(values))

@@ -1,4 +1,4 @@
-"""The compiled loops behind the fusion: which boxes are one, where their mean lies, and how sure it is.
+"""Finds, in compiled loops, which boxes are one, where their mean lies, and how sure it is.
 
 Docs: https://covidxr.github.io/covidxr/engine/clusters.html.md"""
 
@@ -6,7 +6,8 @@ Docs: https://covidxr.github.io/covidxr/engine/clusters.html.md"""
 
 # %% auto #0
 __all__ = ['CONFIDENCE_TYPES', 'check_iou_threshold', 'check_weights', 'BoxArrays', 'BoxTable', 'fusable_boxes', 'suppress',
-           'nms', 'soft_nms', 'cluster_boxes', 'surest_of_clusters', 'cluster_confidence', 'non_maximum_weighted']
+           'nms', 'soft_nms', 'cluster_boxes', 'surest_of_clusters', 'cluster_confidence', 'non_maximum_weighted',
+           'rescale_boxes']
 
 # %% ../../nbs/engine/clusters.ipynb #clusters-003
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from ..base.errors import DataError
 from ..base.process import cores
 from ..base.terms import BOX_COLUMNS
 from .matching import overlap
-from .tables import BOXES, confident_boxes, factorize_column, sort_by_confidence
+from .tables import BOXES, box_confidences, confident_boxes, factorize_column, sort_by_confidence
 
 # %% ../../nbs/engine/clusters.ipynb #clusters-006
 def check_iou_threshold(
@@ -335,3 +336,15 @@ def non_maximum_weighted(
     weighted = given.weighted_by_largest()
     cluster, corners, group = cluster_boxes(given, weighted, iou_threshold, moving=False)
     return given.fused(group, corners, surest_of_clusters(cluster, len(group), weighted))
+
+# %% ../../nbs/engine/clusters.ipynb #clusters-scale-1
+def rescale_boxes(
+    boxes: pd.DataFrame,  # image_id, confidence, model, of many images
+) -> pd.DataFrame:  # the same boxes with another confidence, 1 at most
+    "A factor per model, so that the surest boxes of its images have the mean of all models; raises DataError"
+    confidence, (model, names) = box_confidences(boxes), factorize_column("model", {BOXES: boxes})
+    image, _ = factorize_column("image_id", {BOXES: boxes})
+    surest = pd.Series(confidence).groupby([model, image]).max().groupby(level=0).mean()
+    scale = np.maximum(surest.to_numpy(float), 1e-12)  # of a model whose boxes all have 0
+    factor = scale.mean() / scale if len(names) else scale
+    return boxes.assign(confidence=np.minimum(confidence * factor[model], 1))

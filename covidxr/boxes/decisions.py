@@ -1,4 +1,4 @@
-"""ROC AUC, sensitivity, specificity and the confusion table, with intervals that know which rows are one patient's.
+"""Computes ROC AUC, sensitivity, specificity and confusion, with intervals that know which rows are one patient's.
 
 Docs: https://covidxr.github.io/covidxr/engine/decisions.html.md"""
 
@@ -35,7 +35,7 @@ def _check_answers(
 def _rows(
     target: np.ndarray,  # True or False, or 1 and 0
     values: dict[str, np.ndarray],  # what messages call it, to a number a row
-    groups: np.ndarray | Sequence | None,  # the patient of each row; a row without one is a patient of its own
+    groups: np.ndarray | pd.Series | Sequence | None,  # the patient of each row; one without is a patient of its own
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:  # answers, values, patients as numbers from 0
     "Answers beside values, sorted by them; DataError where they do not fit or are missing"
     given = {"target": target, **values, **({} if groups is None else {"groups": groups})}
@@ -91,9 +91,9 @@ def _auc_draws(
 
 
 def roc_auc(
-    target: np.ndarray | Sequence,  # True or False
-    value: np.ndarray | Sequence,  # the higher, the more the model leans to True
-    groups: np.ndarray | Sequence | None = None,  # the patient of each; a row without one is a patient of its own
+    target: np.ndarray | pd.Series | Sequence,  # True or False
+    value: np.ndarray | pd.Series | Sequence,  # the higher, the more the model leans to True
+    groups: np.ndarray | pd.Series | Sequence | None = None,  # the patient of each row; a row without one is its own
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:  # auc, low, high (95 %)
@@ -104,10 +104,10 @@ def roc_auc(
 
 
 def auc_difference(
-    target: np.ndarray | Sequence,  # True or False
-    first: np.ndarray | Sequence,  # the higher, the more the model leans to True
-    second: np.ndarray | Sequence,  # the same by another
-    groups: np.ndarray | Sequence | None = None,  # as in `roc_auc`
+    target: np.ndarray | pd.Series | Sequence,  # True or False
+    first: np.ndarray | pd.Series | Sequence,  # the higher, the more the model leans to True
+    second: np.ndarray | pd.Series | Sequence,  # the same by another
+    groups: np.ndarray | pd.Series | Sequence | None = None,  # as in `roc_auc`
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:  # lead, low, high (95 %), probability that the first is better
@@ -135,11 +135,11 @@ def _share(
 
 
 def operating_point(
-    target: np.ndarray | Sequence,  # True or False
-    value: np.ndarray | Sequence,  # the higher, the more the model leans to True
+    target: np.ndarray | pd.Series | Sequence,  # True or False
+    value: np.ndarray | pd.Series | Sequence,  # the higher, the more the model leans to True
     threshold: float | None = None,  # a value of at least this means True
     sensitivity: float | None = None,  # or: the highest threshold that finds at least this share of the True rows
-    groups: np.ndarray | Sequence | None = None,  # the patient of each; a row without one is a patient of its own
+    groups: np.ndarray | pd.Series | Sequence | None = None,  # the patient of each row; a row without one is its own
 ) -> pd.DataFrame:  # rows sensitivity and specificity; columns threshold, share, low, high (95 %), rows
     "What a threshold finds and spares; choose it on other patients than you report on; raises DataError"
     target, (value,), codes = _rows(target, {"value": value}, groups)
@@ -160,8 +160,8 @@ def operating_point(
 
 # %% ../../nbs/engine/decisions.ipynb #decisions-014
 def confusion_table(
-    truth: pd.Series | np.ndarray | Sequence,  # the true class of each row
-    prediction: pd.Series | np.ndarray | Sequence,  # the class that was said
+    truth: np.ndarray | pd.Series | Sequence,  # the true class of each row
+    prediction: np.ndarray | pd.Series | Sequence,  # the class that was said
     labels: Sequence[str] | None = None,  # the classes in order; all that occur where None
 ) -> pd.DataFrame:  # how often: a row a true class, a column a predicted one
     "The confusion matrix as a named table (as scikit-learn's `confusion_matrix` counts); raises DataError"

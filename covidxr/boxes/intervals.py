@@ -1,4 +1,4 @@
-"""How the bootstrap numbers patients and draws them, and what the difference of two submissions on the same draws says.
+"""Numbers patients and draws them again for the bootstrap, and compares two submissions on the same draws.
 
 Docs: https://covidxr.github.io/covidxr/engine/intervals.html.md"""
 
@@ -124,8 +124,11 @@ def _drawn(
 
 def paired_difference(
     draws: pd.DataFrame,  # what `bootstrap_scores` returned
-    first: str,  # a name; (name, class) where the draws are by class
-    second: str,  # another; over a constant the interval is that of a single score, too narrow and too high by a little
+    first: str | tuple[str, str],  # a name; (name, class) where the draws are by class
+    second: str
+    | tuple[
+        str, str
+    ],  # another; over a constant the interval is that of a single score, too narrow and too high by a little
 ) -> dict[str, float]:  # mean, low, high (95 %), probability that the first is better, draws: how many were used
     "How much better one submission is than another, on the same patients drawn again; raises DataError"
     gap = (_drawn(draws, first) - _drawn(draws, second)).dropna()

@@ -1,4 +1,4 @@
-"""The compiled loops behind the score: which predictions are hits, and how large the area under their curve is.
+"""Finds, in compiled loops, which predictions are hits, and how large the area under their curve is.
 
 Docs: https://covidxr.github.io/covidxr/engine/matching.html.md"""
 

@@ -1,4 +1,4 @@
-"""What stacking and nested cross-validation check before they fit, and how each fold is fused by the others.
+"""Checks what stacking and nested cross-validation are given, and fuses each fold by what the others have taught.
 
 Docs: https://covidxr.github.io/covidxr/engine/nested.html.md"""
 

@@ -1,4 +1,4 @@
-"""How tables of boxes and classes are checked, numbered and sorted before anything is scored or fused.
+"""Checks, numbers and sorts tables of boxes and classes before anything is scored or fused.
 
 Docs: https://covidxr.github.io/covidxr/engine/tables.html.md"""
 

@@ -1,4 +1,4 @@
-"""What a view of a picture may be, which pixels it shows, and how its file is read and written.
+"""Checks what a view of a picture may be, finds which pixels it shows, and reads and writes its file.
 
 Docs: https://covidxr.github.io/covidxr/engine/view_geometry.html.md"""
 

@@ -1,4 +1,4 @@
-"""The course: exercises that check themselves, what you have solved, and a folder to work in.
+"""Holds the course: exercises that check themselves, what you have solved, and a folder to work in.
 
 A lesson needs `exercise` only; the rest is used by the commands `covidxr course` and `covidxr progress`.
 """

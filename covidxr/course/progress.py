@@ -1,4 +1,4 @@
-"""What a learner has solved is kept in one file.
+"""Keeps in one file what a learner has solved.
 
 Docs: https://covidxr.github.io/covidxr/engine/course_progress.html.md"""
 

@@ -73,7 +73,7 @@ def parse_boxes(
     frame: pd.DataFrame,  # columns image_id and boxes, as in train_image_level.csv
     path: str | Path,  # its file, for the messages
 ) -> pd.DataFrame:  # columns image_id, x_min, y_min, x_max, y_max
-    "Boxes from the competition's text form, one row a box; raises DataError that names the file's row"
+    "Boxes from the competition's text form, one row per box; raises DataError that names the file's row"
     missing = [name for name in ("image_id", "boxes") if name not in frame]
     if missing:
         raise DataError(f"{path}: column {', '.join(missing)} is missing")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..base.csv_files import read_table
 from ..base.errors import DataError
-from ..base.files import read_table
 from ..base.terms import APPEARANCES, STUDY_COLUMNS
 from .cells import finite_numbers, parse_boxes, refuse_rows
 from .files import is_hidden

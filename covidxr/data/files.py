@@ -12,7 +12,7 @@ import os
 import warnings
 from pathlib import Path
 
-from ..dicom import XRAY_SUFFIXES
+from ..xray.standard import XRAY_SUFFIXES
 
 # %% ../../nbs/engine/data_files.ipynb #data_files-005
 def is_hidden(

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..base.csv_files import read_table
 from ..base.errors import DataError
-from ..base.files import read_table
 from ..base.terms import BOX_COLUMNS
 from .cells import finite_numbers, is_unknown, refuse_rows
 from .files import xray_files
@@ -23,7 +23,7 @@ from .headers import scan_headers
 from .ids import image_ids
 from .labels import class_labels
 from .tables import OpenedTables, fill_patients, note_unknown_patients
-from ..dicom import image_name
+from ..xray.facts import image_name
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-006
 def _within(
@@ -128,7 +128,7 @@ def _folder_boxes(
     root: Path,  # a folder that may have boxes.csv
     images: pd.DataFrame,  # its images
     files: pd.Series,  # what images.csv calls their files
-) -> pd.DataFrame:  # a row a box, as `Dataset` has it
+) -> pd.DataFrame:  # a row per box, as `Dataset` has it
     "The boxes of a plain folder"
     path = root / "boxes.csv"
     if not path.exists():

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..base.csv_files import read_table
 from ..base.errors import DataError, XrayError
-from ..base.files import check_file, owned_file, read_table
+from ..base.files import check_file, owned_file
 from ..base.progress import progress
 from .cells import is_unknown, refuse_rows
 from .ids import image_ids
-from ..dicom import read_facts
+from ..xray.reading import read_facts
 
 # %% ../../nbs/engine/data_headers.ipynb #data_headers-006
 _HEADER_COLUMNS = ["image_id", "patient_id", "rows", "columns", "view", "sex", "age"]
@@ -29,7 +30,7 @@ _HEADER_COLUMNS = ["image_id", "patient_id", "rows", "columns", "view", "sex", "
 
 def _read_rows(
     files: list[tuple[str, Path]],  # image id and X-ray file
-) -> Iterator[tuple]:  # a row a file, in the order of `_HEADER_COLUMNS`; only the id where the file cannot be read
+) -> Iterator[tuple]:  # a row per file, in the order of `_HEADER_COLUMNS`; only the id where the file cannot be read
     "Read the headers of many files, one after another"
     for image_id, path in progress(files, "read headers"):
         try:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..dicom import image_name
+from ..xray.facts import image_name
 
 # %% ../../nbs/engine/data_ids.ipynb #data_ids-006
 _LONGEST_ID = 200  # bytes; file systems take names of 255, and an ending and companions of the file need room

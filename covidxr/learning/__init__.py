@@ -1,4 +1,4 @@
-"What trains and predicts with PyTorch; it comes with an extra, and says so where that is missing."
+"Trains and predicts with PyTorch; this comes with an extra, and says so where that is missing."
 
 from ..base.extras import require
 

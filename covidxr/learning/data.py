@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 
 from ..base.errors import DataError, reason
-from ..dicom import image_name
 from .models import LARGEST_SIZE, whole
 from ..prepare import fit_square, read_prepared
+from ..xray.facts import image_name
 
 # %% ../../nbs/engine/data.ipynb #data-006
 def _check_columns(

@@ -1,4 +1,4 @@
-"""Which processor PyTorch computes on.
+"""Picks the processor that PyTorch computes on.
 
 Docs: https://covidxr.github.io/covidxr/engine/device.html.md"""
 

@@ -1,4 +1,4 @@
-"""Ultralytics, fastai and timm change the process that imports them: how do we use them and leave it as it was?
+"""Ultralytics, fastai and timm change the process that imports them. How do we use them and leave it as it was?
 
 Docs: https://covidxr.github.io/covidxr/engine/guests.html.md"""
 

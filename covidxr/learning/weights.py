@@ -128,7 +128,7 @@ def _timm_names(
     return named
 
 # %% ../../nbs/engine/weights.ipynb #weights-012
-BODY = "body."  # what the names of the backbone's tensors begin with, in networks of ours that have several parts
+BODY = "0.body."  # what the names of the first network's backbone begin with, in a model of `learning.map_training`
 
 
 def _shipped_weights(

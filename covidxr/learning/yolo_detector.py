@@ -1,4 +1,4 @@
-"""A YOLO detector is built by its name, trained from tables, kept as plain tensors, loaded and asked.
+"""Offers YOLO as detection uses it: built by name, trained from tables, kept as plain tensors, loaded and asked.
 
 Docs: https://covidxr.github.io/covidxr/engine/yolo_detector.html.md"""
 
@@ -22,8 +22,8 @@ import torch
 from ..base.errors import ModelError, reason
 from ..base.files import check_folder, owned_folder
 from ..base.progress import log_line
-from .data import image_table
 from .box_samples import check_boxes, predict_boxes, read_samples
+from .data import image_table
 from .guests import ONE_AT_A_TIME, Undrawn, random_numbers
 from covidxr.learning.models import (
     LARGEST_SIZE,

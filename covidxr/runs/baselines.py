@@ -1,4 +1,4 @@
-"""What anyone can reach who does not look at the X-rays, or who sees only how bright the lungs are.
+"""Measures what anyone can reach who does not look at the X-rays, or who sees only how bright the lungs are.
 
 Docs: https://covidxr.github.io/covidxr/engine/baselines.html.md"""
 

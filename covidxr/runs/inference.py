@@ -18,9 +18,10 @@ import pandas as pd
 from ..base.errors import DataError, SubmissionError, XrayError
 from ..base.files import check_file, read_json
 from ..dataset import image_ids, xray_files
-from ..dicom import is_picture, read_facts
+from ..dicom import read_facts
 from ..prepare import from_cache, prepare, read_failed
 from .opinions import Opinions, ensemble_round, study_probabilities
+from ..xray.facts import is_picture
 
 # %% ../../nbs/engine/inference.ipynb #inference-006
 def _study_folders(
@@ -113,7 +114,12 @@ def predict(
     xrays: str | Path | Iterable[str | Path],  # DICOM, PNG or JPEG files, or folders of them
     out: str | Path,  # the submission to write; a file that covidxr did not write is never written over
 ) -> dict:  # images and studies predicted, and what failed
-    "Predict new X-rays with all models of a run; what cannot be read is listed and left out"
+    """Predict new X-rays with all models of a run; what cannot be read is listed and left out
+
+    Example:
+
+        >>> answer = covidxr.predict("runs/demo", ["one.dcm"], "submission.csv")  # doctest: +SKIP
+    """
     from covidxr.submission import fuse_submissions, submission_ids, write_submission
 
     run = Path(run)

@@ -1,4 +1,4 @@
-"""The profile and the data, checked, simulated, prepared and explored; and what tells whether they have changed.
+"""Checks, simulates, prepares and explores what goes into a run, and tells whether it has changed.
 
 Docs: https://covidxr.github.io/covidxr/engine/inputs.html.md"""
 

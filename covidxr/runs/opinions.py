@@ -1,4 +1,4 @@
-"""What the models of one round predict becomes one answer, and all answers of a run become submissions.
+"""Turns what the models of one round predict into one answer, and all answers of a run into submissions.
 
 Docs: https://covidxr.github.io/covidxr/engine/opinions.html.md"""
 

@@ -1,4 +1,4 @@
-"""All that decides how long a run takes.
+"""Holds all that decides how long a run takes.
 
 Docs: https://covidxr.github.io/covidxr/engine/profiles.html.md"""
 

@@ -1,4 +1,4 @@
-"""One page that anyone can open without a network: what was done, on which data, and how well.
+"""Writes one page that anyone can open without a network: what was done, on which data, and how well.
 
 Docs: https://covidxr.github.io/covidxr/engine/report.html.md"""
 

@@ -1,4 +1,4 @@
-"""How a run that was stopped goes on: each step is done again when its input has changed, and only then.
+"""Lets a run that was stopped go on: each step is done again when its input has changed, and only then.
 
 Docs: https://covidxr.github.io/covidxr/engine/run.html.md"""
 

@@ -1,4 +1,4 @@
-"""How studies are matched with their patients, and which folds cannot be right.
+"""Matches studies with their patients, and refuses folds that cannot be right.
 
 Docs: https://covidxr.github.io/covidxr/engine/splits.html.md"""
 

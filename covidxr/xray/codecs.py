@@ -1,4 +1,4 @@
-"""A dozen codings, three decoders, and one check before each.
+"""Decodes a dozen codings by three decoders, with one check before each.
 
 Docs: https://covidxr.github.io/covidxr/engine/codecs.html.md"""
 

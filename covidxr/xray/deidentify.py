@@ -1,4 +1,4 @@
-"""What is kept is listed; everything else stays behind.
+"""Keeps of a header what is listed; everything else stays behind.
 
 Docs: https://covidxr.github.io/covidxr/engine/deidentify.html.md"""
 
@@ -203,7 +203,14 @@ def deidentify(
     ds: Any,  # a pydicom Dataset; stays as it is
     key: str,  # a secret for the pseudonyms
 ) -> Any:  # a new pydicom Dataset
-    "A copy with the picture, what it takes to show it, and pseudonyms; text that is burnt in stays"
+    """A copy with the picture, what it takes to show it, and pseudonyms; text that is burnt in stays
+
+    Example:
+
+        >>> clean = covidxr.deidentify(pydicom.dcmread("one.dcm"), key="our secret")
+        >>> clean.PatientIdentityRemoved
+        'YES'
+    """
     from pydicom.dataset import FileMetaDataset
 
     _check_dataset(ds)

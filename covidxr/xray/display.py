@@ -1,4 +1,4 @@
-"""Modality transform, window or curve, inversion, padding: worked out once for each value.
+"""Turns stored values into brightness: modality transform, window or curve, inversion and padding, once for each value.
 
 Docs: https://covidxr.github.io/covidxr/engine/display.html.md"""
 

@@ -1,4 +1,4 @@
-"""What the rest of the library needs of a header, under plain names.
+"""Holds what the rest of the library needs of a header, under plain names.
 
 Docs: https://covidxr.github.io/covidxr/engine/facts.html.md"""
 
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import XrayError
-from .checks import checked_path, printable_errors, spelled
+from ..base.errors import XrayError, printable
+from .checks import checked_path
 from .headers import header_numbers, header_side, header_text, header_value, header_whole, years_of
 from .standard import XRAY_SUFFIXES
 
@@ -59,10 +59,9 @@ def image_name(
 ) -> str:  # "a" for a.dcm; 1.2.840.1 for a file that is called just so
     "An image's id: its file's name without an X-ray's suffix (a UID's last number is not one); odd bytes become %FC"
     path = checked_path(path)
-    return spelled(path.stem if path.suffix.lower() in XRAY_SUFFIXES else path.name)
+    return printable(path.stem if path.suffix.lower() in XRAY_SUFFIXES else path.name)
 
 
-@printable_errors()
 def is_picture(
     path: str | Path,  # any file
 ) -> bool:  # True for PNG and JPEG

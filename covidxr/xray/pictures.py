@@ -1,4 +1,4 @@
-"""Many public collections hold no DICOM files: a picture, its bits, and what hides beside it.
+"""Reads PNG and JPEG, as many public collections hold no DICOM: a picture, its bits, and what hides beside it.
 
 Docs: https://covidxr.github.io/covidxr/engine/pictures.html.md"""
 

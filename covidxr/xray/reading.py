@@ -1,4 +1,4 @@
-"""One door for DICOM, PNG and JPEG: pixels, facts, what names somebody, and what had to be mended.
+"""Reads DICOM, PNG and JPEG by one door: pixels, facts, what names somebody, and what had to be mended.
 
 Docs: https://covidxr.github.io/covidxr/engine/reading.html.md"""
 
@@ -16,7 +16,7 @@ import numpy as np
 from ..base.errors import XrayError, reason
 from ..base.extras import opencv
 from ..base.process import quiet
-from .checks import checked_path, given, is_whole, printable_errors
+from .checks import checked_path, given, is_whole
 from .codecs import stored_pixels
 from .deidentify import identifying
 from .display import brightness
@@ -26,7 +26,6 @@ from .pictures import picture_facts, read_picture, shades
 from .standard import LARGEST_IMAGE, TURNS
 
 # %% ../../nbs/engine/reading.ipynb #reading-006
-@printable_errors()
 def read_facts(
     path: str | Path,  # a DICOM, PNG or JPEG file
 ) -> XrayFacts:  # what it says about itself
@@ -136,7 +135,6 @@ def _show(
     return Xray(pixels, facts), found, [turn, *notes] if turn else notes
 
 # %% ../../nbs/engine/reading.ipynb #reading-013
-@printable_errors()
 def read_checked(
     path: str | Path,  # a DICOM, PNG or JPEG file
     window: int | str | None = None,  # as in `read_xray`

@@ -1,4 +1,4 @@
-"""The numbers and words of DICOM that several rooms need, in one place.
+"""Holds the numbers and words of DICOM that several rooms need, in one place.
 
 Docs: https://covidxr.github.io/covidxr/engine/standard.html.md"""
 

@@ -1,4 +1,4 @@
-"""Size and kind by the first bytes, before any memory is taken.
+"""Tells the size and kind of a coded picture by its first bytes, before any memory is taken.
 
 Docs: https://covidxr.github.io/covidxr/engine/streams.html.md"""
 

@@ -1,4 +1,4 @@
-"""Files of known truth: a header that viewers accept, six codings, the same bytes for the same input.
+"""Writes files of known truth: a header that viewers accept, six codings, the same bytes for the same input.
 
 Docs: https://covidxr.github.io/covidxr/engine/writing.html.md"""
 
@@ -18,7 +18,7 @@ import numpy as np
 from ..base.errors import XrayError, reason
 from ..base.files import atomic_path
 from ..base.process import quiet
-from .checks import checked_path, given, is_whole, printable_errors
+from .checks import checked_path, given, is_whole
 from .facts import XrayFacts
 from .standard import SOP_CLASSES, TRANSFER_SYNTAXES, valid_uid
 
@@ -214,14 +214,21 @@ def _with_pixels(
     return ds
 
 # %% ../../nbs/engine/writing.ipynb #writing-016
-@printable_errors()
 def write_dicom(
     path: str | Path,  # where; written atomically
     pixels: np.ndarray,  # integers from 0 to 2**bits_stored - 1, bright is dense, (height, width)
     facts: XrayFacts,  # what the header says; sizes are taken from the pixels
     pseudonymous: bool = False,  # are its ids made up, or replaced? Then the header says that the identity was removed
 ) -> None:
-    "Write a CR or DX file, the same bytes for the same input; raises XrayError for what cannot be written"
+    """Write a CR or DX file, the same bytes for the same input; raises XrayError for what cannot be written
+
+    Example:
+
+        >>> one = covidxr.simulate(7, size=128)
+        >>> covidxr.write_dicom("mine.dcm", (one.pixels * 4095).astype("uint16"), one.facts)
+        >>> covidxr.read_xray("mine.dcm").pixels.shape
+        (125, 128)
+    """
     path = checked_path(path)
     _check_facts(facts, path)
     pixels = _check_pixels(pixels, facts, path)

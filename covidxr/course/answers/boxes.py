@@ -1,4 +1,4 @@
-"""What answers to the exercises of `metrics`, `detect` and `ensemble` are compared with.
+"""Holds what answers to the exercises of `metrics`, `detect` and `ensemble` are compared with.
 
 Docs: https://covidxr.github.io/covidxr/engine/course_answers_boxes.html.md"""
 

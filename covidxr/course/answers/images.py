@@ -1,4 +1,4 @@
-"""What answers to the exercises of `dicom`, `phantom` and `prepare` are compared with.
+"""Holds what answers to the exercises of `dicom`, `phantom` and `prepare` are compared with.
 
 Docs: https://covidxr.github.io/covidxr/engine/course_answers_images.html.md"""
 

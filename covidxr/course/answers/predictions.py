@@ -1,4 +1,4 @@
-"""What answers to the exercises of `views` and `submission` are compared with.
+"""Holds what answers to the exercises of `views` and `submission` are compared with.
 
 Docs: https://covidxr.github.io/covidxr/engine/course_answers_predictions.html.md"""
 

@@ -1,4 +1,4 @@
-"""What answers to the exercises of `dataset`, `eda` and `folds` are compared with.
+"""Holds what answers to the exercises of `dataset`, `eda` and `folds` are compared with.
 
 Docs: https://covidxr.github.io/covidxr/engine/course_answers_tables.html.md"""
 

@@ -1,0 +1,235 @@
+"The command line as a process: what it prints, which code it returns, what bad input gives."
+
+import argparse
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from measure import in_time, seconds_of
+
+from covidxr.base.errors import CovidxrError
+from covidxr.cli import main, parser
+
+COMMANDS = [
+    ["run"],
+    ["data"],
+    ["data", "phantom"],
+    ["data", "siim"],
+    ["prepare"],
+    ["eda"],
+    ["score"],
+    ["predict"],
+    ["ensemble"],
+    ["course"],
+    ["progress"],
+    ["doctor"],
+]
+
+
+@pytest.mark.parametrize("words", [[], *COMMANDS], ids=" ".join)
+def test_every_command_has_help_that_says_what_it_is_not_for(covidxr, words):
+    answer = covidxr(*words, "--help")
+    assert answer.returncode == 0
+    assert "clinical use" in " ".join(answer.stdout.split())
+
+
+def _commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> list[list[str]]:
+    "The words of every command below a parser"
+    found = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                found += [[*words, name], *_commands(below, (*words, name))]
+    return found
+
+
+def test_every_command_is_among_those_whose_help_is_looked_at():
+    assert sorted(_commands(parser())) == sorted(COMMANDS)
+
+
+def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: object) -> inspect.BoundArguments:
+    "What a command hands to the function that does the work, by the names of its parameters"
+    module, name = place.rsplit(".", 1)
+    seen, real = [], getattr(importlib.import_module(f"covidxr.{module}"), name)
+
+    def record(*given: object, **named: object) -> object:
+        seen.append(inspect.signature(real).bind(*given, **named))
+        raise CovidxrError("seen")
+
+    monkeypatch.setattr(f"covidxr.{place}", record)
+    assert main(words.split()) == 2
+    (one,) = seen
+    return {name: str(value) if isinstance(value, Path) else value for name, value in one.arguments.items()}
+
+
+@pytest.mark.parametrize(
+    ("place", "words", "wanted"),
+    [
+        (
+            "pipeline.run",
+            "run --data d --out o --profile full --seed 5",
+            {"data": "d", "out": "o", "profile": "full", "seed": 5},
+        ),
+        (
+            "hospital.simulate_dataset",
+            "data phantom --out o --studies 7 --seed 5 --size 99",
+            {"out": "o", "studies": 7, "seed": 5, "size": 99},
+        ),
+        (
+            "prepare.prepare",
+            "prepare s o --size 99 --fit crop --format npy --draft --workers 3 --scheduler tcp://x",
+            {"source": "s", "out": "o", "size": 99, "fit": "crop", "format": "npy", "draft": True, "workers": 3}
+            | {"scheduler": "tcp://x"},
+        ),
+        ("eda.explore", "eda s --out o", {"source": "s", "out": "o"}),
+        ("submission.score_submission", "score t u s", {"truth": ["t", "u"], "submission": "s"}),
+        (
+            "submission.compare_submissions",
+            "score t s --versus v --draws 7",
+            {"truth": ["t"], "submissions": {"first": "s", "second": "v"}, "draws": 7},
+        ),
+        ("pipeline.predict", "predict r x y --out s", {"run": "r", "xrays": ["x", "y"], "out": "s"}),
+        (
+            "submission.fuse_submission_files",
+            "ensemble a b --out c --weights 1,2 --boxes nms",
+            {"paths": ["a", "b"], "out": "c", "weights": [1, 2], "method": "nms"},
+        ),
+    ],
+)
+def test_every_option_of_a_command_reaches_the_function_that_does_the_work(place, words, wanted, monkeypatch):
+    assert _given(monkeypatch, place, words) == wanted
+
+
+def test_the_version_is_that_of_the_settings(covidxr):
+    from configparser import ConfigParser
+
+    from conftest import ROOT
+
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini")
+    assert covidxr("--version").stdout.strip() == f"covidxr {config['DEFAULT']['version']}"
+
+
+def test_import_takes_under_three_tenths_of_a_second_and_loads_no_framework():
+    assert in_time(seconds_of("import covidxr", times=5), 0.3)
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import covidxr, covidxr.cli, sys; assert not {'torch', 'fastai', 'ultralytics'} & set(sys.modules)",
+        ],
+        check=True,
+    )
+
+
+def test_help_answers_in_under_seven_tenths_of_a_second_without_torch():
+    code = "import sys; sys.argv = ['covidxr', '--help']\nfrom covidxr.cli import main\ntry: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    assert in_time(seconds_of(code, times=5), 0.7)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["run", "--profile", "slow"],
+        ["score", "only-one"],
+        ["prepare", "a", "b", "--size", "0"],
+        ["run", "--seed", "-1"],
+        ["ensemble", "a.csv", "--out", "b.csv", "--weights", "one"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_words_end_with_code_2(covidxr, words):
+    answer = covidxr(*words)
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eda", "nowhere"],
+        ["run", "--data", "nowhere"],
+        ["prepare", "nowhere", "cache"],
+        ["score", "nowhere", "nowhere.csv"],
+        ["predict", "nowhere", "x.dcm", "--out", "s.csv"],
+        ["ensemble", "a.csv", "b.csv", "--out", "c.csv"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_there_is_named_in_one_line(covidxr, tmp_path, words):
+    answer = covidxr(*words, cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    assert len([line for line in answer.stderr.splitlines() if line.startswith("covidxr: ")]) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_eda_counts_and_a_program_can_read_it(covidxr, phantom, tmp_path):
+    answer = covidxr("eda", phantom, "--out", tmp_path / "eda", "--json")
+    numbers = json.loads(answer.stdout)
+    assert answer.returncode == 0 and numbers["data"] == "simulated"
+    assert sum(numbers["classes"].values()) == numbers["studies"]
+    assert (tmp_path / "eda" / "eda-figure.png").stat().st_size > 10_000
+
+
+def test_prepare_lists_what_it_cannot_read_and_says_so_in_its_exit_code(covidxr, phantom, tmp_path):
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    good = next(phantom.glob("train/*/*/*.dcm"))
+    (mixed / "good.dcm").write_bytes(good.read_bytes())
+    (mixed / "bad.dcm").write_bytes(good.read_bytes()[:700])
+    answer = covidxr("prepare", mixed, tmp_path / "cache", "--size", "64", "--json")
+    assert answer.returncode == 1
+    told = json.loads(answer.stdout)
+    assert told["prepared"] == 1 and told["failed"][0]["image_id"] == "bad"
+    assert sorted(path.name for path in (tmp_path / "cache").glob(".*")) == [".covidxr.json", ".covidxr.lock"]
+
+
+def test_without_credentials_the_download_says_what_to_do_in_two_lines_and_leaves_nothing(covidxr, tmp_path):
+    pytest.importorskip("kagglehub", reason="kagglehub is an extra: pip install 'covidxr[siim]'")
+    answer = covidxr(
+        "data",
+        "siim",
+        "--out",
+        tmp_path / "siim",
+        env={"HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"},
+        timeout=60,
+    )
+    assert answer.returncode == 2
+    lines = answer.stderr.strip().splitlines()
+    assert len(lines) == 2 and "credentials" in lines[0] and "rules" in lines[1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_system_library_is_named_with_its_cure(tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    code = "from covidxr.base.extras import opencv\nfrom covidxr.base.errors import CovidxrError\ntry: opencv()\nexcept CovidxrError as error: print(error)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )
+    assert "libGL.so.1" in answer.stdout and "apt-get install libgl1" in answer.stdout
+
+
+def test_what_the_system_refuses_is_said_in_one_line(covidxr, phantom, tmp_path):
+    (tmp_path / "file").write_text("")
+    for words in (
+        ("eda", phantom, "--out", tmp_path / "file"),
+        ("data", "phantom", "--out", tmp_path / "file" / "x", "--studies", 4),
+    ):
+        answer = covidxr(*words)
+        assert answer.returncode == 2 and len(answer.stderr.strip().splitlines()) == 1 and "file" in answer.stderr
+
+
+def test_exploring_never_writes_over_a_datasets_tables(covidxr, phantom):
+    before = (phantom / "train_study_level.csv").read_bytes()
+    answer = covidxr("eda", phantom, "--out", phantom)
+    assert answer.returncode == 2 and "holds a dataset" in answer.stderr
+    assert (phantom / "train_study_level.csv").read_bytes() == before

@@ -1,0 +1,155 @@
+"A classifier with a map: what it writes, what it finds, and that it is a classifier like any other"
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from covidxr.base.errors import DataError, ModelError
+from covidxr.base.extras import opencv
+from covidxr.base.terms import BOX_COLUMNS
+from covidxr.learning.map_training import load_maps, predict_map_classifier, predict_maps, train_map_classifier
+from covidxr.learning.maps import MapNetwork, map_boxes, standardised, start_from
+from covidxr.learning.models import read_model
+
+PLAN = {"arch": "test_resnet", "size": 64, "epochs": 10, "learning_rate": 5e-3, "batch_size": 8, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Forty pictures of noise, 64 x 96; every other one has a bright patch of 24 x 24 with a box"
+    folder, rows, boxes = tmp_path_factory.mktemp("patches"), [], []
+    for number in range(40):
+        rng = np.random.default_rng(number)
+        pixels = rng.normal(100, 20, (64, 96))
+        if number % 2:
+            x, y = rng.integers(4, 68), rng.integers(4, 36)
+            pixels[y : y + 24, x : x + 24] += 90
+            boxes.append((f"i{number}", x, y, x + 24, y + 24))
+        opencv().imwrite(f"{folder}/i{number}.png", np.clip(pixels, 0, 255).astype(np.uint8))
+        label = ("none", "opacity")[number % 2]
+        rows.append((f"i{number}", f"{folder}/i{number}.png", label, number >= 32, 4.0 * (number % 2)))
+    images = pd.DataFrame(rows, columns=["image_id", "file", "label", "valid", "extent"])
+    return images, pd.DataFrame(boxes, columns=["image_id", *BOX_COLUMNS])
+
+
+@pytest.fixture(scope="module")
+def trained(patches: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("maps") / "model"
+    train_map_classifier(*patches, out, pretrained=False, **PLAN)
+    return out
+
+
+def test_a_trained_map_is_three_plain_files_and_says_where_it_started(trained: Path) -> None:
+    assert sorted(path.name for path in trained.glob("[!.]*")) == ["config.json", "history.csv", "model.safetensors"]
+    config = json.loads((trained / "config.json").read_text())
+    assert config["pretrained"] is False and config["why"] == "not asked for" and config["answer"] == "opacity"
+
+
+def test_it_tells_new_pictures_with_a_patch_from_those_without(patches: tuple, trained: Path) -> None:
+    new = patches[0][patches[0]["valid"]]
+    answers = predict_map_classifier(trained, new)
+    assert list(answers.columns) == ["image_id", "none", "opacity"]
+    assert np.allclose(answers["none"] + answers["opacity"], 1)
+    yes = (new["label"] == "opacity").to_numpy()
+    assert answers["opacity"][yes].min() > answers["opacity"][~yes].max()
+
+
+def test_the_box_of_its_map_lies_on_the_patch_in_pixels_of_the_file(patches: tuple, trained: Path) -> None:
+    images, boxes = patches
+    new, hits = images[images["valid"] & (images["label"] == "opacity")], 0
+    told = predict_maps(trained, new)
+    for row, image_id in enumerate(new["image_id"]):
+        found = map_boxes(told.maps[row], told.places.iloc[row], told.maps[row].max() * 0.8, fewest=1)
+        box = boxes[boxes["image_id"] == image_id].iloc[0]
+        middle = ((box["x_min"] + box["x_max"]) / 2, (box["y_min"] + box["y_max"]) / 2)
+        inside = found["x_min"].le(middle[0]) & found["x_max"].ge(middle[0])
+        hits += (inside & found["y_min"].le(middle[1]) & found["y_max"].ge(middle[1])).any()
+    assert hits >= len(new) - 1
+
+
+def test_the_extent_is_between_0_and_8_and_larger_where_there_is_more(patches: tuple, trained: Path) -> None:
+    table = predict_maps(trained, patches[0]).table
+    yes = (patches[0]["label"] == "opacity").to_numpy()
+    assert table["map_extent"].between(0, 8).all()
+    assert table["map_extent"][yes].mean() > table["map_extent"][~yes].mean() + 0.5
+
+
+def test_the_same_seed_gives_the_same_network_and_two_networks_differ(patches: tuple, tmp_path: Path) -> None:
+    short = PLAN | {"epochs": 1}
+    train_map_classifier(*patches, tmp_path / "a", pretrained=False, networks=2, **short)
+    train_map_classifier(*patches, tmp_path / "b", pretrained=False, **short)
+    _, both = read_model(tmp_path / "a", "classifier")
+    _, one = read_model(tmp_path / "b", "classifier")
+    assert all(torch.equal(value, both[name]) for name, value in one.items())
+    assert not torch.equal(both["0.map.weight"], both["1.map.weight"])
+
+
+def test_more_than_two_classes_are_answered_by_their_own_head(patches: tuple, tmp_path: Path) -> None:
+    images, boxes = patches
+    images = images.assign(label=[("a", "b", "c")[number % 3] for number in range(len(images))]).drop(columns="extent")
+    train_map_classifier(images, boxes, tmp_path / "m", "c b a".split(), pretrained=False, **PLAN | {"epochs": 1})
+    answers = predict_map_classifier(tmp_path / "m", images)
+    assert list(answers.columns) == ["image_id", "c", "b", "a"]
+    assert np.allclose(answers[["a", "b", "c"]].sum(axis=1), 1, atol=1e-5)
+
+
+def test_brightness_and_contrast_of_the_whole_picture_change_nothing() -> None:
+    pictures = torch.rand(2, 1, 64, 64)
+    assert torch.allclose(standardised(pictures), standardised(0.2 + 0.5 * pictures), atol=0.02)
+
+
+def test_first_stages_with_weights_do_not_learn_and_the_rest_does() -> None:
+    torch.manual_seed(0)
+    network = MapNetwork("test_resnet", 2)
+    colours = {name: torch.rand_like(value.float()) for name, value in network.body.state_dict().items()}
+    first = next(name for name in colours if name.endswith("weight"))
+    colours[first] = colours[first].repeat(1, 3, 1, 1)
+    start_from(network, colours)
+    assert torch.allclose(network.body.state_dict()[first], colours[first].sum(1, keepdim=True))
+    before = {name: value.clone() for name, value in network.body.state_dict().items()}
+    optimizer = torch.optim.SGD([one for one in network.parameters() if one.requires_grad], 0.1)
+    network.train()(torch.rand(4, 1, 64, 64))[0].sum().backward()
+    optimizer.step()
+    moved = {name for name, value in network.body.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith(("layer2", "layer3", "layer4")) for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"arch": "resnet1000"}, "no backbone is called"),
+        ({"arch": "vit_tiny_patch16_224"}, "take another"),
+        ({"size": 16}, "size is 16"),
+        ({"networks": 0}, "networks is 0"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused_before_anything_is_written(
+    patches: tuple, tmp_path: Path, change: dict, words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        train_map_classifier(*patches, tmp_path / "m", **PLAN | change)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_table_without_corners_and_extents_out_of_range_are_refused(patches: tuple, tmp_path: Path) -> None:
+    images, boxes = patches
+    with pytest.raises(DataError, match="no column x_min"):
+        train_map_classifier(images, boxes.drop(columns="x_min"), tmp_path / "m", **PLAN)
+    with pytest.raises(DataError, match="0 to 8"):
+        train_map_classifier(images.assign(extent=9), boxes, tmp_path / "m", **PLAN)
+
+
+def test_a_classifier_without_a_map_is_told_from_one_with(trained: Path, tmp_path: Path) -> None:
+    for file in trained.glob("[!.]*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "map": False}))
+    with pytest.raises(ModelError, match="has no map"):
+        load_maps(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "networks": 2}))
+    with pytest.raises(ModelError, match="do not belong together"):
+        load_maps(tmp_path)

@@ -1,0 +1,113 @@
+"README.ko.md says the same as README.md: commands, figures, links and tables."
+
+import re
+from collections import Counter
+
+import lessons
+import pytest
+from conftest import ROOT
+
+
+def _code(text: str) -> list[str]:
+    "Blocks of code, to the letter"
+    return re.findall(r"(?ms)^```\w*\n(.*?)^```", text)
+
+
+def _commands(text: str) -> Counter:
+    "Code within lines"
+    return Counter(re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```", "", text)))
+
+
+def _links(text: str) -> Counter:
+    "Where links and pictures lead; the link between the two languages is left out"
+    return Counter(target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not target.startswith("README"))
+
+
+def _numbers(text: str) -> Counter:
+    "Every figure with a decimal point or of two digits and more, section by section"
+    text = re.sub(r"\]\([^)]*\)|`[^`\n]*`", "", re.sub(r"(?ms)^```.*?^```", "", text))
+    return Counter(
+        f"{place}: {number.rstrip('.,')}"
+        for place, part in enumerate(re.split(r"(?m)^## ", text))
+        for number in re.findall(r"(?<![\w.])[+-]?\d[\d,]*\.?\d*(?:e-\d+)?", part)
+        if len(number.strip("+-.,")) > 1
+    )
+
+
+def _tables(text: str) -> list[int]:
+    "Cells of each row of a table"
+    return [len(re.findall(r"(?<!\\)\|", line)) - 1 for line in text.splitlines() if line.startswith("|")]
+
+
+def _sections(text: str) -> list[int]:
+    "How deep each heading is"
+    return [len(marks) for marks in re.findall(r"(?m)^(#+) ", re.sub(r"(?ms)^```.*?^```", "", text))]
+
+
+KINDS = {
+    "code": _code,
+    "commands": _commands,
+    "links": _links,
+    "numbers": _numbers,
+    "tables": _tables,
+    "sections": _sections,
+}
+
+
+@pytest.fixture(scope="module")
+def both() -> tuple[str, str]:
+    "The English and the Korean text"
+    return tuple((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ko.md"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_korean_readme_is_equal_in(kind, both):
+    english, korean = map(KINDS[kind], both)
+    if isinstance(english, Counter):
+        assert english - korean == Counter() and korean - english == Counter()
+    assert english == korean
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [
+        ("code", "covidxr run\n```", "covidxr run --seed 1\n```"),
+        ("commands", "`covidxr doctor`", "`covidxr doktor`"),
+        ("links", "nbs/08_metrics.ipynb", "nbs/09_classify.ipynb"),
+        ("numbers", "0.638", "0.683"),
+        ("numbers", "6,334", "6,343"),
+        ("tables", "| test_resnet-96 + yolo11n-160 | ", "| test_resnet-96 | yolo11n-160 | "),
+        ("sections", "## 결과", "### 결과"),
+    ],
+)
+def test_a_slip_is_noticed(kind, old, new, both):
+    english, korean = both
+    assert old in korean
+    assert KINDS[kind](korean.replace(old, new, 1)) != KINDS[kind](english)
+
+
+def test_it_is_korean(both):
+    letters = re.findall(r"[가-힣]", both[1])
+    assert len(letters) > 1500
+
+
+def test_a_lesson_has_one_korean_name(both):
+    named = lessons.korean_names(both[1])
+    assert list(named) == [path.name for path in lessons.lessons()]
+    table = both[1].partition("<!-- times -->")[2].partition("<!-- end of times -->")[0]
+    assert re.findall(r"\| \[\d\d ([^\]]+)\]\(nbs/([^)]+)\)", table) == [(name, file) for file, name in named.items()]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        (r"(?<!주피터 )노트북", "노트북 alone is a laptop: 주피터 노트북"),
+        (r"상자", "practitioners say 박스 (bounding box)"),
+        (r"부호화|복호화", "복호화 is decrypting: 인코딩, 디코딩"),
+        (r"\d %", "Korean writes 95% without a space"),
+        (r"내보내기", "Ship is 배포; 내보내기 is to export"),
+        (r"사전 비율", "사전 is a dictionary, too: 사전확률"),
+    ],
+)
+def test_words_that_mislead_do_not_come_back(pattern, why, both):
+    assert re.search(pattern, both[1]) is None, why
