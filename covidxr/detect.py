@@ -38,12 +38,9 @@ def _kind(
     raise ModelError(f"{model!r:.60} is not the name of a detector; {such}")
 
 
-def _kind_in(
-    folder: str | Path,  # what `train_detector` wrote
-) -> ModuleType:  # with `train`, `load` and `predict`
-    "The module of the detector in a folder; raises ModelError"
-    (model,) = config_values(folder, read_config(folder, "detector"), "model")
-    return _kind(model)
+def _kind_in(folder: str | Path) -> ModuleType:
+    "The module of the detector that `train_detector` left in a folder; raises ModelError"
+    return _kind(*config_values(folder, read_config(folder, "detector"), "model"))
 
 
 def load_detector(
