@@ -1,6 +1,83 @@
 "Answers that learners give: three wrong ones and a right one in another style, for every exercise."
 
 ANSWERS: dict[str, dict] = {
+    "start.1": {
+        "wrong": [
+            """
+def called(probabilities, threshold):
+    surest = max(probabilities, key=probabilities.get)
+    return surest if probabilities[surest] > threshold else None
+""",
+            """
+def called(probabilities, threshold):
+    return max(probabilities, key=probabilities.get)
+""",
+            """
+def called(probabilities, threshold):
+    for name, share in probabilities.items():
+        if share >= threshold:
+            return name
+    return None
+""",
+        ],
+        "other": """
+def called(probabilities, threshold):
+    share, name = max((share, name) for name, share in probabilities.items())
+    return None if share < threshold else name
+""",
+    },
+    "start.2": {
+        "wrong": [
+            """
+def rates(ill, called):
+    found = sum(i and c for i, c in zip(ill, called))
+    return found / max(sum(called), 1), 0.0
+""",
+            """
+def rates(ill, called):
+    found = sum(i and c for i, c in zip(ill, called))
+    spared = sum(not i and not c for i, c in zip(ill, called))
+    return found / len(ill), spared / len(ill)
+""",
+            """
+def rates(ill, called):
+    found = sum(i and c for i, c in zip(ill, called))
+    spared = sum(not i and not c for i, c in zip(ill, called))
+    return spared / max(len(ill) - sum(ill), 1), found / max(sum(ill), 1)
+""",
+        ],
+        "other": """
+def rates(ill, called):
+    ill, called = np.array(ill), np.array(called)
+    sensitivity = called[ill].mean() if ill.any() else 0
+    specificity = (~called[~ill]).mean() if (~ill).any() else 0
+    return [sensitivity, specificity]
+""",
+    },
+    "start.3": {
+        "wrong": [
+            """
+def heart_ratio(heart, lungs):
+    return heart.sum() / lungs.sum()
+""",
+            """
+def heart_ratio(heart, lungs):
+    return heart.any(axis=0).sum() / lungs.any(axis=0).sum()
+""",
+            """
+def heart_ratio(heart, lungs):
+    a, b = np.flatnonzero(heart.any(axis=0)), np.flatnonzero(lungs.any(axis=0))
+    return (a[-1] - a[0]) / (b[-1] - b[0])
+""",
+        ],
+        "other": """
+def heart_ratio(heart, lungs):
+    def width(mask):
+        _, across = mask.nonzero()
+        return across.max() - across.min() + 1
+    return width(heart) / width(lungs)
+""",
+    },
     "dicom.1": {
         "wrong": [
             """

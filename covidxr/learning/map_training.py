@@ -141,7 +141,7 @@ def fit_maps(
     states, histories = {}, []
     for place in range(plan["networks"]):
         with unchanged(), no_random(plan["seed"] + place), quiet():
-            network = MapNetwork(plan["arch"], len(plan["classes"]))
+            network = MapNetwork(plan["arch"], len(plan["classes"]), plan["stride"])
             if weights:
                 start_from(network, weights, plan["frozen"])
             loaders = _loaders(squares, truth, valid, plan["batch_size"], plan["device"])
@@ -160,6 +160,7 @@ def map_plan(
     networks: int = 1,  # how many, each from the next seed; their mean answers
     frozen: int = 2,  # stages of a pretrained backbone that do not learn
     flip: bool = True,  # mirror half of the training images
+    stride: int = STRIDE,  # pixels of the input per cell of the map: 8 or 16
     seed: int = 0,
     device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None
 ) -> dict:  # as config.json holds it
@@ -176,11 +177,12 @@ def map_plan(
         "networks": whole(networks, "networks", 1, 20),
         "frozen": whole(frozen, "frozen", 0, 5),
         "flip": bool(flip),
+        "stride": whole(stride, "stride", 8, 16),
         "seed": whole(seed, "seed", 0, 2**31),
         "device": device_name(device),
     }
     with Undrawn():
-        MapNetwork(arch, len(plan["classes"]))  # an unknown name is told now, not after minutes of reading
+        MapNetwork(arch, len(plan["classes"]), stride)  # an unknown name is told now, not after minutes of reading
     return plan
 
 # %% ../../nbs/engine/map_training.ipynb #map-training-011
@@ -257,8 +259,9 @@ def load_maps(
     if not config.get("map"):
         raise ModelError(f"{folder}: this classifier has no map; predict_classifier asks it")
     count = whole(config.get("networks"), f"{Path(folder) / 'config.json'}: networks", 1, 20)
+    stride = whole(config.get("stride"), f"{Path(folder) / 'config.json'}: stride", 8, 16)
     with Undrawn():
-        networks = torch.nn.ModuleList(MapNetwork(arch, len(classes)) for _ in range(count))
+        networks = torch.nn.ModuleList(MapNetwork(arch, len(classes), stride) for _ in range(count))
     return fill(networks, tensors, folder).eval().to(device_name(device), memory_format=torch.channels_last), config
 
 
@@ -317,7 +320,7 @@ def predict_maps(
     "Classes, maps and extents of images; raises DataError or ModelError"
     table, batch_size = image_table(images), whole(batch_size, "batch_size", 1)
     networks, config = load_maps(folder, device)
-    cells = -(-config["size"] // STRIDE)
+    cells = -(-config["size"] // config["stride"])
     maps, chances, extents = [np.zeros((0, cells, cells))], [np.zeros((0, len(config["classes"])))], [np.zeros(0)]
     places = [pd.DataFrame(columns=["scale", "left", "top"])]
     for start in progress(range(0, len(table), batch_size), "read maps"):

@@ -22,7 +22,7 @@ from ..base.terms import BOX_COLUMNS
 from .guests import imported
 
 # %% ../../nbs/engine/maps.ipynb #maps-006
-STRIDE = 16  # pixels of the input per cell of the map
+STRIDE = 16  # pixels of the input per cell of the map; 8 draws finer boxes on small pictures
 SUREST = 8  # cells of the map whose mean is the answer to "is there an opacity?"
 WIDTH = 64  # channels where the three strides meet
 
@@ -52,14 +52,18 @@ def _backbone(
 
 
 class MapNetwork(torch.nn.Module):
-    "Features at strides 8, 16 and 32 of a timm backbone, joined to one map at stride 16; classes and extent beside it"
+    "Features at strides 8, 16 and 32 of a timm backbone, joined to one map; classes and extent beside it"
 
     def __init__(
         self,
         arch: str,  # a timm backbone
         classes: int,  # how many classes
+        stride: int = STRIDE,  # pixels of the input per cell of the map: 8 or 16
     ) -> None:
         super().__init__()
+        if stride not in (8, 16):
+            raise ModelError(f"a map has a cell per 8 or 16 pixels, not per {stride!r:.20}")
+        self.stride = stride
         self.body = _backbone(arch)
         self.asleep: list[torch.nn.Module] = []  # layers that do not learn
         layers: list[torch.nn.Module] = []
@@ -83,8 +87,11 @@ class MapNetwork(torch.nn.Module):
         pictures: torch.Tensor,  # (images, 1, size, size), standardised
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # logits: map (images, cells, cells), classes, extent
         fine, middle, coarse = self.body(pictures)
-        coarse = functional.interpolate(coarse, middle.shape[2:], mode="bilinear", align_corners=False)
-        fine = functional.adaptive_avg_pool2d(fine, middle.shape[2:])
+        cells = (fine if self.stride == 8 else middle).shape[2:]
+        middle, coarse = (
+            functional.interpolate(one, cells, mode="bilinear", align_corners=False) for one in (middle, coarse)
+        )
+        fine = functional.adaptive_avg_pool2d(fine, cells)
         joined = self.join(torch.cat([fine, middle, coarse], 1))
         pooled = torch.cat([joined.mean((2, 3)), joined.amax((2, 3))], 1)
         return self.map(joined)[:, 0], self.classes(pooled), self.extent(pooled)[:, 0]
@@ -224,6 +231,7 @@ def map_boxes(
     place: Any,  # scale, left, top: where `read_squares` put the image
     threshold: float = 0.5,  # cells above are opaque
     fewest: int = 2,  # smaller patches are left out, in cells
+    stride: int = STRIDE,  # pixels of the input per cell
 ) -> pd.DataFrame:  # corners in pixels of the image's file, confidence (the patch's mean); surest first
     "One box around each patch of opaque cells that touch"
     from scipy import ndimage
@@ -233,7 +241,7 @@ def map_boxes(
     for number, (down, across) in enumerate(ndimage.find_objects(patches), 1):
         inside = patches == number
         if inside.sum() >= fewest:
-            corners = np.array([across.start, down.start, across.stop, down.stop], float) * STRIDE
+            corners = np.array([across.start, down.start, across.stop, down.stop], float) * stride
             shift = np.array([place["left"], place["top"]] * 2, float)
             rows.append([*((corners - shift) / float(place["scale"])), float(opaque[inside].mean())])
     found = pd.DataFrame(rows, columns=[*BOX_COLUMNS, "confidence"], dtype=float)
