@@ -62,6 +62,10 @@ def _classify(place: Path, images: pd.DataFrame, flip_tta: bool = False) -> pd.D
     return pd.concat([names, pd.DataFrame(chances, columns=model["classes"])], axis=1)
 
 
+def _classify_twice(place: Path, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return _classify(place, images), _classify(place, images, flip_tta=True)
+
+
 def _detect_twice(place: Path, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return _detect(place, images), _detect(place, images, flip_tta=True)
 
@@ -111,6 +115,7 @@ def networks_that_learn_nothing() -> Iterator[None]:
         mock.patch.object(covidxr.classify, "train_classifier", _train),
         mock.patch.object(covidxr.detect, "train_detector", _train),
         mock.patch.object(covidxr.classify, "predict_classifier", _classify),
+        mock.patch.object(covidxr.classify, "predict_classifier_views", _classify_twice),
         mock.patch.object(covidxr.detect, "predict_detector", _detect),
         mock.patch.object(covidxr.detect, "predict_detector_views", _detect_twice),
     ):

@@ -38,6 +38,7 @@ _SET_BY_LIBRARIES: dict[str, tuple[str, ...] | None] = {
     "KMP_DUPLICATE_LIB_OK": ("True",),
     "TORCHINDUCTOR_CACHE_DIR": None,
     "NO_ALBUMENTATIONS_UPDATE": ("1",),
+    "_RJEM_MALLOC_CONF": None,  # by polars, with which Ultralytics draws its history
 }
 
 

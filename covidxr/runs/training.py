@@ -84,9 +84,9 @@ def predict_model(
     images = image_parts(run, split)
     unseen = images[images["part"] != "train"]
     if plan.kind == "classifier":
-        from covidxr.classify import predict_classifier
+        from covidxr.classify import predict_classifier_views
 
-        views = [predict_classifier(place, unseen, flip_tta=mirror) for mirror in (False, True)]
+        views = list(predict_classifier_views(place, unseen))
     else:
         from covidxr.detect import predict_detector_views
 

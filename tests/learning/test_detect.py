@@ -326,6 +326,11 @@ def test_an_interrupted_training_leaves_no_model(
         (lambda images, boxes: (images, boxes.drop(columns="x_max")), "no column x_max"),
         (lambda images, boxes: (images, boxes.iloc[:0]), "has a box"),
         (lambda images, boxes: (images.assign(file="nowhere.png"), boxes), "nowhere.png"),
+        (lambda images, boxes: (images, boxes.assign(**boxes[BOX_COLUMNS] / 96)), "between 0 and 1"),
+        (lambda images, boxes: (images, boxes.assign(**boxes[BOX_COLUMNS] * 4)), "to_cache"),
+        (lambda images, boxes: (images, boxes.assign(x_min=np.nan)), "no number"),
+        (lambda images, boxes: (images, boxes.rename(columns={"x_min": "x"})), "no column x_min"),
+        (lambda images, boxes: (images, boxes.assign(image_id="elsewhere")), "has a box"),
     ],
 )
 def test_bad_tables_are_refused_in_words(
@@ -334,3 +339,58 @@ def test_bad_tables_are_refused_in_words(
     with pytest.raises(DataError, match=words):
         train(change(*tables), tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_size_off_the_grid_is_refused(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="multiple of 32"):
+        train(tables, tmp_path / "model", size=100)
+    assert not (tmp_path / "model").exists()
+
+
+OFFLINE = """
+import os, pathlib, shutil, socket, sys
+import pandas as pd, torch
+asked = []
+def refuse(*arguments, **options):
+    asked.append(arguments)
+    raise OSError("a test: no network here")
+socket.getaddrinfo = socket.create_connection = refuse
+from covidxr.learning.yolo import offline, ultralytics
+images, data = pd.read_csv(sys.argv[1]), pathlib.Path(sys.argv[2])
+for part, rows in (("train", images[:8]), ("val", images[8:12])):
+    (data / part).mkdir(parents=True)
+    for file in rows["file"]:
+        shutil.copy(file, data / part)
+        (data / part / pathlib.Path(file).with_suffix(".txt").name).write_text("0 0.5 0.5 0.3 0.4")
+(data / "data.yaml").write_text(f"path: {data}\\ntrain: train\\nval: val\\nnames: [opacity]\\nchannels: 1\\n")
+ultralytics()
+from ultralytics import YOLO, utils
+before = [torch.get_num_threads(), dict(os.environ), str(utils.USER_CONFIG_DIR), utils.ONLINE, dict(utils.SETTINGS)]
+before.append(torch.get_rng_state().tolist())
+with offline():
+    model, place = YOLO("yolov8n.yaml"), {"project": str(data), "name": "one", "exist_ok": True, "workers": 0}
+    model.train(data=str(data / "data.yaml"), imgsz=64, epochs=1, batch=8, device="cpu", plots=True, **place)
+    results = model.predict(list(images["file"][:2]), imgsz=64, conf=0.001)
+    drawn = results[0].plot()
+    model.val(data=str(data / "data.yaml"), imgsz=64, plots=False, **place)
+after = [torch.get_num_threads(), dict(os.environ), str(utils.USER_CONFIG_DIR), utils.ONLINE, dict(utils.SETTINGS)]
+after.append(torch.get_rng_state().tolist())
+assert asked == [], asked
+assert [one for one, other in zip(before, after) if one != other] == [], (before[:-1], after[:-1])
+assert len(results) == 2 and drawn.shape == (96, 96, 3), drawn.shape
+assert (data / "one" / "weights" / "best.pt").is_file() and (data / "one" / "results.csv").is_file()
+"""
+
+
+def test_ultralytics_own_commands_work_offline_and_leave_nothing_but_their_results(
+    tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    tables[0].to_csv(tmp_path / "images.csv", index=False)
+    place = {name: value for name, value in os.environ.items() if not name.startswith(("YOLO", "XDG", "ULTRALYTICS"))}
+    place |= {"HOME": str(home), "MPLCONFIGDIR": str(tmp_path / "matplotlib")}
+    command = [sys.executable, "-c", OFFLINE, str(tmp_path / "images.csv"), str(tmp_path / "data")]
+    done = subprocess.run(command, cwd=home, env=place, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "" and [path for path in home.rglob("*") if path.is_file()] == []

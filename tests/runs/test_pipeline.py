@@ -260,8 +260,9 @@ def test_only_training_studies_are_learnt_from_in_every_turn(plain, tmp_path, mo
         learnt.append(set(images.loc[~images["valid"], "image_id"]))
         chosen.append(set(images.loc[images["valid"], "image_id"]))
 
-    def probabilities(place, images: pd.DataFrame, flip_tta: bool) -> pd.DataFrame:
-        return images[["image_id"]].assign(**dict.fromkeys(dataset.classes, 1 / len(dataset.classes)))
+    def probabilities(place, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        said = images[["image_id"]].assign(**dict.fromkeys(dataset.classes, 1 / len(dataset.classes)))
+        return said, said
 
     def boxes(place, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         found = images[["image_id"]].head(1).assign(x_min=1.0, y_min=1.0, x_max=9.0, y_max=9.0, confidence=0.5)
@@ -270,7 +271,7 @@ def test_only_training_studies_are_learnt_from_in_every_turn(plain, tmp_path, mo
     dataset = open_dataset(plain)
     monkeypatch.setattr(covidxr.classify, "train_classifier", train)
     monkeypatch.setattr(covidxr.detect, "train_detector", train)
-    monkeypatch.setattr(covidxr.classify, "predict_classifier", probabilities)
+    monkeypatch.setattr(covidxr.classify, "predict_classifier_views", probabilities)
     monkeypatch.setattr(covidxr.detect, "predict_detector_views", boxes)
     run(plain, tmp_path / "run", profile=TINY)
     turns = plan_rounds(dataset, TINY, 0)
