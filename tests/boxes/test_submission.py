@@ -135,6 +135,8 @@ def test_an_image_and_a_study_of_one_name_keep_their_own_patients(tmp_path):
     ids = ["1_image", "2_image", "3_image", "4_image", "1_study", "2_study", "3_study"]
     owners, drawn = patients_of_rows([tmp_path / "train_image_level.csv"], ids)
     assert drawn == "studies" and owners["1_image"] == owners["3_image"] == owners["2_study"] != owners["1_study"]
+    (tmp_path / "headers.csv").write_text("name,value\nx,1\n")  # somebody else's table
+    assert patients_of_rows([tmp_path / "train_image_level.csv"], ids)[1] == "studies"
     (tmp_path / "headers.csv").write_text("image_id,patient_id\n1,p\n2,q\n")
     owners, drawn = patients_of_rows([tmp_path / "train_image_level.csv"], ids)
     assert drawn == "patients and studies"
