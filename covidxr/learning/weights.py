@@ -182,10 +182,12 @@ def _said(
 
 def find_weights(
     arch: str,  # a timm model's name
+    simulated: bool = False,  # True: take covidxr's own, too, which learnt from simulated X-rays
 ) -> tuple[Path | None, str]:  # the file for `read_weights`, or None; and where from or why not
     "Pretrained weights: local cache or hub, an installed package, covidxr's own; never a long wait for a network"
     refused = []
-    for place, look in (("hub", _hub_weights), ("package", _installed_weights), ("covidxr", _shipped_weights)):
+    places = [("hub", _hub_weights), ("package", _installed_weights)]
+    for place, look in places + [("covidxr", _shipped_weights)] * simulated:
         try:
             with hushed("huggingface_hub", "timm"):
                 file = look(arch)

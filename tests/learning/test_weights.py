@@ -78,10 +78,10 @@ def test_weights_that_are_shipped_come_last_and_only_for_their_backbone(
         {"0.body.conv1.weight": torch.ones(2), "0.map.bias": torch.ones(1)}, f"{tmp_path}/shipped/model.safetensors"
     )
     monkeypatch.setattr(weights, "inside", lambda package: tmp_path)
-    file, said = find_weights("test_resnet")
+    file, said = find_weights("test_resnet", simulated=True)
     assert "simulated" in said and list(read_weights(file, "test_resnet")) == ["conv1.weight"]
-    assert find_weights("resnet18")[0] is None
-    assert "package" in find_weights(LITE)[1]
+    assert find_weights("resnet18", simulated=True)[0] is None
+    assert "package" in find_weights(LITE, simulated=True)[1]
 
 
 def test_with_the_hub_switched_off_the_answer_is_there_at_once() -> None:
