@@ -180,6 +180,7 @@ def test_without_a_network_training_starts_from_scratch_within_seconds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import huggingface_hub.constants as hub
+    import timm  # noqa: F401  (its import takes seconds of its own)
 
     def hang(*arguments: object, **options: object) -> None:
         time.sleep(30)
