@@ -208,6 +208,7 @@ def train_classifier(
             cure = "try another size, batch_size or backbone"
             raise ModelError(f"{arch}: training stopped ({reason(error)}); {cure}") from error
         save_model(folder, state, plan, history)
+    log_line("")  # a notebook keeps no line of progress
     return history
 
 # %% ../../nbs/engine/classifier.ipynb #classifier-013
