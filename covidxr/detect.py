@@ -65,9 +65,14 @@ def train_detector(
     device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None
     **training: Any,  # further numbers that the model's trainer takes; for YOLO some of Ultralytics' settings
 ) -> pd.DataFrame:  # the history: one row per epoch
-    "Train an opacity detector from two tables; saves tensors and text; raises DataError or ModelError"
-    options = {"size": size, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-    options |= {"weights": weights, "seed": seed, "device": device}
+    """Train an opacity detector from two tables; saves tensors and text; raises DataError or ModelError
+
+    Example:
+
+        >>> history = covidxr.train_detector(images, boxes, "detector", epochs=5)  # doctest: +SKIP
+    """
+    options: dict[str, Any] = {"size": size, "epochs": epochs, "learning_rate": learning_rate}
+    options |= {"batch_size": batch_size, "weights": weights, "seed": seed, "device": device}
     return _kind(model).train(images, boxes, out, model=model, **options, **training)
 
 # %% ../nbs/11_detect.ipynb #detect-043
@@ -81,7 +86,12 @@ def predict_detector(
     batch_size: int = 32,  # images per step
     device: str | None = None,  # the fastest where None
 ) -> pd.DataFrame:  # image_id, x_min, y_min, x_max, y_max in pixels of the prepared image, confidence
-    "The boxes that a detector draws on each image; raises DataError or ModelError"
+    """The boxes that a detector draws on each image; raises DataError or ModelError
+
+    Example:
+
+        >>> boxes = covidxr.predict_detector("detector", ["one.png"])  # doctest: +SKIP
+    """
     options = {"confidence": confidence, "iou": iou, "max_boxes": max_boxes, "batch_size": batch_size}
     return _kind_in(folder).predict(folder, images, (flip_tta,), **options, device=device)[0]
 

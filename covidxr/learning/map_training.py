@@ -10,7 +10,6 @@ __all__ = ['fit_maps', 'map_plan', 'train_map_classifier', 'load_maps', 'MapAnsw
 
 # %% ../../nbs/engine/map_training.ipynb #map-training-003
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +19,10 @@ import torch
 
 from ..base.arguments import check_same_kind, check_table
 from ..base.errors import DataError, ModelError, reason
-from ..base.files import check_folder, owned_folder
+from ..base.files import check_folder
 from ..base.process import quiet
 from ..base.progress import log_line, progress
+from .classifier import history_callback, history_table
 from .data import image_table, labelled_images, read_squares
 from .guests import Undrawn, imported, unchanged
 from covidxr.learning.maps import (
@@ -44,7 +44,8 @@ from covidxr.learning.models import (
     fill,
     number,
     read_model,
-    save_model,
+    train_into,
+    training_facts,
     whole,
 )
 from .weights import find_weights, read_weights
@@ -78,20 +79,13 @@ def _loaders(
     return DataLoaders(*both, device=torch.device(device))
 
 
-def _callback(
+def _batch_callback(
     flip: bool,  # mirror half of the training images
-    label: str,  # for the lines of progress
-    steps: int,  # how many training steps there will be
-) -> Any:  # a fastai Callback with `rows`
-    "What prepares each batch, counts the steps, and keeps one row per epoch"
+) -> Any:  # a fastai Callback
+    "What makes numbers of each batch, and varies what is learnt from"
     from fastai.callback.core import Callback
 
-    class Steps(Callback):
-        order = 60  # after fastai's own recorder
-
-        def after_create(self) -> None:
-            self.bar, self.rows = iter(progress(range(steps), label)), []
-
+    class Prepare(Callback):
         def before_batch(self) -> None:
             pictures, masks = self.x.float() / 255, self.yb[0].float() / 255
             if self.training:
@@ -99,14 +93,7 @@ def _callback(
             pictures = standardised(pictures).contiguous(memory_format=torch.channels_last)
             self.learn.xb, self.learn.yb = (pictures,), (masks, *self.yb[1:])
 
-        def after_batch(self) -> None:
-            if self.training:
-                next(self.bar, None)
-
-        def after_epoch(self) -> None:
-            self.rows.append(list(self.recorder.values[-1]))
-
-    return Steps()
+    return Prepare()
 
 # %% ../../nbs/engine/map_training.ipynb #map-training-008
 def _fit_one(
@@ -117,15 +104,14 @@ def _fit_one(
     "Train one network by the one-cycle rule (Smith 2018)"
     from fastai.learner import Learner
 
-    steps = _callback(plan["flip"], f"train a map on {plan['arch']}", plan["epochs"] * len(loaders.train))
+    steps = history_callback(f"train a map on {plan['arch']}", plan["epochs"] * len(loaders.train))
     network.to(memory_format=torch.channels_last)
-    learn = Learner(loaders, network, loss_func=map_loss, cbs=steps, wd=0.05, train_bn=False)
+    both = [_batch_callback(plan["flip"]), steps]
+    learn = Learner(loaders, network, loss_func=map_loss, cbs=both, wd=0.05, train_bn=False)
     with learn.no_bar(), learn.no_logging():
         learn.fit_one_cycle(plan["epochs"], plan["learning_rate"], pct_start=0.25)
-    next(steps.bar, None)  # all done
-    history = pd.DataFrame(steps.rows, columns=list(learn.recorder.metric_names[1:-1]))
-    history.insert(0, "epoch", range(1, len(history) + 1))
-    return history
+    next(steps.bar)  # all done
+    return history_table(learn)
 
 
 def fit_maps(
@@ -236,20 +222,11 @@ def train_map_classifier(
     squares, truth = _read(table, boxes, names, plan["size"])
     file, why = find_weights(plan["arch"]) if pretrained else (None, "not asked for")
     log_line(f"{plan['arch']}: {'pretrained' if file else 'from scratch'} ({why})")
-    plan |= {"pretrained": file is not None, "why": why, "kept": "last epoch"}
-    plan |= {"answer": _boxed_class(table, boxes, names), "train_images": int((~table["valid"]).sum())}
-    plan["valid_images"] = int(table["valid"].sum())
-    plan["versions"] = {name: version(name) for name in ("torch", "fastai", "timm")}
-    with owned_folder(out, "model", fault=ModelError) as folder:
-        (folder / "config.json").unlink(missing_ok=True)  # from here on the folder holds no finished model
-        try:
-            weights = read_weights(file, plan["arch"]) if file else None
-            state, history = fit_maps(squares, truth, table["valid"].to_numpy(bool), plan, weights)
-        except (RuntimeError, ValueError) as error:
-            cure = "try another size, batch_size or backbone"
-            raise ModelError(f"{plan['arch']}: training stopped ({reason(error)}); {cure}") from error
-        save_model(folder, state, plan, history)
-    return history
+    weights = read_weights(file, plan["arch"]) if file else None
+    plan |= {"pretrained": file is not None, "why": why, "answer": _boxed_class(table, boxes, names)}
+    plan |= training_facts(table, "torch", "fastai", "timm")
+    valid, cure = table["valid"].to_numpy(bool), "try another size, batch_size or backbone"
+    return train_into(out, plan, lambda folder: fit_maps(squares, truth, valid, plan, weights), plan["arch"], cure)
 
 # %% ../../nbs/engine/map_training.ipynb #map-training-012
 def load_maps(
@@ -273,9 +250,7 @@ class MapAnswers(NamedTuple):
 
     table: pd.DataFrame  # image_id, a probability per class, map_opacity (mean of the eight highest cells), map_extent
     maps: np.ndarray  # (images, cells, cells): the share of each cell that is opaque
-    places: (
-        pd.DataFrame
-    )  # scale, left, top of each image in the network's square, and the map's stride: for `map_boxes`
+    places: pd.DataFrame  # per image scale, left, top in the network's square, stride of the map: for `map_boxes`
 
 
 @torch.no_grad()

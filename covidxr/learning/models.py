@@ -6,12 +6,13 @@ Docs: https://covidxr.github.io/covidxr/engine/models.html.md"""
 
 # %% auto #0
 __all__ = ['LARGEST_SIZE', 'whole', 'number', 'device_name', 'class_names', 'read_tensors', 'fill', 'save_model', 'read_config',
-           'read_model', 'config_values']
+           'training_facts', 'train_into', 'read_model', 'config_values']
 
 # %% ../../nbs/engine/models.ipynb #models-003
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import torch
 
 from ..base.csv_files import write_table
 from ..base.errors import CovidxrError, DataError, ModelError, reason
-from ..base.files import atomic_path, read_json, write_json
+from ..base.files import atomic_path, owned_folder, read_json, write_json
+from ..base.progress import log_line
 
 # %% ../../nbs/engine/models.ipynb #models-006
 LARGEST_SIZE = 8192  # pixels a side of a network's input; no X-ray is larger, and memory has an end
@@ -161,6 +163,36 @@ def read_config(
     if config.get("kind") != kind:
         raise ModelError(f"{folder}: this is a {config.get('kind', 'model of no stated kind')!s:.40}, not a {kind}")
     return config
+
+
+def training_facts(
+    table: pd.DataFrame,  # valid of each image
+    *packages: str,  # that trained, such as "torch"
+) -> dict:  # for config.json
+    "What a model's description says of any training"
+    valid = int(table["valid"].sum())
+    facts = {"kept": "last epoch", "train_images": len(table) - valid, "valid_images": valid}
+    return facts | {"versions": {name: version(name) for name in packages}}
+
+
+def train_into(
+    out: str | Path,  # a new folder, or one of an earlier training
+    config: dict,  # all that is needed to build the network again
+    fit: Callable[[Path], tuple[dict[str, torch.Tensor], pd.DataFrame]],  # given the folder: weights and history
+    name: str,  # of the network, for the error
+    cure: str,  # what to try where training stops by itself
+    faults: tuple[type[Exception], ...] = (RuntimeError, ValueError),  # by which it does
+) -> pd.DataFrame:  # the history
+    "Train a model into its folder, which from the start of the training on holds no finished one; raises ModelError"
+    with owned_folder(out, "model", fault=ModelError) as folder:
+        (folder / "config.json").unlink(missing_ok=True)
+        try:
+            weights, history = fit(folder)
+        except faults as error:
+            raise ModelError(f"{name}: training stopped ({reason(error)}); {cure}") from error
+        save_model(folder, weights, config, history)
+    log_line("")  # a notebook keeps no line of progress
+    return history
 
 
 def read_model(

@@ -11,7 +11,6 @@ __all__ = ['build_detector', 'train', 'load', 'predict']
 import shutil
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..base.errors import ModelError, reason
-from ..base.files import check_folder, owned_folder
+from ..base.errors import ModelError
+from ..base.files import check_folder
 from ..base.progress import log_line
 from .box_samples import check_boxes, predict_boxes, read_samples
 from .data import image_table
@@ -32,7 +31,8 @@ from covidxr.learning.models import (
     fill,
     number,
     read_model,
-    save_model,
+    train_into,
+    training_facts,
     whole,
 )
 from .yolo import CHANNELS, network, published_tensors, take_over, ultralytics
@@ -145,23 +145,19 @@ def train(
     table, boxes = image_table(images, ["valid"]), check_boxes(boxes)
     plan = _plan(model, size, epochs, learning_rate, batch_size, seed, device, training)
     found = _published(weights, model)
-    plan |= {"pretrained": found is not None, "kept": "last epoch", "train_images": int((~table["valid"]).sum())}
-    plan["valid_images"] = int(table["valid"].sum())
-    plan["versions"] = {name: version(name) for name in ("torch", "ultralytics")}
+    plan |= {"pretrained": found is not None, **training_facts(table, "torch", "ultralytics")}
     parts = _parts(table, boxes, plan["size"])
-    with owned_folder(out, "model", fault=ModelError) as folder:
-        (folder / "config.json").unlink(missing_ok=True)  # from here on the folder holds no finished model
+
+    def fit_here(folder: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
         work = folder / ".work"
         shutil.rmtree(work, ignore_errors=True)
         try:
-            state, history = fit(parts, plan, work, partial(_start, model, found))
-        except (RuntimeError, ValueError, TypeError) as error:
-            cure = "try another size, batch_size or model"
-            raise ModelError(f"{model}: training stopped ({reason(error)}); {cure}") from error
+            return fit(parts, plan, work, partial(_start, model, found))
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        save_model(folder, state, plan, history)
-    return history
+
+    faults = (RuntimeError, ValueError, TypeError)
+    return train_into(out, plan, fit_here, model, "try another size, batch_size or model", faults)
 
 # %% ../../nbs/engine/yolo_detector.ipynb #yolo_detector-011
 def load(

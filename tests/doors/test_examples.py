@@ -14,10 +14,6 @@ from public_names import public_names
 
 import covidxr
 
-WAITING = {  # rooms that are still to be divided
-    "predict_detector",
-    "train_detector",
-}
 LONG = {"predict", "predict_classifier", "predict_detector", "run", "train_classifier", "train_detector"}
 GIVEN = {"covidxr": covidxr, "pd": pd, "pydicom": pydicom}
 
@@ -56,7 +52,7 @@ def _carried_out(function) -> list[str]:
     return said
 
 
-@pytest.mark.parametrize("name", sorted(set(covidxr._MODULES) - WAITING))
+@pytest.mark.parametrize("name", sorted(covidxr._MODULES))
 def test_the_example_of_each_name_at_the_top_runs_at_once(name, places, monkeypatch):
     function = _function(name)
     test = _example(function)
@@ -102,7 +98,3 @@ def test_an_example_that_gives_something_else_is_found():
         """
 
     assert "Expected:\n    3\nGot:\n    2" in _carried_out(wrong)[0]
-
-
-def test_rooms_that_are_waiting_for_examples_have_none_yet():
-    assert [name for name in sorted(WAITING) if ">>>" in (inspect.getdoc(_function(name)) or "")] == []

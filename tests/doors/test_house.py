@@ -182,11 +182,6 @@ def test_the_extras_are_all_in_all_and_all_is_in_dev():
     assert any(line.startswith("covidxr[all]") and "dev" in line for line in listed)
 
 
-LARGE: set[str] = set()  # over 400 lines, still to be divided
-UNLIMITED: set[str] = set()  # lessons still to be divided
-ASKING: set[str] = set()  # still to begin with a sentence, not a question
-
-
 def test_modules_and_lines_are_short_enough_to_be_read():
     long_lines, long_modules = [], set()
     for path in MODULES.values():
@@ -199,7 +194,7 @@ def test_modules_and_lines_are_short_enough_to_be_read():
         if len(lines) > 400:
             long_modules.add(path.relative_to(PACKAGE).with_suffix("").as_posix())
     assert long_lines == []
-    assert long_modules == LARGE
+    assert long_modules == set()
 
 
 QUESTION = r"(?:How|What|Which|Who|Whose|Why|When|Where|Whether|Can|Could|Does|Do|Is|Are|Will|Would)\b"
@@ -212,22 +207,19 @@ def test_a_module_says_in_its_first_sentence_what_it_does():
         first = re.match(r".*?[.?!](?= |$)", said)
         empty = path.name == "__init__.py" and not path.read_text(encoding="utf-8").strip()
         room = path.relative_to(PACKAGE).with_suffix("").as_posix()
-        if not empty and room not in ASKING and (not first or first[0][-1] != "." or re.match(QUESTION, first[0])):
+        if not empty and (not first or first[0][-1] != "." or re.match(QUESTION, first[0])):
             wrong.append(f"{room}: {said}")
     assert wrong == []
 
 
-@pytest.mark.parametrize(
-    "lesson", [path for path in lessons() if path.stem not in UNLIMITED], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("lesson", lessons(), ids=lambda path: path.stem)
 def test_a_lesson_is_short_enough_to_be_read(lesson):
     assert shape(lesson).faults() == []
 
 
-def test_lessons_that_are_not_yet_divided_are_still_too_long_and_no_lesson_has_a_letter():
+def test_lessons_have_numbers_of_their_own_and_no_letters():
     numbers = [path.stem.partition("_")[0] for path in lessons()]
     assert all(number.isdigit() for number in numbers) and len(set(numbers)) == len(numbers)
-    assert {path.stem for path in lessons() if shape(path).faults()} == UNLIMITED
 
 
 def test_ruff_finds_nothing_in_notebooks_and_tests():

@@ -154,9 +154,7 @@ def test_a_notebook_runs_from_top_to_bottom_and_says_what_it_says(notebook, tmp_
         request.getfixturevalue("course")  # what the lessons share is not this lesson's time
     fresh, seconds, megabytes = _run(notebook, tmp_path)
     assert not list(tmp_path.iterdir()), "a lesson writes only to temporary folders"
-    # Where tests run in parallel, a lesson has one core and one thread instead of two.
-    limit = 420 if "PYTEST_XDIST_WORKER" in os.environ else 180
-    assert in_time(seconds, limit) and megabytes < 4096, f"{seconds:.0f} s and {megabytes:.0f} MB"
+    assert in_time(seconds, 180) and megabytes < 4096, f"{seconds:.0f} s and {megabytes:.0f} MB"
     if "COVIDXR_TIMES" in os.environ and "/" not in _name(notebook):
         table = Path(os.environ["COVIDXR_TIMES"])
         with FileLock(f"{table}.lock"):
@@ -227,9 +225,8 @@ def _pages(folder: Path) -> list[Path]:
 
 def test_processed_pages_are_whole(processed):
     made = {path.relative_to(processed).as_posix() for path in _pages(processed)}
-    assert made == set(
-        pages.listed(ROOT / "_quarto.yml")
-    )  # lessons, engine room, API pages, and what is written by hand
+    # lessons, engine room, API pages, and what is written by hand
+    assert made == set(pages.listed(ROOT / "_quarto.yml"))
     for page in _pages(processed):
         assert pages.dead_links(page, processed) == [], page.name
         assert pages.without_words(page) == [], page.name
@@ -511,6 +508,8 @@ def test_the_source_archive_holds_what_setup_reads_and_the_wheel_made_of_it_ever
     held = [path for pattern in ("*.py", "*.toml", "py.typed") for path in (ROOT / "covidxr").rglob(pattern)]
     own = {f"covidxr/{path.relative_to(ROOT / 'covidxr').as_posix()}" for path in held}
     own |= {f"covidxr/templates/{path.name}" for path in (ROOT / "covidxr" / "templates").iterdir()}
+    shipped = (ROOT / "covidxr" / "learning" / "shipped").iterdir()  # the network that the first lesson reads with
+    own |= {f"covidxr/learning/shipped/{path.name}" for path in shipped}
     assert {"covidxr/templates/report.html.j2", "covidxr/py.typed"} <= own  # the second: type checkers read our hints
     written = {f"nbs/{_name(path)}.ipynb" for path in NOTEBOOKS}
     assert {"settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"} | own | written <= names
