@@ -171,10 +171,13 @@ def _plan(
 
 def _starting_weights(
     arch: str,  # a timm or torchvision backbone
-    pretrained: bool,  # look for published weights
+    pretrained: bool | str,  # look for published weights; "simulated": also for covidxr's own
 ) -> tuple[dict[str, torch.Tensor] | None, str]:  # the tensors, or None; and where from or why not
     "Published weights where they are asked for and can be had; says in one line which it is"
-    file, why = find_weights(arch) if pretrained else (None, "not asked for")
+    if pretrained not in (True, False, "simulated"):
+        raise ModelError(f"pretrained is {pretrained!r:.40}; it must be True, False or 'simulated'")
+    simulated = pretrained == "simulated"
+    file, why = find_weights(arch, simulated=simulated) if pretrained else (None, "not asked for")
     weights = read_weights(file, arch) if file else None  # nothing but tensors reaches timm
     log_line(f"{arch}: {'pretrained' if weights else 'from scratch, no pretrained weights at hand'} ({why})")
     return weights, why
@@ -189,7 +192,7 @@ def train_classifier(
     epochs: int = 30,  # passes over the training images
     learning_rate: float = 1e-2,  # the highest of the one-cycle schedule
     batch_size: int = 16,  # images per step
-    pretrained: bool = True,  # start from published weights where they can be had
+    pretrained: bool | str = True,  # start from published weights if any; "simulated": covidxr's own will do, too
     flip: bool = True,  # mirror half of the training images
     seed: int = 0,  # the same seed gives the same network on the same CPU
     device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None

@@ -21,6 +21,7 @@ class ModelPlan:
     epochs: int  # passes over the training images
     batch_size: int = 16  # images per step
     learning_rate: float | None = None  # the model's own default where None
+    pretrained: bool | str = True  # as train_classifier takes it; "simulated": start from covidxr's own weights
 
     @property
     def name(self) -> str:

@@ -64,6 +64,7 @@ def train_model(
     if plan.kind == "classifier":
         from covidxr.classify import train_classifier
 
+        options["pretrained"] = plan.pretrained
         train_classifier(learning, run.dataset.classes, out, arch=plan.arch, **options)
     else:
         from covidxr.detect import train_detector
