@@ -113,11 +113,17 @@ def _first_stages(
 
 def start_from(
     network: MapNetwork,  # with random weights
-    tensors: dict[str, torch.Tensor],  # what `read_weights` gave for its backbone
+    tensors: dict[str, torch.Tensor],  # what `read_weights` gave for its backbone, or `whole_weights` for all of it
     frozen: int = 2,  # how many of the backbone's first stages keep these weights; each stage halves the picture
 ) -> None:
     "Give the backbone published weights, those for colours summed to grey; raises ModelError"
     own, body = network.body.state_dict(), network.body
+    if any(name.startswith("body.") for name in tensors):  # the other layers, too, where they have the same shape
+        state = network.state_dict()
+        rest = {name: one for name, one in tensors.items() if name in state and not name.startswith("body.")}
+        alike = {name: one for name, one in rest.items() if one.shape == state[name].shape}
+        network.load_state_dict(alike, strict=False)
+        tensors = {name.removeprefix("body."): one for name, one in tensors.items() if name.startswith("body.")}
     fitting = {}
     for name, value in tensors.items():
         if name in own and value.ndim == 4 and value.shape[1] == 3 * own[name].shape[1]:
