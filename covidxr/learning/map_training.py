@@ -20,11 +20,10 @@ import torch
 from ..base.arguments import check_same_kind, check_table
 from ..base.errors import DataError, ModelError, reason
 from ..base.files import check_folder
-from ..base.process import quiet
 from ..base.progress import log_line, progress
 from .data import image_table, labelled_images, read_squares
-from .guests import Undrawn, imported, unchanged
-from .history import history_callback, history_table
+from .fitting import fit_network, memory_loaders, seeded_training
+from .guests import Undrawn
 from covidxr.learning.maps import (
     STRIDE,
     MapNetwork,
@@ -51,12 +50,6 @@ from covidxr.learning.models import (
 from .weights import asked_weights, whole_weights
 
 # %% ../../nbs/engine/map_training.ipynb #map-training-006
-def _load_fastai() -> None:
-    "Import what trains"
-    import fastai.callback.schedule  # noqa: F401  (gives learners fit_one_cycle)
-    import fastai.learner  # noqa: F401
-
-
 def _loaders(
     squares: np.ndarray,  # uint8 (images, size, size)
     truth: MapTruth,
@@ -64,19 +57,10 @@ def _loaders(
     batch_size: int,  # images per step
     device: str,
 ) -> Any:  # fastai DataLoaders
-    "Batches from memory; the last, smaller one of an epoch is left out if there are others"
-    from fastai.data.core import DataLoaders
-    from fastai.data.load import DataLoader
-
+    "Batches of pictures, masks, classes and extents"
     parts = [torch.from_numpy(squares)[:, None], torch.from_numpy(truth.masks)[:, None]]
     parts += [torch.as_tensor(truth.labels, dtype=torch.long), torch.as_tensor(truth.extents, dtype=torch.float32)]
-    both = []
-    for chosen, shuffle in ((~valid, True), (valid, False)):
-        rows = torch.utils.data.TensorDataset(*(part[torch.from_numpy(chosen)] for part in parts))
-        drop = shuffle and len(rows) > batch_size
-        both.append(DataLoader(rows, bs=batch_size, shuffle=shuffle, drop_last=drop, num_workers=0))
-    both[0].n_inp = 1  # the picture alone goes into the network
-    return DataLoaders(*both, device=torch.device(device))
+    return memory_loaders(parts, valid, batch_size, device)
 
 
 def _batch_callback(
@@ -96,24 +80,6 @@ def _batch_callback(
     return Prepare()
 
 # %% ../../nbs/engine/map_training.ipynb #map-training-008
-def _fit_one(
-    network: MapNetwork,
-    loaders: Any,  # fastai DataLoaders
-    plan: dict,  # the configuration
-) -> pd.DataFrame:  # one row per epoch
-    "Train one network by the one-cycle rule (Smith 2018)"
-    from fastai.learner import Learner
-
-    steps = history_callback(f"train a map on {plan['arch']}", plan["epochs"] * len(loaders.train))
-    network.to(memory_format=torch.channels_last)
-    both = [_batch_callback(plan["flip"]), steps]
-    learn = Learner(loaders, network, loss_func=map_loss, cbs=both, wd=0.05, train_bn=False)
-    with learn.no_bar(), learn.no_logging():
-        learn.fit_one_cycle(plan["epochs"], plan["learning_rate"], pct_start=0.25)
-    next(steps.bar)  # all done
-    return history_table(learn)
-
-
 def fit_maps(
     squares: np.ndarray,  # uint8 (images, size, size)
     truth: MapTruth,  # what should be said of each
@@ -122,17 +88,15 @@ def fit_maps(
     weights: dict[str, torch.Tensor] | None = None,  # to start from, as `read_weights` or `whole_weights` gives them
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # the state of all networks, for `save_model`; and the history
     "Train the networks of a plan on arrays; the caller's process stays as it was"
-    imported("fastai learner", _load_fastai)
-    from fastai.torch_core import no_random
-
-    states, histories = {}, []
+    states, histories, label = {}, [], f"train a map on {plan['arch']}"
     for place in range(plan["networks"]):
-        with unchanged(), no_random(plan["seed"] + place), quiet():
+        with seeded_training(plan["seed"] + place):
             network = MapNetwork(plan["arch"], len(plan["classes"]), plan["stride"])
             if weights:
                 start_from(network, weights, plan["frozen"])
             loaders = _loaders(squares, truth, valid, plan["batch_size"], plan["device"])
-            histories.append(_fit_one(network, loaders, plan).assign(network=place))
+            history = fit_network(network, loaders, map_loss, _batch_callback(plan["flip"]), plan, label)
+            histories.append(history.assign(network=place))
         states |= {f"{place}.{name}": value for name, value in network.state_dict().items()}
     return states, pd.concat(histories, ignore_index=True)
 
