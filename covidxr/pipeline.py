@@ -21,6 +21,7 @@ from covidxr.runs.inputs import (
     check_dataset,
     check_profile,
     explore_data,
+    installed_models,
     prepare_data,
     simulate_data,
     tables_key,
@@ -44,7 +45,7 @@ def _score_and_report(
     steps: Steps,
     this: Run,
     predicted: list[str],  # the fingerprints of all predictions
-    failed: list[str],  # why some files could not be read
+    notes: dict,  # failed: why some files could not be read; left_out: models whose package is not installed
 ) -> dict:  # what metrics.json holds
     "Fuse what the models predict, score it, and write the report"
     splits = [asdict(split) for split in this.rounds]
@@ -56,8 +57,8 @@ def _score_and_report(
     steps.forget_others()
     metrics = {"data": "simulated" if this.dataset.simulated else "real", **read_json(this.folder / "scores.json")}
     metrics |= {"steps": steps.done, "versions": steps.versions()}
-    metrics |= {"seed": this.seed, "profile": this.profile.name, "failed": failed}
-    steps("report", lambda: write_report(this, metrics), fingerprint(scored, failed))
+    metrics |= {"seed": this.seed, "profile": this.profile.name} | notes
+    steps("report", lambda: write_report(this, metrics), fingerprint(scored, notes))
     write_json(metrics | {"steps": steps.done, "versions": steps.versions()}, this.folder / "metrics.json")
     return read_json(this.folder / "metrics.json")
 
@@ -74,7 +75,8 @@ def run(
 
         >>> metrics = covidxr.run("phantom", "runs/demo")  # takes minutes  # doctest: +SKIP
     """
-    folder, profile, phantom = Path(out), check_profile(profile), str(data) == "phantom"
+    folder, phantom = Path(out), str(data) == "phantom"
+    profile, left_out = installed_models(check_profile(profile))
     root = folder / "data" if phantom else Path(data)
     if not phantom:
         check_dataset(root, folder)
@@ -88,6 +90,7 @@ def run(
         index, failed = prepare_data(steps, dataset, folder, profile)
         steps("explore", lambda: explore_data(dataset, folder), tables_key(dataset))
         this = Run(folder, dataset, index, plan_rounds(dataset, profile, seed), profile, seed)
-        metrics = _score_and_report(steps, this, train_and_predict(steps, this), failed)
+        notes = {"failed": failed, "left_out": left_out}
+        metrics = _score_and_report(steps, this, train_and_predict(steps, this), notes)
     log_line("")  # in a notebook no line of progress is left behind
     return metrics

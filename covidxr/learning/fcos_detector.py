@@ -1,4 +1,4 @@
-"""Offers FCOS as detection uses it: on a pretrained backbone, trained from tables, kept as plain tensors, loaded and asked.
+"""Offers FCOS as detection uses it: on a pretrained backbone, trained from tables, kept as plain tensors, asked.
 
 Docs: https://covidxr.github.io/covidxr/engine/fcos_detector.html.md"""
 
@@ -38,7 +38,7 @@ from covidxr.learning.models import (
     training_facts,
     whole,
 )
-from .weights import find_weights, read_weights
+from .weights import asked_weights, read_weights
 
 # %% ../../nbs/engine/fcos_detector.ipynb #fcos_detector-006
 STRIDES = (8, 16, 32)  # pixels of the input per cell of each grid
@@ -121,10 +121,11 @@ class FcosNetwork(torch.nn.Module):
         self,
         pictures: torch.Tensor,  # (images, 1, size, size), standardised
     ) -> torch.Tensor:  # (images, cells, 5): corners in pixels of the input, confidence
-        "The box of each cell; its confidence is the geometric mean of opacity and centre-ness"
+        "The box of each cell; its confidence is that there is an opacity, times that the cell is in its middle"
         classes, edges, centred = self(pictures)
         corners = self.fcos.box_coder.decode(edges, self.cells.expand_as(edges)).clamp(0, self.size)
-        return torch.cat([corners, (classes.sigmoid() * centred.sigmoid()).sqrt()], 2)
+        # torchvision takes the root, which ranks boxes alike; without it false boxes lie near 0, as YOLO's do
+        return torch.cat([corners, classes.sigmoid() * centred.sigmoid()], 2)
 
 # %% ../../nbs/engine/fcos_detector.ipynb #fcos_detector-009
 def _backbone(
@@ -176,9 +177,10 @@ def _plan(
     if unknown:
         raise ModelError(f"train_detector has no argument {unknown[0]!r}; for FCOS it takes {', '.join(TRAINING)}")
     training = TRAINING | training
-    for name in ("pretrained", "flip"):
-        if not isinstance(training[name], bool):
-            raise ModelError(f"{name} is {training[name]!r:.60}; it must be True or False")
+    if not isinstance(training["flip"], bool):
+        raise ModelError(f"flip is {training['flip']!r:.60}; it must be True or False")
+    if training["pretrained"] not in (True, False, "simulated"):
+        raise ModelError(f"pretrained is {training['pretrained']!r:.60}; it must be True, False or 'simulated'")
     whole(training["frozen"], "frozen", 0, 5)
     with Undrawn():
         FcosNetwork(arch, 32)  # an unknown name is told now, not after minutes of reading
@@ -206,9 +208,7 @@ def _start(
             body = {name.removeprefix("body."): one for name, one in tensors.items() if name.startswith("body.")}
             return tensors, body, f"weights from {file.name}"
         absent = f"{place} holds no {model}.safetensors; "
-    if not plan["pretrained"]:
-        return {}, {}, f"{absent}not asked for"
-    found, why = find_weights(_backbone(model))
+    found, why = asked_weights(_backbone(model), plan["pretrained"])
     return {}, read_weights(found, _backbone(model)) if found else {}, absent + why
 
 
@@ -267,7 +267,7 @@ def train(
     weights: str | Path | None = None,  # a trained MODEL.safetensors, or its folder; else ImageNet's for the backbone
     seed: int = 0,  # the same seed gives the same network on the same CPU
     device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None
-    **training: Any,  # pretrained, frozen (stages of a pretrained backbone that do not learn), flip
+    **training: Any,  # pretrained (as for train_classifier), frozen (stages of a pretrained backbone), flip
 ) -> pd.DataFrame:  # the history: one row per epoch
     "Train an FCOS detector; saves tensors and text; raises DataError or ModelError"
     check_folder(out, "model", fault=ModelError)

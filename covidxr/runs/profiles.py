@@ -54,11 +54,10 @@ QUICK = Profile(
     rounds=1,
     turns=4,
     models=(
-        ModelPlan("classifier", "test_resnet", size=96, epochs=40, batch_size=16, learning_rate=1e-2),
-        ModelPlan("classifier", "test_resnet", size=112, epochs=40, batch_size=16, learning_rate=1e-2),
-        ModelPlan("classifier", "test_resnet", size=128, epochs=40, batch_size=16, learning_rate=1e-2),
-        ModelPlan("detector", "yolo11n", size=160, epochs=18),
-        ModelPlan("detector", "yolov8n", size=160, epochs=18),
+        ModelPlan("classifier", "test_resnet", 128, epochs=3, learning_rate=3e-4, pretrained="simulated", map=True),
+        ModelPlan("classifier", "tf_efficientnet_lite0", 192, epochs=6, learning_rate=1e-3, map=True),
+        ModelPlan("detector", "fcos-test_resnet", 160, epochs=8, learning_rate=3e-3, pretrained="simulated"),
+        ModelPlan("detector", "yolo11n", 160, epochs=18),
     ),
 )
 FULL = Profile(
@@ -72,8 +71,10 @@ FULL = Profile(
     models=(
         ModelPlan("classifier", "resnet34", size=448, epochs=15, batch_size=32),
         ModelPlan("classifier", "efficientnet_b0", size=448, epochs=15, batch_size=32),
+        ModelPlan("classifier", "tf_efficientnet_lite0", size=384, epochs=15, learning_rate=1e-3, map=True),
         ModelPlan("detector", "yolo11s", size=640, epochs=40),
         ModelPlan("detector", "yolov8s", size=640, epochs=40),
+        ModelPlan("detector", "fcos-lite0", size=640, epochs=30),
     ),
 )
 PROFILES = {"quick": QUICK, "full": FULL}

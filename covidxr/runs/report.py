@@ -18,7 +18,7 @@ from ..base.files import atomic_path, read_json, write_text
 from ..base.plotting import class_color, draw_boxes
 from ..base.terms import NOT_CLINICAL
 from ..prepare import read_prepared, to_cache
-from .evaluate import tested_truth
+from .evaluate import not_in_front, tested_truth
 from .run import Run, image_parts
 
 # %% ../../nbs/engine/report.ipynb #report-006
@@ -167,6 +167,7 @@ def write_report(
         choices=read_json(folder / "choices.json"),
         models=_models(run),
         metrics=metrics,
+        behind=not_in_front(metrics),
         figures={name: _data_uri(picture) for name, picture in pictures.items()},
     )
     write_text(page, folder / "report.html")

@@ -60,11 +60,12 @@ def train_model(
     options["seed"] = _model_seed(plan, number, run.seed)
     if plan.learning_rate:
         options["learning_rate"] = plan.learning_rate
+    if plan.pretrained is not True:  # True is what each kind does by itself
+        options["pretrained"] = plan.pretrained
     out = run.folder / "models" / name
     if plan.kind == "classifier":
         from covidxr.classify import train_classifier
 
-        options["pretrained"] = plan.pretrained
         if plan.map:
             options["boxes"] = _learning_boxes(run, learning)
         train_classifier(learning, run.dataset.classes, out, arch=plan.arch, **options)
