@@ -24,8 +24,7 @@ from .base.errors import ModelError
 from .learning.models import config_values, read_config
 
 # %% ../nbs/11_detect.ipynb #detect-037
-# how the names of a kind begin, and its module
-DETECTORS = {"yolo": "covidxr.learning.yolo_detector", "fcos": "covidxr.learning.fcos_detector"}
+DETECTORS = {"yolo": "covidxr.learning.yolo_detector", "fcos": "covidxr.learning.fcos_detector"}  # by how names begin
 
 
 def _kind(

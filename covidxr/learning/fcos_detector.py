@@ -1,4 +1,4 @@
-"""Offers FCOS as detection uses it: on a backbone that has seen photographs, trained from tables, kept as plain tensors, loaded and asked.
+"""Offers FCOS as detection uses it: started from ImageNet's weights, trained from tables, kept as tensors, and asked.
 
 Docs: https://covidxr.github.io/covidxr/engine/fcos_detector.html.md"""
 
