@@ -58,7 +58,7 @@ def train_detector(
     model: str = "yolo11n",  # such as "fcos-lite0"; its beginning is one of DETECTORS
     size: int = 160,  # side of the network's input, a multiple of 32
     epochs: int = 15,  # passes over the training images
-    learning_rate: float | None = None,  # the highest; 0.002 for YOLO and 0.001 for FCOS where None
+    learning_rate: float | None = None,  # the highest; 0.002 for YOLO and 0.003 for FCOS where None
     batch_size: int = 8,  # images per step
     weights: str | Path | None = None,  # published MODEL.safetensors or MODEL.pt, or its folder; only tensors are read
     seed: int = 0,  # the same seed gives the same network on the same CPU
