@@ -24,8 +24,7 @@ from .base.errors import ModelError
 from .learning.models import config_values, read_config
 
 # %% ../nbs/11_detect.ipynb #detect-037
-# how the names of a kind begin, and its module
-DETECTORS = {"yolo": "covidxr.learning.yolo_detector", "fcos": "covidxr.learning.fcos_detector"}
+DETECTORS = {"yolo": "covidxr.learning.yolo_detector", "fcos": "covidxr.learning.fcos_detector"}  # by how names begin
 
 
 def _kind(
@@ -56,15 +55,15 @@ def train_detector(
     images: pd.DataFrame,  # image_id, file (a prepared image), valid (True: only for choosing, never for learning)
     boxes: pd.DataFrame,  # image_id, corners in pixels of the prepared images; an image without boxes is a background
     out: str | Path,  # a new folder, or one of an earlier training: model.safetensors, config.json and history.csv
-    model: str = "yolo11n",  # a detector's name; its beginning is one of DETECTORS
+    model: str = "yolo11n",  # such as "fcos-lite0"; its beginning is one of DETECTORS
     size: int = 160,  # side of the network's input, a multiple of 32
     epochs: int = 15,  # passes over the training images
-    learning_rate: float | None = None,  # the highest; that which suits the model where None, for YOLO 0.002
+    learning_rate: float | None = None,  # the highest; 0.002 for YOLO and 0.003 for FCOS where None
     batch_size: int = 8,  # images per step
     weights: str | Path | None = None,  # published MODEL.safetensors or MODEL.pt, or its folder; only tensors are read
     seed: int = 0,  # the same seed gives the same network on the same CPU
     device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None
-    **training: Any,  # further numbers that the model's trainer takes; for YOLO some of Ultralytics' settings
+    **training: Any,  # what else the model's trainer takes; for YOLO some of Ultralytics' settings
 ) -> pd.DataFrame:  # the history: one row per epoch
     """Train an opacity detector from two tables; saves tensors and text; raises DataError or ModelError
 

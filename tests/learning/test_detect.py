@@ -290,7 +290,7 @@ def test_another_kind_of_detector_needs_no_ultralytics_and_yolo_says_what_to_ins
     assert options == "['batch_size', 'device', 'epochs', 'learning_rate', 'size', 'strength', 'weights']"
     assert predicted == "made False made True"
     assert views == "('made False', 'made True') ('network', {})" and there == "False"
-    assert "'none-such' is not the name of a detector; names begin with yolo or other" in unknown
+    assert "'none-such' is not the name of a detector; names begin with yolo or fcos or other" in unknown
     if how == "absent":
         assert yolo.startswith("MissingExtra ultralytics is not installed; `pip install 'covidxr[detect]'`")
     else:
