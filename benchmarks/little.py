@@ -33,12 +33,13 @@ from torch.nn.functional import cross_entropy
 
 from covidxr.base.csv_files import write_table
 from covidxr.base.seeds import generator
-from covidxr.base.terms import APPEARANCES, BOX_COLUMNS
+from covidxr.base.terms import APPEARANCES
 from covidxr.course.folder import course_boxes, course_images
 from covidxr.learning.data import read_squares
 from covidxr.learning.map_training import ask_maps
 from covidxr.learning.maps import MapNetwork, MapTruth, box_masks, map_loss, standardised, start_from, surest, varied
 from covidxr.learning.weights import find_weights, read_weights
+from covidxr.prepare import to_cache
 
 BATCH, STRIDE, CHOOSING = 16, 8, 100  # pictures per step; pixels per cell of the map; the seed that chooses rates
 SMALL, LITE = "test_resnet", "tf_efficientnet_lite0"
@@ -70,12 +71,14 @@ SETTINGS = {
 COMPARISONS = [  # data, what is changed, with it, without it
     ("simulated", "simulated weights for random ones", "simulated weights", "reference"),
     ("simulated", "ImageNet weights for random ones", "lite0, ImageNet weights", "lite0, random weights"),
+    ("simulated", "ImageNet's for simulated weights", "lite0, ImageNet weights", "simulated weights"),
     ("simulated", "augmentation", "reference", "no augmentation"),
     ("simulated", "a map beside the answer", "reference", "no map"),
     ("simulated", "96 px for 64", "reference", "64 px"),
     ("simulated", "five times the images", "1,000 images", "reference"),
     ("real", "simulated weights for random ones", "resnet, simulated weights", "resnet, random weights"),
     ("real", "ImageNet weights for random ones", "reference", "lite0, random weights"),
+    ("real", "ImageNet's for simulated weights", "reference", "resnet, simulated weights"),
     ("real", "augmentation", "reference", "no augmentation"),
     ("real", "a map beside the answer", "reference", "no map"),
     ("real", "96 px for 64", "reference", "64 px"),
@@ -143,19 +146,13 @@ def part(squares: np.ndarray, truth: MapTruth, rows: np.ndarray) -> tuple[np.nda
     return squares[rows], MapTruth(*(one[rows] for one in truth))
 
 
-def small_boxes(images: pd.DataFrame) -> pd.DataFrame:
-    "The course's boxes in pixels of its small pictures"
-    boxes = course_boxes().merge(images[["image_id", "scale", "left", "top"]])
-    corners = boxes[BOX_COLUMNS].mul(boxes["scale"], axis=0) + boxes[["left", "top"] * 2].to_numpy()
-    return pd.concat([boxes["image_id"], corners], axis=1)
-
-
 def simulated_answers(plan: dict, rate: float, seed: int, asked: str) -> np.ndarray:
     "The probabilities of the four classes for the images of a split"
     images, classes = course_images(["train", asked]), list(APPEARANCES)
+    boxes = to_cache(course_boxes(), course_images())  # in pixels of the small pictures
     if plan["images"] < 100:  # a tiny trial
         images = images.groupby("split").head(100).reset_index(drop=True)
-    squares, truth = pictures(images, small_boxes(images), classes, plan["size"])
+    squares, truth = pictures(images, boxes, classes, plan["size"])
     pool = np.flatnonzero(images["split"] == "train")
     rows = generator(seed, "little").permutation(pool)[: plan["images"]]
     network = train(plan, *part(squares, truth, rows), rate, seed)
