@@ -30,7 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from covidxr.base.csv_files import write_table
 from covidxr.base.seeds import generator
 from covidxr.learning.data import read_squares
-from covidxr.learning.map_training import predict_map_classifier, train_map_classifier
+from covidxr.learning.map_training import predict_map_views, train_map_classifier
 from covidxr.learning.weights import find_weights, read_weights
 from covidxr.runs.baselines import thumbnail_floor
 
@@ -91,7 +91,7 @@ def answers(images: pd.DataFrame, boxes: pd.DataFrame, options: argparse.Namespa
         if not (folder / "config.json").exists():
             seed = 100 * repeat + 10 * fold
             train_map_classifier(learnt, boxes, folder, arch=ARCH, networks=options.networks, seed=seed)
-        said.loc[test, "map"] = predict_map_classifier(folder, asked)["opacity"].to_numpy()
+        said.loc[test, "map"] = predict_map_views(folder, asked)[1]["opacity"].to_numpy()
         part = said.loc[test]
         told = [f"{name} {roc_auc_score(asked['opacity'], part[name]):.3f}" for name in said.columns[:3]]
         print(f"repeat {repeat}, fold {fold}: {', '.join(told)}", flush=True)

@@ -24,7 +24,8 @@ from .base.errors import ModelError
 from .learning.models import config_values, read_config
 
 # %% ../nbs/11_detect.ipynb #detect-037
-DETECTORS = {"yolo": "covidxr.learning.yolo_detector"}  # how the names of a kind begin, and its module
+# how the names of a kind begin, and its module
+DETECTORS = {"yolo": "covidxr.learning.yolo_detector", "fcos": "covidxr.learning.fcos_detector"}
 
 
 def _kind(
@@ -34,7 +35,7 @@ def _kind(
     for start, module in DETECTORS.items():
         if isinstance(model, str) and model.startswith(start):
             return import_module(module)
-    such = f"names begin with {' or '.join(DETECTORS)}, such as yolo11n"
+    such = f"names begin with {' or '.join(DETECTORS)}, such as yolo11n or fcos-lite0"
     raise ModelError(f"{model!r:.60} is not the name of a detector; {such}")
 
 

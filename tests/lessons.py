@@ -7,6 +7,7 @@
 - the table of times in nbs/index.ipynb, and README.md from that notebook
 - the same table in README.ko.md
 - nbs/changelog.qmd from CHANGELOG.md
+- stored pictures without an alpha channel that says nothing
 - the modules and the engine room's notebooks in the sidebar of _quarto.yml
 
 `python tests/lessons.py api` makes nbs/api/ before the site is built, which Git does not keep: a page per module, with
@@ -30,6 +31,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 from readme import readme_text
+from stored_pictures import packed
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "nbs"
@@ -376,8 +378,10 @@ def written() -> dict[Path, str]:
         files[path] = with_head(json.loads(path.read_text(encoding="utf-8")), path.stem, times)
     index = NOTEBOOKS / "index.ipynb"
     files[index] = with_times(json.loads(index.read_text(encoding="utf-8")), times)
+    for path in [NOTEBOOKS / "gallery.ipynb", *sorted((NOTEBOOKS / "engine").glob("*.ipynb"))]:
+        files[path] = json.loads(path.read_text(encoding="utf-8"))
     texts = {
-        path: json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+        path: json.dumps(packed(notebook), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
         for path, notebook in files.items()
     }
     texts[ROOT / "_quarto.yml"] = sidebar()

@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/engine/map_training.html.md"""
 
 # %% auto #0
 __all__ = ['fit_maps', 'map_plan', 'train_map_classifier', 'load_maps', 'MapAnswers', 'ask_maps', 'predict_maps',
-           'predict_map_classifier']
+           'predict_map_views']
 
 # %% ../../nbs/engine/map_training.ipynb #map-training-003
 from collections.abc import Sequence
@@ -20,11 +20,10 @@ import torch
 from ..base.arguments import check_same_kind, check_table
 from ..base.errors import DataError, ModelError, reason
 from ..base.files import check_folder
-from ..base.process import quiet
 from ..base.progress import log_line, progress
-from .classifier import history_callback, history_table
 from .data import image_table, labelled_images, read_squares
-from .guests import Undrawn, imported, unchanged
+from .fitting import fit_network, memory_loaders, seeded_training
+from .guests import Undrawn
 from covidxr.learning.maps import (
     STRIDE,
     MapNetwork,
@@ -48,15 +47,9 @@ from covidxr.learning.models import (
     training_facts,
     whole,
 )
-from .weights import find_weights, read_weights
+from .weights import asked_weights, whole_weights
 
 # %% ../../nbs/engine/map_training.ipynb #map-training-006
-def _load_fastai() -> None:
-    "Import what trains"
-    import fastai.callback.schedule  # noqa: F401  (gives learners fit_one_cycle)
-    import fastai.learner  # noqa: F401
-
-
 def _loaders(
     squares: np.ndarray,  # uint8 (images, size, size)
     truth: MapTruth,
@@ -64,19 +57,10 @@ def _loaders(
     batch_size: int,  # images per step
     device: str,
 ) -> Any:  # fastai DataLoaders
-    "Batches from memory; the last, smaller one of an epoch is left out if there are others"
-    from fastai.data.core import DataLoaders
-    from fastai.data.load import DataLoader
-
+    "Batches of pictures, masks, classes and extents"
     parts = [torch.from_numpy(squares)[:, None], torch.from_numpy(truth.masks)[:, None]]
     parts += [torch.as_tensor(truth.labels, dtype=torch.long), torch.as_tensor(truth.extents, dtype=torch.float32)]
-    both = []
-    for chosen, shuffle in ((~valid, True), (valid, False)):
-        rows = torch.utils.data.TensorDataset(*(part[torch.from_numpy(chosen)] for part in parts))
-        drop = shuffle and len(rows) > batch_size
-        both.append(DataLoader(rows, bs=batch_size, shuffle=shuffle, drop_last=drop, num_workers=0))
-    both[0].n_inp = 1  # the picture alone goes into the network
-    return DataLoaders(*both, device=torch.device(device))
+    return memory_loaders(parts, valid, batch_size, device)
 
 
 def _batch_callback(
@@ -96,43 +80,23 @@ def _batch_callback(
     return Prepare()
 
 # %% ../../nbs/engine/map_training.ipynb #map-training-008
-def _fit_one(
-    network: MapNetwork,
-    loaders: Any,  # fastai DataLoaders
-    plan: dict,  # the configuration
-) -> pd.DataFrame:  # one row per epoch
-    "Train one network by the one-cycle rule (Smith 2018)"
-    from fastai.learner import Learner
-
-    steps = history_callback(f"train a map on {plan['arch']}", plan["epochs"] * len(loaders.train))
-    network.to(memory_format=torch.channels_last)
-    both = [_batch_callback(plan["flip"]), steps]
-    learn = Learner(loaders, network, loss_func=map_loss, cbs=both, wd=0.05, train_bn=False)
-    with learn.no_bar(), learn.no_logging():
-        learn.fit_one_cycle(plan["epochs"], plan["learning_rate"], pct_start=0.25)
-    next(steps.bar)  # all done
-    return history_table(learn)
-
-
 def fit_maps(
     squares: np.ndarray,  # uint8 (images, size, size)
     truth: MapTruth,  # what should be said of each
     valid: np.ndarray,  # True where an image is for choosing only
     plan: dict,  # what `map_plan` gave
-    weights: dict[str, torch.Tensor] | None = None,  # to start the backbone from, as `read_weights` gives them
+    weights: dict[str, torch.Tensor] | None = None,  # to start from, as `read_weights` or `whole_weights` gives them
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # the state of all networks, for `save_model`; and the history
     "Train the networks of a plan on arrays; the caller's process stays as it was"
-    imported("fastai learner", _load_fastai)
-    from fastai.torch_core import no_random
-
-    states, histories = {}, []
+    states, histories, label = {}, [], f"train a map on {plan['arch']}"
     for place in range(plan["networks"]):
-        with unchanged(), no_random(plan["seed"] + place), quiet():
+        with seeded_training(plan["seed"] + place):
             network = MapNetwork(plan["arch"], len(plan["classes"]), plan["stride"])
             if weights:
                 start_from(network, weights, plan["frozen"])
             loaders = _loaders(squares, truth, valid, plan["batch_size"], plan["device"])
-            histories.append(_fit_one(network, loaders, plan).assign(network=place))
+            history = fit_network(network, loaders, map_loss, _batch_callback(plan["flip"]), plan, label)
+            histories.append(history.assign(network=place))
         states |= {f"{place}.{name}": value for name, value in network.state_dict().items()}
     return states, pd.concat(histories, ignore_index=True)
 
@@ -212,7 +176,7 @@ def train_map_classifier(
     boxes: pd.DataFrame,  # image_id, corners in pixels of the prepared images; an image without boxes is clear
     out: str | Path,  # a new folder, or one of an earlier training: model.safetensors, config.json and history.csv
     classes: Sequence[str] = ("none", "opacity"),  # the classes, in the order of the outputs
-    pretrained: bool = True,  # start from the weights that `find_weights` finds
+    pretrained: bool | str = True,  # start from published weights if any; "simulated": covidxr's own first
     **choices: Any,  # arch, size, epochs, learning_rate, networks, seed and the others of `map_plan`
 ) -> pd.DataFrame:  # the history: one row per epoch
     "Train a classifier that also draws a map of the opacities; saves tensors and text; raises DataError or ModelError"
@@ -220,9 +184,9 @@ def train_map_classifier(
     names = class_names(classes)
     table, plan = labelled_images(images, names), map_plan(names, **choices)
     squares, truth = _read(table, boxes, names, plan["size"])
-    file, why = find_weights(plan["arch"]) if pretrained else (None, "not asked for")
+    file, why = asked_weights(plan["arch"], pretrained)
     log_line(f"{plan['arch']}: {'pretrained' if file else 'from scratch'} ({why})")
-    weights = read_weights(file, plan["arch"]) if file else None
+    weights = whole_weights(file, plan["arch"], names) if file else None
     plan |= {"pretrained": file is not None, "why": why, "answer": _boxed_class(table, boxes, names)}
     plan |= training_facts(table, "torch", "fastai", "timm")
     valid, cure = table["valid"].to_numpy(bool), "try another size, batch_size or backbone"
@@ -253,25 +217,36 @@ class MapAnswers(NamedTuple):
     places: pd.DataFrame  # per image scale, left, top in the network's square, stride of the map: for `map_boxes`
 
 
-@torch.no_grad()
 def ask_maps(
     networks: torch.nn.ModuleList,  # what `load_maps` gave
     squares: np.ndarray,  # uint8 (images, size, size)
     flip_tta: bool = True,  # also look at the mirror images and take the mean
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # maps, probabilities of the classes, extents
     "The mean answer of several networks to one batch, and to its mirror image"
+    views = _views(networks, squares, (False, True) if flip_tta else (False,))
+    maps, chances, extents = (np.mean([view[part] for view in views], axis=0) for part in range(3))
+    return maps, chances, extents
+
+
+@torch.no_grad()
+def _views(
+    networks: torch.nn.ModuleList,  # what `load_maps` gave
+    squares: np.ndarray,  # uint8 (images, size, size)
+    mirrors: Sequence[bool],  # a view each: the mirror images?
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # per view maps, probabilities of the classes, extents
+    "What several networks say in the mean of each view of one batch"
     device = next(networks.parameters()).device
     batch = standardised(torch.tensor(np.ascontiguousarray(squares))[:, None].to(device).float() / 255)
     batch = batch.contiguous(memory_format=torch.channels_last)
-    maps, classes, extents = [], [], []
-    for network in networks:
-        for mirrored in (False, True) if flip_tta else (False,):
-            opaque, chances, extent = network(batch.flip(3) if mirrored else batch)
-            maps.append((opaque.flip(2) if mirrored else opaque).sigmoid())
-            classes.append(chances.softmax(1))
-            extents.append(8 * extent.sigmoid())
-    maps, classes, extents = (torch.stack(one).mean(0).cpu().numpy() for one in (maps, classes, extents))
-    return maps, classes, extents
+    views = []
+    for mirrored in mirrors:
+        maps, classes, extents = zip(
+            *[network(batch.flip(3) if mirrored else batch) for network in networks], strict=True
+        )
+        opaque = torch.stack(maps).sigmoid().mean(0)
+        chances, extent = torch.stack(classes).softmax(2).mean(0), 8 * torch.stack(extents).sigmoid().mean(0)
+        views.append((opaque.flip(2) if mirrored else opaque, chances, extent))
+    return [tuple(one.cpu().numpy() for one in view) for view in views]
 
 
 def _answers(
@@ -315,12 +290,24 @@ def predict_maps(
     return MapAnswers(table.assign(map_extent=np.concatenate(extents)), np.concatenate(maps), places)
 
 
-def predict_map_classifier(
+def predict_map_views(
     folder: str | Path,  # what `train_map_classifier` wrote
     images: pd.DataFrame | str | Path | Sequence[str | Path],  # a table with image_id and file, or files
-    flip_tta: bool = True,  # also look at the mirror images and take the mean
+    means: Sequence[int] = (1, 2),  # 1: of the image alone; 2: of the image and its mirror image
     batch_size: int = 32,  # images per step
     device: str | None = None,  # the fastest where None
-) -> pd.DataFrame:  # image_id and a probability per class, as `predict_classifier` gives them
-    "The probability of each class for each image; raises DataError or ModelError"
-    return predict_maps(folder, images, flip_tta, batch_size, device).table.drop(columns=["map_opacity", "map_extent"])
+) -> list[
+    pd.DataFrame
+]:  # for each of `means`: image_id and a probability per class, as `predict_classifier` gives them
+    "The probability of each class for each image, each read once; raises DataError or ModelError"
+    table, batch_size = image_table(images), whole(batch_size, "batch_size", 1)
+    networks, config = load_maps(folder, device)
+    answers: list[list] = [[] for _ in means]
+    for start in progress(range(0, len(table), batch_size), "classify"):
+        squares, _ = read_squares(table["file"][start : start + batch_size], config["size"])
+        views = _views(networks, squares, (False, True)[: max(means)])
+        for answer, count in zip(answers, means, strict=True):
+            maps, chances = (np.mean([view[part] for view in views[:count]], axis=0) for part in (0, 1))
+            answer.append(_answers(table[start : start + batch_size], maps, chances, config))
+    empty = pd.DataFrame(columns=["image_id", *config["classes"]])
+    return [(pd.concat(one, ignore_index=True) if one else empty)[list(empty)] for one in answers]

@@ -21,11 +21,13 @@ class ModelPlan:
     epochs: int  # passes over the training images
     batch_size: int = 16  # images per step
     learning_rate: float | None = None  # the model's own default where None
+    pretrained: bool | str = True  # as train_classifier takes it; "simulated": start from covidxr's own weights
+    map: bool = False  # a classifier that also learns from the boxes where the opacities lie
 
     @property
     def name(self) -> str:
         "What tables and reports call it"
-        return f"{self.arch}-{self.size}"
+        return f"{self.arch}-map-{self.size}" if self.map else f"{self.arch}-{self.size}"
 
 
 @dataclass(frozen=True)

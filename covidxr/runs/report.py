@@ -126,11 +126,11 @@ def _models(
     run: Run,
 ) -> list[dict]:  # name, size, epochs, start
     "What was trained, and from which weights on"
-    start = {True: "pretrained", False: "random"}
     found = []
     for path in sorted((run.folder / "models").glob("*/config.json")):
         model = read_json(path)
-        found.append(model | {"name": path.parent.name, "start": start[bool(model.get("pretrained"))]})
+        start = model.get("why", "pretrained") if model.get("pretrained") else "random"
+        found.append(model | {"name": path.parent.name, "start": start})
     return found
 
 

@@ -64,6 +64,9 @@ def train_model(
     if plan.kind == "classifier":
         from covidxr.classify import train_classifier
 
+        options["pretrained"] = plan.pretrained
+        if plan.map:
+            options["boxes"] = _learning_boxes(run, learning)
         train_classifier(learning, run.dataset.classes, out, arch=plan.arch, **options)
     else:
         from covidxr.detect import train_detector
@@ -109,7 +112,8 @@ def training_key(
     "The fingerprint of all that decides what a model becomes"
     images = image_parts(run, split).merge(run.index[["image_id", "sha256"]], on="image_id")
     learning = images.loc[images["part"].isin(["train", "valid"]), ["image_id", "part", "label", "sha256"]]
-    boxes = _learning_boxes(run, learning) if plan.kind == "detector" else pd.DataFrame()
+    boxed = plan.kind == "detector" or plan.map
+    boxes = _learning_boxes(run, learning) if boxed else pd.DataFrame()
     return fingerprint(asdict(plan), _model_seed(plan, number, run.seed), run.dataset.classes, learning, boxes)
 
 

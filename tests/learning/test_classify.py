@@ -15,7 +15,7 @@ from measure import in_time
 from covidxr.base.errors import CovidxrError, DataError, ModelError
 from covidxr.base.extras import opencv
 from covidxr.classify import load_classifier, predict_classifier, predict_classifier_views, train_classifier
-from covidxr.learning import classifier, data
+from covidxr.learning import classifier, data, weights
 from covidxr.learning.models import read_model
 from covidxr.learning.weights import find_weights
 
@@ -195,7 +195,7 @@ def test_without_a_network_training_starts_from_scratch_within_seconds(
 
 
 def test_missing_weights_are_recorded(images: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "find_weights", lambda arch: (None, "the server is asleep"))
+    monkeypatch.setattr(weights, "find_weights", lambda arch: (None, "the server is asleep"))
     train(images, tmp_path / "model", epochs=1, pretrained=True)
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["pretrained"] is False and config["why"] == "the server is asleep"
@@ -207,7 +207,7 @@ def test_weights_from_a_file_are_used(images: pd.DataFrame, tmp_path: Path, monk
 
     source = timm.create_model("test_resnet")
     save_file(source.state_dict(), str(tmp_path / "hub.safetensors"))
-    monkeypatch.setattr(classifier, "find_weights", lambda arch: (tmp_path / "hub.safetensors", "a test"))
+    monkeypatch.setattr(weights, "find_weights", lambda arch: (tmp_path / "hub.safetensors", "a test"))
     train(images, tmp_path / "model", epochs=2, pretrained=True, learning_rate=1e-6)
     config, state = read_model(tmp_path / "model", "classifier")
     name, known = next(

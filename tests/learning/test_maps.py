@@ -13,7 +13,7 @@ from covidxr.base.errors import DataError, ModelError
 from covidxr.base.extras import opencv
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.learning import map_training
-from covidxr.learning.map_training import load_maps, predict_map_classifier, predict_maps, train_map_classifier
+from covidxr.learning.map_training import load_maps, predict_map_views, predict_maps, train_map_classifier
 from covidxr.learning.maps import MapNetwork, map_boxes, standardised, start_from
 from covidxr.learning.models import read_model, save_model
 
@@ -53,7 +53,7 @@ def test_a_trained_map_is_three_plain_files_and_says_where_it_started(trained: P
 
 def test_it_tells_new_pictures_with_a_patch_from_those_without(patches: tuple, trained: Path) -> None:
     new = patches[0][patches[0]["valid"]]
-    answers = predict_map_classifier(trained, new)
+    answers = predict_map_views(trained, new)[1]
     assert list(answers.columns) == ["image_id", "none", "opacity"]
     assert np.allclose(answers["none"] + answers["opacity"], 1)
     yes = (new["label"] == "opacity").to_numpy()
@@ -94,7 +94,7 @@ def test_more_than_two_classes_are_answered_by_their_own_head(patches: tuple, tm
     images, boxes = patches
     images = images.assign(label=[("a", "b", "c")[number % 3] for number in range(len(images))]).drop(columns="extent")
     train_map_classifier(images, boxes, tmp_path / "m", "c b a".split(), pretrained=False, **PLAN | {"epochs": 1})
-    answers = predict_map_classifier(tmp_path / "m", images)
+    answers = predict_map_views(tmp_path / "m", images)[1]
     assert list(answers.columns) == ["image_id", "c", "b", "a"]
     assert np.allclose(answers[["a", "b", "c"]].sum(axis=1), 1, atol=1e-5)
 
