@@ -899,6 +899,87 @@ def none_of(empty, boxes, exponent):
     return pd.Series(empty) ** (1 - exponent) * s ** exponent
 """,
     },
+    "transfer.1": {
+        "wrong": [
+            """
+def rates(body, head, groups):
+    return np.linspace(body, head, groups)
+""",
+            """
+def rates(body, head, groups):
+    return np.geomspace(head, body, groups)
+""",
+            """
+def rates(body, head, groups):
+    factor = (head / body) ** (1 / groups)
+    return [body * factor**place for place in range(groups)]
+""",
+        ],
+        "other": """
+def rates(body, head, groups):
+    return np.exp(np.linspace(np.log(body), np.log(head), groups))
+""",
+    },
+    "transfer.2": {
+        "wrong": [
+            """
+def covered(boxes, cells, stride):
+    out = np.zeros((cells * stride, cells * stride))
+    for a, b, c, d in boxes:
+        out[a:c, b:d] = 1
+    return out.reshape(cells, stride, cells, stride).mean((1, 3))
+""",
+            """
+def covered(boxes, cells, stride):
+    out = np.zeros((cells * stride, cells * stride))
+    for a, b, c, d in boxes:
+        out[b:d, a:c] += 1
+    return out.reshape(cells, stride, cells, stride).mean((1, 3))
+""",
+            """
+def covered(boxes, cells, stride):
+    out = np.zeros((cells * stride, cells * stride))
+    for a, b, c, d in boxes:
+        out[b:d, a:c] = 1
+    return out.reshape(cells, stride, cells, stride).max((1, 3))
+""",
+        ],
+        "other": """
+def covered(boxes, cells, stride):
+    rows = []
+    for down in range(cells):
+        row = []
+        for across in range(cells):
+            pixels = 0
+            for y in range(down * stride, (down + 1) * stride):
+                for x in range(across * stride, (across + 1) * stride):
+                    pixels += any(a <= x < c and b <= y < d for a, b, c, d in boxes)
+            row.append(pixels / stride**2)
+        rows.append(row)
+    return rows
+""",
+    },
+    "transfer.3": {
+        "wrong": [
+            """
+def pays(rows):
+    return [r[0] for r in sorted(rows, key=lambda r: -r[1]) if r[1] > 0]
+""",
+            """
+def pays(rows):
+    return [r[0] for r in rows if r[2] > 0]
+""",
+            """
+def pays(rows):
+    return [r[0] for r in sorted(rows, key=lambda r: -r[2]) if r[2] > 0]
+""",
+        ],
+        "other": """
+def pays(rows):
+    table = pd.DataFrame(rows, columns=["name", "gain", "low", "high"]).set_index("name")
+    return table.loc[table["low"] > 0, "gain"].sort_values(ascending=False).index.tolist()
+""",
+    },
     "stacking.1": {
         "wrong": [
             """

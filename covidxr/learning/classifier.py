@@ -160,7 +160,7 @@ def train_classifier(
     epochs: int = 30,  # passes over the training images
     learning_rate: float = 1e-2,  # the highest of the one-cycle schedule
     batch_size: int = 16,  # images per step
-    pretrained: bool | str = True,  # start from published weights if any; "simulated": covidxr's own will do, too
+    pretrained: bool | str = True,  # start from published weights if any; "simulated": covidxr's own first
     flip: bool = True,  # mirror half of the training images
     seed: int = 0,  # the same seed gives the same network on the same CPU
     device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None

@@ -176,7 +176,7 @@ def train_map_classifier(
     boxes: pd.DataFrame,  # image_id, corners in pixels of the prepared images; an image without boxes is clear
     out: str | Path,  # a new folder, or one of an earlier training: model.safetensors, config.json and history.csv
     classes: Sequence[str] = ("none", "opacity"),  # the classes, in the order of the outputs
-    pretrained: bool | str = True,  # start from published weights if any; "simulated": covidxr's own will do, too
+    pretrained: bool | str = True,  # start from published weights if any; "simulated": covidxr's own first
     **choices: Any,  # arch, size, epochs, learning_rate, networks, seed and the others of `map_plan`
 ) -> pd.DataFrame:  # the history: one row per epoch
     "Train a classifier that also draws a map of the opacities; saves tensors and text; raises DataError or ModelError"

@@ -21,6 +21,7 @@ from ..base.errors import ModelError, reason
 from ..base.extras import opencv
 from ..base.terms import BOX_COLUMNS
 from .guests import imported
+from .weights import fill_body
 
 # %% ../../nbs/engine/maps.ipynb #maps-006
 STRIDE = 16  # pixels of the input per cell of the map; 8 draws finer boxes on small pictures
@@ -117,24 +118,14 @@ def start_from(
     frozen: int = 2,  # how many of the backbone's first stages keep these weights; each stage halves the picture
 ) -> None:
     "Give the backbone published weights, those for colours summed to grey; raises ModelError"
-    own, body = network.body.state_dict(), network.body
     if any(name.startswith("body.") for name in tensors):  # the other layers, too, where they have the same shape
         state = network.state_dict()
         rest = {name: one for name, one in tensors.items() if name in state and not name.startswith("body.")}
         alike = {name: one for name, one in rest.items() if one.shape == state[name].shape}
         network.load_state_dict(alike, strict=False)
         tensors = {name.removeprefix("body."): one for name, one in tensors.items() if name.startswith("body.")}
-    fitting = {}
-    for name, value in tensors.items():
-        if name in own and value.ndim == 4 and value.shape[1] == 3 * own[name].shape[1]:
-            value = value.sum(1, keepdim=True)
-        if name in own and value.shape == own[name].shape:
-            fitting[name] = value
-    missing = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
-    if missing:
-        raise ModelError(f"the weights for {missing[0]} are missing or of another shape; are they of another backbone?")
-    body.load_state_dict(fitting, strict=False)
-    network.asleep = _first_stages(body, frozen) if frozen else []
+    fill_body(network.body, tensors)
+    network.asleep = _first_stages(network.body, frozen) if frozen else []
     for part in network.asleep:
         part.requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""Holds what answers to the exercises of `classify`, `stacking` and `pipeline` are compared with.
+"""Holds what answers to the exercises of `classify`, `transfer`, `stacking` and `pipeline` are compared with.
 
 Docs: https://covidxr.github.io/covidxr/engine/course_answers_classes.html.md"""
 
@@ -197,4 +197,63 @@ ANSWERS |= {
         lambda rng, size: (*_probabilities_and_shares(rng, size), float(rng.integers(1, 10)) / 10),
     ),
     "pipeline.3": Answer(_lead, _drawn_scores),
+}
+
+# %% ../../../nbs/engine/course_answers_classes.ipynb #course_answers_classes-015
+def _body_and_head(
+    rng: np.random.Generator,  # decides what is drawn
+    size: int,  # from 0 to 9
+) -> tuple[float, float, int]:
+    "The rates of the first group and of the last, and how many groups there are"
+    body = float(rng.integers(1, 10)) / 10_000
+    return body, body * float(rng.integers(4, 200)), 2 + size // 2
+
+
+def _drawn_boxes(
+    rng: np.random.Generator,  # decides what is drawn
+    size: int,  # from 0 to 9
+) -> tuple[list[tuple[int, int, int, int]], int, int]:
+    "Boxes in a square picture, some of which overlap; its cells in each direction, and their pixels"
+    cells, stride = 2 + size // 4, 4
+    corners = rng.integers(0, cells * stride - 2, (size // 2, 2))
+    ends = np.minimum(corners + rng.integers(2, 3 + stride * cells // 2, corners.shape), cells * stride)
+    return [tuple(int(one) for one in row) for row in np.hstack([corners, ends])], cells, stride
+
+
+def _covered(
+    boxes: list[tuple[int, int, int, int]],
+    cells: int,
+    stride: int,
+) -> list[list[float]]:
+    "The share of each cell that lies in a box"
+    down, across = np.mgrid[: cells * stride, : cells * stride]
+    inside = np.zeros(down.shape, bool)
+    for x_min, y_min, x_max, y_max in boxes:
+        inside |= (down >= y_min) & (down < y_max) & (across >= x_min) & (across < x_max)
+    return inside.reshape(cells, stride, cells, stride).mean(axis=(1, 3)).tolist()
+
+
+def _tried_changes(
+    rng: np.random.Generator,  # decides what is drawn
+    size: int,  # from 0 to 9
+) -> tuple[list[tuple[str, float, float, float]]]:
+    "Changes with their gains and intervals"
+    gains = rng.permutation(np.arange(-5, 15))[: 1 + size] / 100
+    halves = rng.integers(1, 12, len(gains)) / 100 + 0.005
+    rows = zip(gains, halves, strict=True)
+    return ([(f"change {n}", *(round(float(x), 3) for x in (g, g - h, g + h))) for n, (g, h) in enumerate(rows, 1)],)
+
+
+def _paying(
+    rows: list[tuple[str, float, float, float]],  # change, gain, low, high
+) -> list[str]:
+    "Those whose interval lies above 0"
+    table = pd.DataFrame(rows, columns=["change", "gain", "low", "high"])
+    return table[table["low"] > 0].sort_values("gain", ascending=False)["change"].tolist()
+
+
+ANSWERS |= {
+    "transfer.1": Answer(lambda body, head, groups: np.geomspace(body, head, groups).tolist(), _body_and_head),
+    "transfer.2": Answer(_covered, _drawn_boxes),
+    "transfer.3": Answer(_paying, _tried_changes),
 }
