@@ -27,6 +27,7 @@ from .run import Steps, file_hash, fingerprint
 PACKAGES = (  # whose versions decide a result
     "covidxr",
     "torch",
+    "torchvision",
     "fastai",
     "timm",
     "ultralytics",

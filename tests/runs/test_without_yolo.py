@@ -1,0 +1,108 @@
+"A run where Ultralytics is not installed, with the models that need boxes or covidxr's own weights"
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import MODELS, TINY
+
+from covidxr.base.extras import MissingExtra
+from covidxr.runs import inputs
+from covidxr.runs.inputs import installed_models
+from covidxr.runs.profiles import FULL, QUICK, ModelPlan
+from covidxr.runs.run import open_run
+from covidxr.runs.training import training_key
+
+FCOS = ModelPlan("detector", "fcos-test_resnet", 64, epochs=1, pretrained="simulated")
+MAP = ModelPlan("classifier", "test_resnet", 64, epochs=1, learning_rate=1e-3, pretrained="simulated", map=True)
+MIXED = replace(TINY, models=(MAP, replace(MODELS[0], epochs=1), FCOS, MODELS[2]))
+
+
+@pytest.fixture
+def without_ultralytics(monkeypatch: pytest.MonkeyPatch) -> None:
+    def require(extra: str, *modules: str) -> None:
+        raise MissingExtra(f"{modules[0]} is not installed; `pip install 'covidxr[{extra}]'` adds what is missing")
+
+    monkeypatch.setattr(inputs, "require", require)
+
+
+def test_without_ultralytics_only_its_detectors_are_left_out_and_named(without_ultralytics: None, capsys) -> None:
+    profile, left_out = installed_models(MIXED)
+    assert profile.models == MIXED.models[:3] and left_out == ["yolo11n-64"]
+    said = capsys.readouterr().err
+    assert "without yolo11n-64" in said and "pip install 'covidxr[detect]'" in said
+
+
+@pytest.mark.parametrize("profile", [QUICK, FULL], ids=lambda profile: profile.name)
+def test_both_profiles_keep_a_detector_and_two_classifiers(without_ultralytics: None, profile) -> None:
+    kinds = [plan.kind for plan in installed_models(profile)[0].models]
+    assert kinds.count("classifier") >= 2 and kinds.count("detector") >= 1
+
+
+def test_where_no_detector_is_left_it_says_what_to_install(without_ultralytics: None) -> None:
+    with pytest.raises(MissingExtra, match=r"pip install 'covidxr\[detect\]'"):
+        installed_models(TINY)
+
+
+def test_with_ultralytics_nothing_is_left_out() -> None:
+    pytest.importorskip("ultralytics")
+    assert installed_models(MIXED) == (MIXED, [])
+
+
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "ultralytics":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+sys.path.insert(0, sys.argv[1])
+from test_without_yolo import MIXED
+from covidxr.pipeline import predict, run
+
+metrics = run("phantom", sys.argv[2], profile=MIXED)
+predict(sys.argv[2], [sys.argv[2] + "/data/test"], sys.argv[2] + "-new.csv")
+print(metrics["left_out"], "ultralytics" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def run_without(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "A finished run in a process that cannot import Ultralytics"
+    folder = tmp_path_factory.mktemp("without") / "run"
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", WITHOUT, here, str(folder)]
+    environment = {"PYTHONPATH": str(Path(here).parent)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, env=os.environ | environment, cwd=folder.parent
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "['yolo11n-64'] False"
+    return folder
+
+
+def test_a_run_with_fcos_alone_is_whole_and_its_report_says_what_is_missing(run_without: Path) -> None:
+    metrics = json.loads((run_without / "metrics.json").read_text())
+    assert "test_resnet-map-64 + fcos-test_resnet-64" in metrics["scores"]
+    page = (run_without / "report.html").read_text()
+    assert "Ultralytics is not installed: yolo11n-64" in page
+    assert "learnt from simulated X-rays" in page, "the report names the weights that a model started from"
+    table = pd.read_parquet(run_without / "predictions" / "test_resnet-map-64-1.parquet")
+    assert table.set_index("image_id").sum(axis=1).round(5).eq(1).all()
+    assert len(pd.read_csv(run_without.parent / "run-new.csv")) > 0
+
+
+def test_boxes_belong_to_what_a_model_with_a_map_learns_from(run_without: Path) -> None:
+    this = open_run(run_without)
+    moved = replace(this, dataset=replace(this.dataset, boxes=this.dataset.boxes.assign(x_min=0.0)))
+    split, (mapped, plain) = this.rounds[0], this.profile.models[:2]
+    assert training_key(this, split, 1, mapped) != training_key(moved, split, 1, mapped)
+    assert training_key(this, split, 1, plain) == training_key(moved, split, 1, plain)
