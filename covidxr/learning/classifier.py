@@ -218,6 +218,8 @@ def load_classifier(
 ) -> tuple[torch.nn.Module, dict]:  # the network, ready to predict; and its configuration
     "Build the network again and fill in its weights; nothing in the folder is run; raises ModelError"
     config, tensors = read_model(folder, "classifier")
+    if config.get("map"):
+        raise ModelError(f"{folder}: this classifier has a map; covidxr.learning.map_training.load_maps loads it")
     arch, classes, *_ = config_values(folder, config, "arch", "classes", "size", "mean", "spread")
     with Undrawn():
         network = classifier_network(arch, len(classes))

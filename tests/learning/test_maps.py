@@ -11,11 +11,13 @@ import torch
 
 from covidxr.base.errors import DataError, ModelError
 from covidxr.base.extras import opencv
-from covidxr.base.terms import BOX_COLUMNS
+from covidxr.base.terms import APPEARANCES, BOX_COLUMNS
+from covidxr.classify import load_classifier, predict_classifier, predict_classifier_views, train_classifier
 from covidxr.learning import map_training
 from covidxr.learning.map_training import load_maps, predict_map_views, predict_maps, train_map_classifier
 from covidxr.learning.maps import MapNetwork, map_boxes, standardised, start_from
-from covidxr.learning.models import read_model, save_model
+from covidxr.learning.models import read_model, read_tensors, save_model
+from covidxr.learning.weights import find_weights, whole_weights
 
 PLAN = {"arch": "test_resnet", "size": 64, "epochs": 10, "learning_rate": 5e-3, "batch_size": 8, "device": "cpu"}
 
@@ -195,3 +197,32 @@ def test_a_training_that_fails_leaves_the_model_before_it(tmp_path):
     with pytest.raises(ModelError, match="training went astray"):
         save_model(tmp_path, {"a": torch.tensor([1.0, float("nan")])}, {"kind": "classifier"}, history)
     assert read_model(tmp_path, "classifier")[1]["a"].tolist() == [1, 1]
+
+
+def test_one_door_trains_and_asks_both_kinds_and_tells_them_apart(patches: tuple, tmp_path: Path) -> None:
+    images, boxes = patches
+    options = {"arch": "test_resnet", "size": 64, "epochs": 1, "device": "cpu"}
+    train_classifier(images, ["none", "opacity"], tmp_path / "m", boxes=boxes, pretrained="simulated", **options)
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert config["map"] is True and config["stride"] == 8 and "learnt from simulated X-rays" in config["why"]
+    plain, both = predict_classifier_views(tmp_path / "m", images)
+    assert plain.to_csv() == predict_classifier(tmp_path / "m", images).to_csv()
+    assert both.to_csv() == predict_classifier(tmp_path / "m", images, flip_tta=True).to_csv() != plain.to_csv()
+    assert np.allclose(both["opacity"], predict_maps(tmp_path / "m", images).table["opacity"], atol=1e-6)
+    with pytest.raises(ModelError, match="has a map"):
+        load_classifier(tmp_path / "m")
+    with pytest.raises(ModelError, match="pretrained is 'photographs'; it must be True, False or 'simulated'"):
+        train_classifier(images, ["none", "opacity"], tmp_path / "n", boxes=boxes, pretrained="photographs", **options)
+    assert not (tmp_path / "n").exists()
+
+
+def test_a_network_with_a_map_starts_from_all_of_covidxrs_own() -> None:
+    file, _ = find_weights("test_resnet", simulated=True)
+    shipped = read_tensors(file)
+    for classes, same in ((list(APPEARANCES), True), (list(APPEARANCES)[::-1], False), (["none", "opacity"], False)):
+        network = MapNetwork("test_resnet", len(classes), stride=8)
+        start_from(network, whole_weights(file, "test_resnet", classes), frozen=0)
+        state = network.state_dict()
+        alike = {name for name in state if torch.equal(state[name], shipped.get(f"0.{name}", torch.tensor(-7.0)))}
+        assert {"map.weight", "join.0.weight", "extent.weight"} <= alike
+        assert ("classes.1.weight" in alike) is same, "the layer of the classes belongs to its classes and their order"
