@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from absent import WITHOUT_ULTRALYTICS
 
 from covidxr.base.errors import DataError, ModelError
 from covidxr.base.extras import opencv
@@ -240,16 +241,9 @@ def test_no_validation_images_is_fine(tables: Tables, tmp_path: Path) -> None:
     assert list(history.columns) == ["epoch", "train_loss"] and np.isfinite(history["train_loss"]).all()
 
 
-WITHOUT = """
-import sys
-from importlib.abc import MetaPathFinder
-
-class Absent(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "ultralytics":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
+WITHOUT = (
+    WITHOUT_ULTRALYTICS
+    + """
 import pandas as pd
 import covidxr
 from covidxr.base.errors import CovidxrError
@@ -263,6 +257,7 @@ try:
 except CovidxrError as error:
     print(type(error).__name__, error)
 """
+)
 
 
 def test_it_needs_no_ultralytics_and_yolo_says_what_to_install(tables: Tables, tmp_path: Path) -> None:

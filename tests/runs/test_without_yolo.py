@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from absent import WITHOUT_ULTRALYTICS
 from conftest import MODELS, TINY
 
 from covidxr.base.extras import MissingExtra
@@ -54,16 +55,9 @@ def test_with_ultralytics_nothing_is_left_out() -> None:
     assert installed_models(MIXED) == (MIXED, [])
 
 
-WITHOUT = """
-import sys
-from importlib.abc import MetaPathFinder
-
-class Absent(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "ultralytics":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
+WITHOUT = (
+    WITHOUT_ULTRALYTICS
+    + """
 sys.path.insert(0, sys.argv[1])
 from test_without_yolo import MIXED
 from covidxr.pipeline import predict, run
@@ -72,6 +66,7 @@ metrics = run("phantom", sys.argv[2], profile=MIXED)
 predict(sys.argv[2], [sys.argv[2] + "/data/test"], sys.argv[2] + "-new.csv")
 print(metrics["left_out"], "ultralytics" in sys.modules)
 """
+)
 
 
 @pytest.fixture(scope="module")
