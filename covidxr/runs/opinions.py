@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/engine/opinions.html.md"""
 
 # %% auto #0
 __all__ = ['SAME_BOX', 'unboxed_shares', 'study_probabilities', 'Opinions', 'read_opinions', 'empty_chance', 'ensemble_round',
-           'select_weights', 'as_submitted', 'write_submissions']
+           'select_weights', 'equal_weights', 'as_submitted', 'write_submissions']
 
 # %% ../../nbs/engine/opinions.ipynb #opinions-003
 import shutil
@@ -140,6 +140,15 @@ def select_weights(
     return {"class_weights": class_weights, "box_weights": box_weights, "none_exponent": exponent}
 
 # %% ../../nbs/engine/opinions.ipynb #opinions-012
+def equal_weights(
+    classifiers: list[str],
+    detectors: list[str],
+) -> dict:  # class_weights, box_weights, none_exponent
+    "The plain choice, which no label had a part in: each model counts the same, and both kinds have a say in `none`"
+    shares = [{name: 1 / len(names) for name in names} for names in (classifiers, detectors)]
+    return {"class_weights": shares[0], "box_weights": shares[1], "none_exponent": 0.5}
+
+
 def as_submitted(
     table: pd.DataFrame,  # id, label, confidence, corners
 ) -> pd.DataFrame:  # the same, in the order and with the digits of a submission file
@@ -163,14 +172,20 @@ def _submissions_of_round(
     names = {
         kind: [plan.name for plan in run.profile.models if plan.kind == kind] for kind in ("classifier", "detector")
     }
-    choice = select_weights(both["valid"], dataset, names["classifier"], names["detector"])
-    choice |= {"shares": test.shares.to_dict()}
+    # Folds that take turns are ranked together, so each turn's answers must lie on one scale: weights chosen turn by
+    # turn, on a few validation patients each, break it, and the whole can score less than its parts.
+    alone = run.hidden or len(run.rounds) == 1
+
+    def chosen(part: Opinions, classifiers: list[str], detectors: list[str]) -> dict:
+        return select_weights(part, dataset, classifiers, detectors) if alone else equal_weights(classifiers, detectors)
+
+    choice = chosen(both["valid"], names["classifier"], names["detector"]) | {"shares": test.shares.to_dict()}
     made = {"ensemble": ensemble_round(test, choice)}
     if len(both["extra"].images):
         made["extra"] = ensemble_round(both["extra"], choice)
     for classifier in names["classifier"]:
         for detector in names["detector"]:
-            single = select_weights(plain["valid"], dataset, [classifier], [detector])
+            single = chosen(plain["valid"], [classifier], [detector])
             made[f"{classifier} + {detector}"] = ensemble_round(plain["test"], single, revise=False)
     made["always the prior"] = prior_submission(dataset, split.train, test.images)
     made["always no box"] = nothing_submission(dataset, test.images, str(test.shares.idxmax()))

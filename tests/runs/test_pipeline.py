@@ -181,6 +181,9 @@ def test_a_folder_of_pictures_goes_the_same_way_and_every_image_is_judged_once(p
         "opacity",
     }
     assert len(metrics["opacity_auc"]) == 2 and all(0 <= area["auc"] <= 1 for area in metrics["opacity_auc"].values())
+    for choice in json.loads((tmp_path / "run" / "choices.json").read_text()):
+        weights = [*choice["class_weights"].values(), *choice["box_weights"].values(), choice["none_exponent"]]
+        assert weights == [0.5] * 5, "folds that take turns are ranked together: one scale for all"
     names = [path.stem for path in plain.glob("*.png")]
     assert sorted(read_ids(tmp_path / "run" / "submission.csv")) == sorted(
         f"{name}_{kind}" for name in names for kind in ("image", "study")
