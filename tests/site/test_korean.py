@@ -76,7 +76,7 @@ def test_the_korean_readme_is_equal_in(kind, both):
         ("links", "nbs/08_metrics.ipynb", "nbs/09_classify.ipynb"),
         ("numbers", "0.638", "0.683"),
         ("numbers", "6,334", "6,343"),
-        ("tables", "| test_resnet-96 + yolo11n-160 | ", "| test_resnet-96 | yolo11n-160 | "),
+        ("tables", "| test_resnet-map-128 + yolo11n-160 | ", "| test_resnet-map-128 | yolo11n-160 | "),
         ("sections", "## 결과", "### 결과"),
     ],
 )
