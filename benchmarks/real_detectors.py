@@ -2,13 +2,13 @@
 
     python benchmarks/real_detectors.py [--real ../shared/real/cxr_boxes] [--folds 5] [--out runs/real_detectors]
 
-First, on simulated X-rays (450 to learn from, 200 to choose by; 320 px, prepared at 256 px, as the quick profile has them): seconds and
+First, on simulated X-rays (478 to learn from, 200 to choose by; 320 px, prepared at 256 px, as the quick profile has them): seconds and
 AP of `yolo11n` and of `fcos-lite0` with two learning rates, all at 160 px, with epochs that take about the same time. The better rate
 serves below; it is chosen on simulated X-rays, so no real one is touched by the choice.
 
 Then five folds by patient of the real X-rays. In each fold three detectors learn from the other patients and answer, with the mirror
 image, for this one's: `yolo11n` from random weights, `yolo11n` from the weights learnt on the simulated X-rays above, `fcos-lite0` from
-ImageNet's. Sizes and epochs were fixed before the first fold was trained, so that each detector has about 80 s of one core per fold;
+ImageNet's. Sizes and epochs were fixed before the first fold was trained, so that each detector has about 90 s of one core per fold;
 25 minutes in all. Trained models are kept in --out, and the same command goes on where it stopped.
 
 AP is that of all folds' boxes together at IoU > 0.5, with a 95 % interval from resampled patients; the lead over YOLO from scratch is on
@@ -39,7 +39,7 @@ from covidxr.phantom import simulate
 from covidxr.prepare import fit_square
 
 SIZE = 160  # the side of every detector's input, pixels
-LEARN, CHOOSE = 450, 200  # simulated X-rays
+LEARN, CHOOSE = 450, 200  # simulated studies to plan, and X-rays to choose by; the rest, 478 X-rays, is learnt from
 SIMULATED = {
     "yolo11n": {"model": "yolo11n", "epochs": 12},
     "fcos-lite0, rate 0.001": {"model": "fcos-lite0", "epochs": 6, "learning_rate": 1e-3},
