@@ -9,7 +9,7 @@ Two questions, each asked of the same small set of settings:
 
 A setting is a `MapNetwork` trained for a fixed number of epochs; the last epoch counts. The learning rate of each kind of start is
 chosen once, by the simulated validation images and a seed that is used for nothing else; no test image and no real X-ray chooses
-anything. A seed deals the training images (or the folds), the first weights and the order of the batches, alike for both sides of
+anything. A seed deals the training images (or the folds), the first weights, alike for both sides of
 a comparison: three seeds for the simulated X-rays, two for the real ones. Intervals (95 %) draw seeds and patients again, the same
 for both sides. Each training writes a row of trainings.csv and its answers, so an interrupted call goes on where it stopped (about
 35 minutes of one core in all).

@@ -79,7 +79,7 @@ def simulated_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def trained(images: pd.DataFrame, boxes: pd.DataFrame, out: Path, **options: object) -> float:
     "Train what is not there yet; seconds of processor time that it took"
-    times = out.with_suffix(".json")
+    times = out.with_name(f"{out.name}.json")
     if not (out / "config.json").exists():
         started = time.process_time()
         train_detector(images, boxes, out, size=SIZE, device="cpu", **options)

@@ -75,15 +75,16 @@ def run(
 
         >>> metrics = covidxr.run("phantom", "runs/demo")  # takes minutes  # doctest: +SKIP
     """
-    folder, phantom = Path(out), str(data) == "phantom"
-    profile, left_out = installed_models(check_profile(profile))
+    folder, phantom, asked = Path(out), str(data) == "phantom", check_profile(profile)
+    profile, left_out = installed_models(asked)
     root = folder / "data" if phantom else Path(data)
     if not phantom:
         check_dataset(root, folder)
-    claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asdict(profile)}
+    claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asdict(asked)}
     with owned_folder(folder, "run", claim):
         steps = Steps(folder, PACKAGES)
-        write_json(claim | {"versions": package_versions(PACKAGES)}, folder / "config.json")
+        used = {"profile": asdict(profile), "versions": package_versions(PACKAGES)}
+        write_json(claim | used, folder / "config.json")
         if phantom:
             steps("simulate", lambda: simulate_data(root, profile, seed))
         dataset = open_dataset(root)

@@ -174,6 +174,7 @@ def train_classifier(
         >>> history = covidxr.train_classifier(images, classes, "classifier", epochs=5)  # doctest: +SKIP
     """
     if boxes is not None:
+        size = whole(size, "size", 32, LARGEST_SIZE)
         options = {"arch": arch, "size": size, "epochs": epochs, "learning_rate": learning_rate, "flip": flip}
         options |= {"batch_size": batch_size, "stride": 8 if size < 224 else 16, "seed": seed, "device": device}
         return train_map_classifier(images, boxes, out, classes, pretrained, **options)
@@ -234,7 +235,7 @@ def _probabilities(
     device: str | None,  # the fastest where None
 ) -> list[pd.DataFrame]:  # for each of `means`: image_id and a probability per class
     "Read each image once and give the mean over its first view or its first two"
-    if read_config(folder, "classifier").get("map"):
+    if (Path(folder) / "config.json").exists() and read_config(folder, "classifier").get("map"):
         return predict_map_views(folder, images, means, batch_size, device)
     table, device, batch_size = image_table(images), device_name(device), whole(batch_size, "batch_size", 1)
     network, config = load_classifier(folder, device)

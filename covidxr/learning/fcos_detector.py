@@ -32,13 +32,14 @@ from covidxr.learning.models import (
     device_name,
     fill,
     number,
+    read_config,
     read_model,
     read_tensors,
     train_into,
     training_facts,
     whole,
 )
-from .weights import asked_weights, read_weights
+from .weights import asked_weights, check_pretrained, read_weights
 
 # %% ../../nbs/engine/fcos_detector.ipynb #fcos_detector-006
 STRIDES = (8, 16, 32)  # pixels of the input per cell of each grid
@@ -179,8 +180,7 @@ def _plan(
     training = TRAINING | training
     if not isinstance(training["flip"], bool):
         raise ModelError(f"flip is {training['flip']!r:.60}; it must be True or False")
-    if training["pretrained"] not in (True, False, "simulated"):
-        raise ModelError(f"pretrained is {training['pretrained']!r:.60}; it must be True, False or 'simulated'")
+    check_pretrained(training["pretrained"])
     whole(training["frozen"], "frozen", 0, 5)
     with Undrawn():
         FcosNetwork(arch, 32)  # an unknown name is told now, not after minutes of reading
@@ -199,8 +199,17 @@ def _start(
     "Look for weights to start from, read them, and see that they fit; raises ModelError"
     model, absent = plan["model"], ""
     if weights is not None:
+        if not isinstance(weights, str | Path):
+            raise ModelError(f"weights is {weights!r:.60}; give a safetensors file, or a folder that holds one")
         place = Path(weights)
         file = place if place.is_file() else place / f"{model}.safetensors"
+        if not file.is_file() and (place / "config.json").is_file():  # what an earlier training left
+            earlier = read_config(place, "detector").get("model")
+            if earlier != model:
+                raise ModelError(
+                    f"{place}: holds a {earlier!r:.40}, not a {model}; take its own name, or other weights"
+                )
+            file = place / "model.safetensors"
         if file.is_file():
             tensors = read_tensors(file)
             with Undrawn():

@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..base.arguments import check_same_kind, check_table
+from ..base.arguments import check_same_kind
 from ..base.errors import DataError, ModelError, reason
 from ..base.files import check_folder
 from ..base.progress import log_line, progress
+from .box_samples import check_boxes, check_unit
 from .data import image_table, labelled_images, read_squares
 from .fitting import fit_network, memory_loaders, seeded_training
 from .guests import Undrawn
@@ -142,12 +143,12 @@ def _boxed_class(
     boxes: pd.DataFrame,  # image_id
     classes: list[str],
 ) -> str | None:  # of two classes the one that has the boxes; None where there are more
-    "The class for which the map answers"
+    "The class for which the map answers: the one with boxes, where the other has hardly any"
     if len(classes) != 2:
         return None
     boxed = table["image_id"].isin(boxes["image_id"])
     shares = boxed.groupby(table["label"]).mean().reindex(classes, fill_value=0)
-    return None if shares.iloc[0] == shares.iloc[1] else str(shares.idxmax())
+    return str(shares.idxmax()) if shares.min() <= 0.05 < shares.max() else None
 
 
 def _read(
@@ -157,9 +158,14 @@ def _read(
     size: int,  # side of the network's input, pixels
 ) -> tuple[np.ndarray, MapTruth]:  # uint8 (images, size, size)
     "Pictures, and what should be said of them"
-    check_table(boxes, ["image_id"], "table of boxes")
+    boxes = check_boxes(boxes)
     check_same_kind(table["image_id"], boxes["image_id"], "images")
+    if len(boxes) and not boxes["image_id"].isin(table["image_id"]).any():
+        raise DataError(
+            f"none of the {len(boxes)} boxes belongs to an image of the table; are their image_ids the same?"
+        )
     squares, places = read_squares(table["file"], size)
+    check_unit(table, places, boxes, size)
     labels = table["label"].map({name: place for place, name in enumerate(classes)}).to_numpy()
     extents = table["extent"] if "extent" in table else np.full(len(table), np.nan)
     try:
@@ -309,5 +315,5 @@ def predict_map_views(
         for answer, count in zip(answers, means, strict=True):
             maps, chances = (np.mean([view[part] for view in views[:count]], axis=0) for part in (0, 1))
             answer.append(_answers(table[start : start + batch_size], maps, chances, config))
-    empty = pd.DataFrame(columns=["image_id", *config["classes"]])
+    empty = pd.DataFrame(columns=["image_id", *config["classes"]]).astype(dict.fromkeys(config["classes"], float))
     return [(pd.concat(one, ignore_index=True) if one else empty)[list(empty)] for one in answers]

@@ -50,6 +50,11 @@ def check_profile(
     if len(set(names)) < len(names) or {plan.kind for plan in profile.models} != {"classifier", "detector"}:
         needed = "needs classifiers and detectors that differ in architecture or size"
         raise DataError(f"profile {profile.name}: {needed}, not {', '.join(names)}")
+    for plan in profile.models:
+        if plan.kind == "detector" and plan.map:
+            raise DataError(f"profile {profile.name}: {plan.arch} is a detector; only a classifier has a map")
+        if plan.pretrained == "simulated" and plan.arch.startswith("yolo"):
+            raise DataError(f"profile {profile.name}: covidxr has no weights for {plan.arch}; take pretrained=True")
     return profile
 
 

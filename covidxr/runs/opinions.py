@@ -179,8 +179,11 @@ def _submissions_of_round(
     def chosen(part: Opinions, classifiers: list[str], detectors: list[str]) -> dict:
         return select_weights(part, dataset, classifiers, detectors) if alone else equal_weights(classifiers, detectors)
 
-    choice = chosen(both["valid"], names["classifier"], names["detector"]) | {"shares": test.shares.to_dict()}
-    made = {"ensemble": ensemble_round(test, choice)}
+    choice = select_weights(both["valid"], dataset, names["classifier"], names["detector"])
+    choice |= {"shares": test.shares.to_dict()}  # for images that all rounds predict; those are not ranked across turns
+    if not alone:
+        choice["in_turns"] = equal_weights(names["classifier"], names["detector"])
+    made = {"ensemble": ensemble_round(test, choice.get("in_turns", choice))}
     if len(both["extra"].images):
         made["extra"] = ensemble_round(both["extra"], choice)
     for classifier in names["classifier"]:

@@ -60,7 +60,7 @@ def train_model(
     options["seed"] = _model_seed(plan, number, run.seed)
     if plan.learning_rate:
         options["learning_rate"] = plan.learning_rate
-    if plan.pretrained is not True:  # True is what each kind does by itself
+    if plan.pretrained is not True and not plan.arch.startswith("yolo"):  # True is what each kind does by itself
         options["pretrained"] = plan.pretrained
     out = run.folder / "models" / name
     if plan.kind == "classifier":

@@ -221,7 +221,7 @@ def test_imagenets_weights_are_the_start_and_frozen_stages_keep_them(tables: Tab
 def test_a_detector_can_start_from_an_earlier_one(trained: Path, tables: Tables, tmp_path: Path) -> None:
     (tmp_path / "known").mkdir()
     (tmp_path / "known" / f"{SMALL}.safetensors").write_bytes((trained / "model.safetensors").read_bytes())
-    names = {"file": trained / "model.safetensors", "folder": tmp_path / "known"}
+    names = {"file": trained / "model.safetensors", "folder": tmp_path / "known", "training": trained}
     for name, weights in names.items():
         train(tables, tmp_path / name, epochs=1, learning_rate=1e-7, weights=weights)
         config, state = read_model(tmp_path / name, "detector")
@@ -234,6 +234,10 @@ def test_a_detector_can_start_from_an_earlier_one(trained: Path, tables: Tables,
     assert config["pretrained"] is False and f"nowhere holds no {SMALL}.safetensors" in config["why"]
     with pytest.raises(ModelError, match="do not belong together"):
         train(tables, tmp_path / "other", model="fcos-test_efficientnet", weights=trained / "model.safetensors")
+    with pytest.raises(ModelError, match=f"holds a '{SMALL}', not a fcos-test_efficientnet"):
+        train(tables, tmp_path / "other", model="fcos-test_efficientnet", weights=trained)
+    with pytest.raises(ModelError, match="weights is 5"):
+        train(tables, tmp_path / "other", weights=5)
 
 
 def test_no_validation_images_is_fine(tables: Tables, tmp_path: Path) -> None:

@@ -147,6 +147,40 @@ def test_a_table_without_corners_and_extents_out_of_range_are_refused(patches: t
         train_map_classifier(images.assign(extent=9), boxes, tmp_path / "m", **PLAN)
 
 
+def test_boxes_that_would_teach_nothing_are_refused_in_words(patches: tuple, tmp_path: Path) -> None:
+    images, boxes = patches
+    swapped = boxes.rename(columns={"x_min": "x_max", "x_max": "x_min"})
+    shares = boxes.assign(**{name: boxes[name] / 100 for name in BOX_COLUMNS})
+    originals = boxes.assign(**{name: boxes[name] * 30 for name in BOX_COLUMNS})
+    strangers = boxes.assign(image_id="z" + boxes["image_id"])
+    wrong = {"swapped": swapped, "shares": shares, "pixels of the originals": originals, "belongs to": strangers}
+    for words, table in wrong.items():
+        with pytest.raises(DataError, match=words):
+            train_map_classifier(images, table, tmp_path / "m", **PLAN)
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_map_answers_only_where_one_class_has_no_boxes(patches: tuple, tmp_path: Path) -> None:
+    images, boxes = patches
+    quick = PLAN | {"epochs": 1, "pretrained": False}
+    every = boxes.iloc[:1].merge(images[["image_id"]], how="cross", suffixes=("_x", ""))[list(boxes.columns)]
+    train_map_classifier(images, every.iloc[4:], tmp_path / "both", **quick)
+    train_map_classifier(images, boxes, tmp_path / "one", **quick)
+    answers = [json.loads((tmp_path / name / "config.json").read_text())["answer"] for name in ("both", "one")]
+    assert answers == [None, "opacity"], "viral or bacterial is not a question of any opacity at all"
+
+
+def test_no_image_gives_a_table_of_numbers(trained: Path, patches: tuple) -> None:
+    nothing = predict_classifier(trained, patches[0][:0])
+    assert len(nothing) == 0 and nothing["opacity"].dtype == float
+
+
+@pytest.mark.parametrize("size", ["64", None, 8, 64.5])
+def test_an_odd_size_beside_boxes_is_refused_in_words(patches: tuple, tmp_path: Path, size: object) -> None:
+    with pytest.raises(ModelError, match="size is"):
+        train_classifier(patches[0], ["none", "opacity"], tmp_path / "m", size=size, boxes=patches[1])
+
+
 def test_a_classifier_without_a_map_is_told_from_one_with(trained: Path, tmp_path: Path) -> None:
     for file in trained.glob("[!.]*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())

@@ -181,7 +181,8 @@ def test_a_folder_of_pictures_goes_the_same_way_and_every_image_is_judged_once(p
         "opacity",
     }
     assert len(metrics["opacity_auc"]) == 2 and all(0 <= area["auc"] <= 1 for area in metrics["opacity_auc"].values())
-    for choice in json.loads((tmp_path / "run" / "choices.json").read_text()):
+    for one in json.loads((tmp_path / "run" / "choices.json").read_text()):
+        choice = one["in_turns"]
         weights = [*choice["class_weights"].values(), *choice["box_weights"].values(), choice["none_exponent"]]
         assert weights == [0.5] * 5, "folds that take turns are ranked together: one scale for all"
     names = [path.stem for path in plain.glob("*.png")]

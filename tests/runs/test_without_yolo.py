@@ -12,9 +12,11 @@ import pytest
 from absent import WITHOUT_ULTRALYTICS
 from conftest import MODELS, TINY
 
+from covidxr.base.errors import DataError
 from covidxr.base.extras import MissingExtra
+from covidxr.pipeline import run
 from covidxr.runs import inputs
-from covidxr.runs.inputs import installed_models
+from covidxr.runs.inputs import check_profile, installed_models
 from covidxr.runs.profiles import FULL, QUICK, ModelPlan
 from covidxr.runs.run import open_run
 from covidxr.runs.training import training_key
@@ -101,3 +103,24 @@ def test_boxes_belong_to_what_a_model_with_a_map_learns_from(run_without: Path) 
     split, (mapped, plain) = this.rounds[0], this.profile.models[:2]
     assert training_key(this, split, 1, mapped) != training_key(moved, split, 1, mapped)
     assert training_key(this, split, 1, plain) == training_key(moved, split, 1, plain)
+
+
+def test_once_ultralytics_is_installed_the_same_run_goes_on_and_trains_what_was_missing(run_without: Path) -> None:
+    pytest.importorskip("ultralytics")
+    before = json.loads((run_without / "steps.json").read_text())
+    metrics = run("phantom", run_without, profile=MIXED)
+    assert metrics["left_out"] == [] and "test_resnet-map-64 + yolo11n-64" in metrics["scores"]
+    trained = [name for name in before if name.startswith("train")]
+    assert {name: metrics["steps"][name] for name in trained} == {name: before[name] for name in trained}
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (replace(MODELS[2], map=True), "only a classifier has a map"),
+        (replace(MODELS[2], pretrained="simulated"), "covidxr has no weights for yolo11n"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused_before_anything_is_made(plan: ModelPlan, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        check_profile(replace(MIXED, models=(*MIXED.models[:3], plan)))
