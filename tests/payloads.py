@@ -16,7 +16,8 @@ import torch
 
 from covidxr.runs.profiles import FULL, QUICK
 
-DETECTORS = sorted({plan.arch for profile in (QUICK, FULL) for plan in profile.models if plan.kind == "detector"})
+YOLOS = {plan.arch for profile in (QUICK, FULL) for plan in profile.models if plan.arch.startswith("yolo")}
+DETECTORS = sorted(YOLOS)  # whose plans are YAML files
 
 
 class Harm:

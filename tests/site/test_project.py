@@ -15,7 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from configparser import ConfigParser
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lessons
@@ -128,8 +128,21 @@ def _one_thread():
     os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
 
 
+def _processor_time(process: psutil.Process) -> float:
+    "Seconds that a process and all that it started have computed, those too that have ended"
+    seconds = 0.0
+    for one in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # it has just ended, and is counted in its parent
+            seconds += sum(one.cpu_times()[:4])  # own and ended children's, each in user code and in the kernel
+    return seconds
+
+
 def _run(notebook: Path, folder: Path) -> tuple[list[dict], float, float]:
-    "A notebook's cells with fresh outputs, seconds from its start to its end, megabytes of its process and of the largest that it started"
+    """A notebook's cells with fresh outputs, its seconds, megabytes of its process and of the largest that it started
+
+    Seconds are those from its start to its end; where tests run in parallel, its processor time: what other tests take
+    meanwhile is not the notebook's.
+    """
     import nbformat
     from nbclient import NotebookClient
 
@@ -143,7 +156,8 @@ def _run(notebook: Path, folder: Path) -> tuple[list[dict], float, float]:
         with client.setup_kernel(), _watched(kernel.provisioner.pid) as sizes:
             for number, cell in enumerate(book.cells):
                 client.execute_cell(cell, number)
-    seconds = time.monotonic() - start
+            used = _processor_time(psutil.Process(kernel.provisioner.pid))
+    seconds = used if "PYTEST_XDIST_WORKER" in os.environ else time.monotonic() - start
     own = sizes.pop(kernel.provisioner.pid, 0)
     return json.loads(nbformat.writes(book))["cells"], seconds, (own + max(sizes.values(), default=0)) / 1024**2
 
