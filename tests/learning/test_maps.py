@@ -79,7 +79,8 @@ def test_the_extent_is_between_0_and_8_and_larger_where_there_is_more(patches: t
     table = predict_maps(trained, patches[0]).table
     yes = (patches[0]["label"] == "opacity").to_numpy()
     assert table["map_extent"].between(0, 8).all()
-    assert table["map_extent"][yes].mean() > table["map_extent"][~yes].mean() + 0.5
+    ill, healthy = table["map_extent"][yes].to_numpy(), table["map_extent"][~yes].to_numpy()
+    assert (ill[:, None] > healthy).mean() > 0.95  # how far apart they are depends on the processor that trained
 
 
 def test_the_same_seed_gives_the_same_network_and_two_networks_differ(patches: tuple, tmp_path: Path) -> None:
