@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..base.extras import opencv
 from ..base.seeds import generator
 from .bones import ribs, shoulders, spine
 from .canvas import Canvas, lung_levels, side_generator, smooth_curve
@@ -37,10 +38,10 @@ def lung_outline(
     medial = smooth_curve(_LUNG_SHARES, _MEDIAL_CM * patient.scale)
     along = np.linspace(0, 1, 40)
     outer = np.c_[lateral(along), top + along * (dome + 2.2 * (0.5 + pose.inspiration) - top)]
-    inner = np.c_[medial(along), top + along * (dome + 0.4 - top)]
+    inner = np.c_[medial(along), top + along * (dome + 1.0 - top)]
     across = np.linspace(0, 1, 30)[1:-1]  # over the dome, from the heart to the ribs
     dome_x = inner[-1, 0] + (outer[-1, 0] - inner[-1, 0]) * across
-    arch = 1.5 * np.sin(np.pi * np.clip(across * 1.05, 0, 1))
+    arch = 1.9 * np.sin(np.pi * np.clip(across * 1.05, 0, 1) ** 0.8)
     dome_y = inner[-1, 1] + (outer[-1, 1] - inner[-1, 1]) * across**2.2 - arch
     points = np.r_[inner, np.c_[dome_x, dome_y], outer[::-1]]
     return np.c_[side * points[:, 0] + 0.4 * pose.rotation, points[:, 1]]
@@ -61,13 +62,17 @@ def _distance_from_line(
 def _arms(
     canvas: Canvas,
 ) -> tuple[np.ndarray, np.ndarray]:  # cm of soft tissue; 0 to 1 bone
-    "Upper arms beside the chest, farther off where the patient stands with hands on the hips (PA)"
+    "Upper arms: spread where the patient stands with the hands on the hips (PA), beside the chest in bed"
     patient, rng = canvas.patient, generator(canvas.patient.seed, "arms")
     tissue, bone = np.zeros((2, *canvas.shape), np.float32)
     radius = (4.2 + 2.0 * patient.fat) * patient.scale
     for side in (-1, 1):
         shoulder = np.array([side * (17.0 * patient.scale + 0.8), 7.0])
-        elbow = shoulder + [side * ((12 if canvas.pose.view == "PA" else 5) + rng.normal(0, 2)), 42]
+        spread = rng.normal(0, 2)
+        elbow = shoulder + [
+            side * ((34 if canvas.pose.view == "PA" else 7) + spread),
+            26 if canvas.pose.view == "PA" else 42,
+        ]
         distance = _distance_from_line(canvas, shoulder, elbow)
         tissue = np.maximum(tissue, 2 * np.sqrt(np.clip(radius**2 - distance**2, 0, None)))
         from_joint = np.sqrt((canvas.x - shoulder[0] + side * 0.6) ** 2 + (canvas.y - shoulder[1]) ** 2)
@@ -127,6 +132,36 @@ def _heart_masks(
     return heart, band | canvas.polygon(knob)
 
 
+_DOWN_CM = np.array([[0.2, -0.6], [0.9, 1.6], [1.6, 4.0], [2.2, 6.2]])  # the lower lobe's artery, from the hilum
+_UP_CM = np.array([[0.2, 0.4], [0.7, -1.6], [1.4, -3.6]])  # the upper lobe's
+
+
+def _along_trunks(
+    angle: np.ndarray,  # radians, of vessels that leave a hilum; negative upwards
+    side: int,  # -1 the patient's right, 1 the left
+) -> np.ndarray:  # (n, 2) cm from the hilum
+    "Where vessels leave the two great arteries of a lung: not all at one point, as the spokes of a wheel do"
+    share = np.abs(angle) / np.deg2rad(85)
+    down, up = (
+        np.c_[[np.interp(share, np.linspace(0, 1, len(way)), column) for column in way.T]].T
+        for way in (_DOWN_CM, _UP_CM)
+    )
+    return np.where((angle > 0)[:, None], down, up) * [side, 1]
+
+
+def _trunks(
+    hilum: np.ndarray,  # cm
+    side: int,  # -1 the patient's right, 1 the left
+    radius: float,  # cm, of the vessels that leave them
+) -> list[tuple[np.ndarray, float, float]]:  # lines as `Canvas.strokes` takes them
+    "The two great arteries of a lung, thinner from piece to piece"
+    lines = []
+    for way, widths in ((_DOWN_CM, (1.35, 1.15, 0.9)), (_UP_CM, (1.1, 0.85))):
+        for number, width in enumerate(widths):
+            lines.append((hilum + way[number : number + 2] * [side, 1], 2.2 * radius * width, min(1.0, 1.9 * radius)))
+    return lines
+
+
 def _vessel_tree(
     canvas: Canvas,
 ) -> np.ndarray:  # 0 to 1: thickness of vessels
@@ -137,8 +172,9 @@ def _vessel_tree(
         top = lung_levels(canvas, side)[0]
         angle = np.deg2rad(np.array([-78, -58, -40, -20, 0, 18, 36, 52, 66, 80]) + rng.normal(0, 6, 10))
         hilum = np.array([side * 3.6 * patient.scale + canvas.pose.rotation, top + 12.0 - 0.8 * (side > 0)])
-        start = hilum + rng.normal(0, 0.6, (10, 2))
-        radius = rng.uniform(0.24, 0.46, 10)
+        start = hilum + rng.normal(0, 0.25, (10, 2)) + _along_trunks(angle, side)
+        radius = rng.uniform(0.24, 0.46, 10) * np.where(np.abs(angle) < 0.5, 0.75, 1.0)
+        lines += _trunks(hilum, side, radius.mean())
         for level in range(5):
             bend = angle[:, None] + rng.normal(0, 0.09, (len(angle), 6)).cumsum(1)
             lengths = (rng.uniform(2.0, 4.0, len(angle)) * 0.86**level / 6)[:, None, None]
@@ -180,10 +216,11 @@ def _airways(
     "Trachea and the two main bronchi"
     scale, x, top = canvas.patient.scale, 0.6 * canvas.pose.rotation, lung_levels(canvas, 1)[0]
     fork = [x + 0.3, top + 9.2]
-    trachea = ([[x, -2], [x + 0.1, 6], fork], 1.7, 1.0)
+    larynx = ([[x, -20], [x, -4]], 1.1, 1.0)
+    trachea = ([[x, -4], [x + 0.1, 6], fork], 1.7, 1.0)
     right = ([fork, [x - 2.8 * scale, top + 12]], 1.2, 0.8)
     left = ([fork, [x + 3.4 * scale, top + 12.4]], 1.0, 0.8)
-    return canvas.strokes([trachea, right, left])
+    return canvas.strokes([larynx, trachea, right, left])
 
 # %% ../../nbs/engine/anatomy.ipynb #anatomy-014
 def _chest_wall(
@@ -195,7 +232,7 @@ def _chest_wall(
     chest, flank = rng.uniform(0.2, 2.2), rng.uniform(0, 3.0) + 2.0 * patient.fat
     belly = rng.uniform(0, 1.3) + 0.8 * patient.fat
     reach = rng.uniform(4, 8)
-    tissue = belly / (1 + np.exp(np.clip(dome - 4 - canvas.y, -30, 30) / 2.2))
+    tissue = belly / (1 + np.exp(np.clip(dome - 1 - canvas.y, -30, 30) / 1.6))
     for side in (-1, 1):
         share = 1 + 0.15 * side * canvas.pose.rotation + rng.normal(0, 0.08)  # who turns has more on one side
         x, y = canvas.x - side * 9.5 * patient.scale, canvas.y - 12.5
@@ -226,13 +263,20 @@ def _breasts(
 def _stomach_gas(
     canvas: Canvas,
 ) -> np.ndarray:  # 0 to 1
-    "The gas bubble under the left dome, seen in most standing patients"
+    "Gas under the left dome: above a level of fluid where the patient is upright, spread and faint where not"
     rng = generator(canvas.patient.seed, "stomach")
     if rng.random() > 0.75:
         return np.zeros(canvas.shape, np.float32)
-    low = lung_levels(canvas, 1)[1] + 4 + rng.normal(0, 0.5)
-    distance = np.hypot((canvas.x - 6 * canvas.patient.scale) / 2.8, (canvas.y - low) / 1.7)
-    return canvas.blur(np.clip(1.4 * (1 - distance), 0, 1), 0.2)
+    dome, wide, high = lung_levels(canvas, 1)[1], rng.uniform(2.4, 4.0), rng.uniform(1.8, 3.0)
+    middle, level = (rng.uniform(5.0, 7.0) * canvas.patient.scale, dome + 1.6), dome + rng.uniform(1.2, 2.6)
+    if canvas.pose.supine:  # gas rises to the front of the belly, fluid lies behind it
+        lying = canvas.polygon(_ellipse((middle[0] - 2, dome + 5), (1.2 * wide, 0.8 * high), 20))
+        return 0.4 * canvas.blur(canvas.depth_in(lying, 1.5), 0.3)
+    gas = canvas.polygon(_ellipse(middle, (wide, high), -8)) & (canvas.y < level)
+    above = canvas.polygon(lung_outline(canvas, 1)) | (canvas.y < dome - 2)
+    apart = opencv().distanceTransform((~above).astype(np.uint8), opencv().DIST_L2, 5) / canvas.cm
+    rounded = canvas.blur(gas & (apart > 0.45), 0.35) > 0.5  # a stomach has no corners, but its fluid has a level
+    return 0.9 * canvas.blur(canvas.depth_in(rounded & (canvas.y < level), 1.2), 0.06)
 
 
 def _scars(

@@ -87,6 +87,7 @@ def spine(
     rng = generator(canvas.patient.seed, "spine")
     x = canvas.x - 0.3 * canvas.pose.rotation - canvas.patient.scoliosis * np.sin(canvas.y / 7)
     off_middle = (x / 1.85) ** 2
-    bodies = 1 + 0.14 * np.tanh(2 * np.cos(2 * np.pi * canvas.y / 2.5 + rng.uniform(0, 6)))
+    clear = np.interp(canvas.y, [-4, 6], [0.05, 0.14]).astype(np.float32)  # in the neck throat and jaw lie before it
+    bodies = 1 + clear * np.tanh(2 * np.cos(2 * np.pi * canvas.y / 2.5 + rng.uniform(0, 6)))
     lower_is_thicker = np.interp(canvas.y, [0, 10, 30], [0.75, 0.8, 1.0]).astype(np.float32)
     return np.exp(-off_middle * off_middle) * bodies * lower_is_thicker

@@ -18,7 +18,7 @@ from ..base.extras import opencv
 from ..base.seeds import generator
 from ..base.terms import APPEARANCES
 from .anatomy import Chest, build_chest, lung_outline
-from .canvas import Canvas
+from .canvas import Canvas, lung_levels
 
 # %% ../../nbs/engine/disease.ipynb #disease-006
 class _Place(NamedTuple):
@@ -108,6 +108,41 @@ def _hollowed(
     return added * (1 - 0.75 * np.clip((depth - 0.7) / 0.4, 0, 1))
 
 
+def _within_lobe(
+    canvas: Canvas,
+    added: np.ndarray,  # attenuation of a consolidation
+    place: _Place,
+    rng: np.random.Generator,
+) -> np.ndarray:  # the same with a straight border, and air in its bronchi
+    "A consolidated lobe: sharp at its fissure, and bronchi full of air run through it (air bronchogram)"
+    upper, top = place.down < 0.5, lung_levels(canvas, place.side)[0]
+    fissure = top + (12.0 if upper else 9.5) + rng.normal(0, 0.6) + 0.12 * (np.abs(canvas.x) - 8)
+    inside = np.clip(((fissure - canvas.y) if upper else (canvas.y - fissure)) / 0.25 + 0.5, 0, 1)
+    root, lines = np.array([place.side * 3.6 * canvas.patient.scale, top + 11.5]), []
+    for _ in range(5):
+        angle = np.deg2rad(rng.uniform(-75, -15) if upper else rng.uniform(15, 70))
+        way = np.cumsum(np.full((7, 1), rng.uniform(1.0, 1.5)) * [[place.side * np.cos(angle), np.sin(angle)]], 0)
+        lines.append((root + way + rng.normal(0, 0.07, way.shape).cumsum(0), rng.uniform(0.12, 0.24), 0.55))
+    return added * inside * (1 - canvas.blur(canvas.strokes(lines), 0.05))
+
+
+def _septal_lines(
+    canvas: Canvas,
+    lung: np.ndarray,  # boolean mask
+    side: int,  # -1 the patient's right, 1 the left
+    rng: np.random.Generator,
+) -> np.ndarray:  # attenuation up to about 0.4
+    "Short level lines at the ribs of a base: fluid between the lobules (Kerley B)"
+    rows, columns = np.nonzero(lung)
+    base, lines = lung_levels(canvas, side)[1], []
+    for y in base - np.arange(0.5, 6.0, 0.75) + rng.normal(0, 0.12, 8):
+        near = np.abs(canvas.y[rows, columns] - y) < 0.3
+        if near.any():
+            wall = np.abs(canvas.x[rows, columns][near]).max()
+            lines.append(([[side * (wall - rng.uniform(1.0, 1.9)), y], [side * (wall - 0.1), y + 0.1]], 0.09, 1.0))
+    return 0.4 * canvas.blur(canvas.strokes(lines), 0.04) * lung
+
+
 def _tiny_nodules(
     canvas: Canvas,
     lung: np.ndarray,  # boolean mask
@@ -123,14 +158,35 @@ def _tiny_nodules(
     return np.minimum(0.8 * canvas.blur(dots, 0.08) * lung, 1), lung
 
 
+def _deep_sulcus(
+    canvas: Canvas,
+    chest: Chest,
+    side: int,  # -1 the patient's right, 1 the left
+    outline: np.ndarray,  # of the lung, cm
+    rng: np.random.Generator,
+) -> np.ndarray:  # added attenuation: air in front of the base
+    "Pneumothorax of who lies on the back: air rises to the front of the base and deepens the angle beside the diaphragm"
+    corner, deep = outline[np.argmax(0.3 * side * outline[:, 0] + outline[:, 1])], rng.uniform(2.6, 4.6)
+    down = np.linspace(0, 1, 12)
+    inner = np.c_[-6.5 * (1 - down) ** 1.25 - 0.2, -3.5 + (3.5 + deep) * down]
+    wall = np.c_[0.1 - 0.35 * down[::-1], -3.5 + (3.4 + deep) * down[::-1]]
+    sulcus = canvas.blur(canvas.polygon(corner + np.r_[inner, wall] * [side, 1]), 0.15)
+    lung = chest.lungs[0 if side < 0 else 1]
+    low = np.clip((canvas.y - corner[1] + 8) / 4, 0, 1) * canvas.blur(lung, 0.1)
+    below = sulcus * ~lung
+    return (-1.6 * below - 0.3 * low - 0.5 * low * (chest.layers["vessels"] + 0.1)).astype(np.float32)
+
+
 def _pneumothorax(
     canvas: Canvas,
     chest: Chest,
     side: int,  # -1 the patient's right, 1 the left
     rng: np.random.Generator,
 ) -> np.ndarray:  # added attenuation: less where no vessels are left, more in the collapsed lung
-    "Air between lung and ribs: a fine line, and no vessels beyond it"
+    "Air between lung and ribs: a fine line and no vessels beyond it; in who lies, a deep and dark angle at the base"
     outline = lung_outline(canvas, side)
+    if canvas.pose.supine:
+        return _deep_sulcus(canvas, chest, side, outline, rng)
     root, shrink = np.array([side * 3.0, outline[:, 1].max() - 3]), rng.uniform(0.7, 0.87)
     border = root + (outline - root) * [shrink, 0.45 + 0.55 * shrink]  # the lung falls away from the apex and the ribs
     fallen, lung = canvas.polygon(border), chest.lungs[0 if side < 0 else 1]
@@ -232,7 +288,19 @@ def _draw_one(
     if name == "tiny nodules":
         return _tiny_nodules(canvas, lung, rng)
     added, mask = _opacity(canvas, lung, place, rng)
-    return (_hollowed(canvas, added, mask) if name == "cavity" else added), mask
+    if name == "cavity":
+        added = _hollowed(canvas, added, mask)
+    elif name == "lobar consolidation":
+        added = _within_lobe(canvas, added, place, rng)
+        mask = mask & (added > 0.15)
+    elif name == "oedema":
+        added = np.maximum(added, _septal_lines(canvas, lung, place.side, rng))
+    elif name == "bilateral peripheral opacities":  # densest under the pleura
+        added = added * np.interp(np.abs(canvas.x) / canvas.patient.scale, [3, 7, 11], [0.45, 0.8, 1.1]).astype(
+            np.float32
+        )
+        mask = mask & (added > 0.2)
+    return added, mask
 
 
 def _merge_touching(

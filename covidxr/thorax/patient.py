@@ -47,6 +47,7 @@ class Pose:
     letters: bool = True  # the side's letter, and sometimes a word on the view, in the picture
     border: float = 0.0  # black edge that the collimator leaves, cm
     field: float = 36.0  # what the shorter side of the picture covers, cm
+    supine: bool = False  # lying on the back, as about half of the AP pictures are; the others stand or sit
 
 # %% ../../nbs/engine/patient.ipynb #patient-008
 def random_patient(
@@ -82,6 +83,8 @@ def random_pose(
     rotation, tilt = float(rng.normal(0, 0.5)), float(rng.normal(0, 1.5))
     pacemaker = bool(rng.random() < 0.03)
     border = float(rng.uniform(0.2, 1.2)) if rng.random() < 0.45 else 0.0
+    field = float(np.clip(rng.normal(37.5, 2.0), 33, 43))
+    supine = bool(view == "AP" and rng.random() < 0.5)
     return Pose(
         view=view,
         inspiration=float(np.clip(breath, 0, 1)),
@@ -93,7 +96,8 @@ def random_pose(
         tubes=tubes,
         pacemaker=pacemaker,
         border=border,
-        field=float(np.clip(rng.normal(37.5, 2.0), 33, 43)),
+        field=field,
+        supine=supine,
     )
 
 # %% ../../nbs/engine/patient.ipynb #patient-011

@@ -14,6 +14,7 @@ from ..base.extras import opencv
 from ..base.seeds import generator
 from .anatomy import Chest
 from .canvas import Canvas
+from .patient import Pose
 
 # %% ../../nbs/engine/physics.ipynb #physics-006
 _SPREAD = 0.02  # cm: so far the detector's screen spreads a photon's light
@@ -84,15 +85,16 @@ def develop(
 # %% ../../nbs/engine/physics.ipynb #physics-012
 def _side_letters(
     shape: tuple[int, int],  # of the picture
-    view: str,  # "PA" or "AP"
+    pose: Pose,  # its view, and whether the patient lies
     seed: int,  # the exposure's number
 ) -> list[tuple[str, tuple[int, int], float]]:  # words; column and row of the lower left corner; font size
     "The side's letter, and sometimes a word on the view"
     rng, (height, width) = generator(seed, "burn in"), shape
     letter, x = ("L", rng.uniform(0.86, 0.94)) if rng.random() < 0.7 else ("R", rng.uniform(0.03, 0.1))
     words = [(letter, (round(x * width), round(rng.uniform(0.07, 0.16) * height)), height / 380)]
-    word = str(rng.choice(["AP", "PORTABLE", "SUPINE", "AP"] if view == "AP" else ["PA", "ERECT"]))
-    if rng.random() < (0.7 if view == "AP" else 0.4):
+    lying = ["AP", "PORTABLE", "SUPINE", "SUPINE"] if pose.supine else ["AP", "PORTABLE", "SITTING", "AP"]
+    word = str(rng.choice(lying if pose.view == "AP" else ["PA", "ERECT"]))
+    if rng.random() < (0.7 if pose.view == "AP" else 0.4):
         words.append((word, (round((0.8 if x < 0.5 else 0.03) * width), round(0.06 * height)), height / 800))
     return words
 
@@ -128,5 +130,5 @@ def finish(
         inside = pixels[edge:-edge, edge:-edge].copy()
         pixels[:] = 0
         pixels[edge:-edge, edge:-edge] = inside
-    words = _side_letters(pixels.shape, canvas.pose.view, seed) if canvas.pose.letters else []
+    words = _side_letters(pixels.shape, canvas.pose, seed) if canvas.pose.letters else []
     return _write_words(pixels, words, marked)
