@@ -276,7 +276,9 @@ def _stomach_gas(
     above = canvas.polygon(lung_outline(canvas, 1)) | (canvas.y < dome - 2)
     apart = opencv().distanceTransform((~above).astype(np.uint8), opencv().DIST_L2, 5) / canvas.cm
     rounded = canvas.blur(gas & (apart > 0.45), 0.35) > 0.5  # a stomach has no corners, but its fluid has a level
-    return 0.9 * canvas.blur(canvas.depth_in(rounded & (canvas.y < level), 1.2), 0.06)
+    _, pieces, facts, _ = opencv().connectedComponentsWithStats((rounded & (canvas.y < level)).astype(np.uint8))
+    largest = 1 + int(np.argmax(facts[1:, 4])) if len(facts) > 1 else -1  # the diaphragm can cut off a tail
+    return 0.9 * canvas.blur(canvas.depth_in(pieces == largest, 1.2), 0.06)
 
 
 def _scars(

@@ -131,16 +131,16 @@ def _septal_lines(
     lung: np.ndarray,  # boolean mask
     side: int,  # -1 the patient's right, 1 the left
     rng: np.random.Generator,
-) -> np.ndarray:  # attenuation up to about 0.4
+) -> np.ndarray:  # attenuation up to about 0.25
     "Short level lines at the ribs of a base: fluid between the lobules (Kerley B)"
     rows, columns = np.nonzero(lung)
     base, lines = lung_levels(canvas, side)[1], []
-    for y in base - np.arange(0.5, 6.0, 0.75) + rng.normal(0, 0.12, 8):
+    for y in base - np.arange(0.5, 6.0, 0.75) + rng.normal(0, 0.25, 8):
         near = np.abs(canvas.y[rows, columns] - y) < 0.3
         if near.any():
             wall = np.abs(canvas.x[rows, columns][near]).max()
             lines.append(([[side * (wall - rng.uniform(1.0, 1.9)), y], [side * (wall - 0.1), y + 0.1]], 0.09, 1.0))
-    return 0.4 * canvas.blur(canvas.strokes(lines), 0.04) * lung
+    return 0.25 * canvas.blur(canvas.strokes(lines), 0.04) * lung
 
 
 def _tiny_nodules(
@@ -165,7 +165,7 @@ def _deep_sulcus(
     outline: np.ndarray,  # of the lung, cm
     rng: np.random.Generator,
 ) -> np.ndarray:  # added attenuation: air in front of the base
-    "Pneumothorax of who lies on the back: air rises to the front of the base and deepens the angle beside the diaphragm"
+    "Pneumothorax of a supine patient: air rises in front of the base and deepens the angle at the ribs"
     corner, deep = outline[np.argmax(0.3 * side * outline[:, 0] + outline[:, 1])], rng.uniform(2.6, 4.6)
     down = np.linspace(0, 1, 12)
     inner = np.c_[-6.5 * (1 - down) ** 1.25 - 0.2, -3.5 + (3.5 + deep) * down]
@@ -173,8 +173,8 @@ def _deep_sulcus(
     sulcus = canvas.blur(canvas.polygon(corner + np.r_[inner, wall] * [side, 1]), 0.15)
     lung = chest.lungs[0 if side < 0 else 1]
     low = np.clip((canvas.y - corner[1] + 8) / 4, 0, 1) * canvas.blur(lung, 0.1)
-    below = sulcus * ~lung
-    return (-1.6 * below - 0.3 * low - 0.5 * low * (chest.layers["vessels"] + 0.1)).astype(np.float32)
+    below = canvas.blur((sulcus > 0.5) & ~lung, 0.15) + 0.6 * canvas.blur((sulcus > 0.5) & lung, 0.3)
+    return (-1.0 * below - 0.3 * low - 0.5 * low * (chest.layers["vessels"] + 0.1)).astype(np.float32)
 
 
 def _pneumothorax(
@@ -183,7 +183,7 @@ def _pneumothorax(
     side: int,  # -1 the patient's right, 1 the left
     rng: np.random.Generator,
 ) -> np.ndarray:  # added attenuation: less where no vessels are left, more in the collapsed lung
-    "Air between lung and ribs: a fine line and no vessels beyond it; in who lies, a deep and dark angle at the base"
+    "Air between lung and ribs: a fine line and no vessels beyond it; supine, a deep and dark angle at the base"
     outline = lung_outline(canvas, side)
     if canvas.pose.supine:
         return _deep_sulcus(canvas, chest, side, outline, rng)
@@ -244,7 +244,8 @@ def _atypical(
         across, down, radius = rng.uniform(0.3, 0.8), rng.uniform(0.2, 0.8), rng.uniform(1.2, 2.6)
         return kind, [_Place(side, across, down, radius + (kind == "cavity"), texture=0.1)]
     if kind == "lobar consolidation":
-        return kind, [_Place(side, 0.5, float(rng.choice([0.25, 0.72])), rng.uniform(4.2, 5.4), texture=0.3)]
+        down, radius = float(rng.choice([0.25, 0.78])), rng.uniform(4.2, 5.4)
+        return kind, [_Place(side, 0.5, down, radius * (1.25 if down > 0.5 else 1), texture=0.3)]
     if kind == "oedema":  # a bat's wings: both lungs around the hilum
         return kind, [
             _Place(one, rng.uniform(0.15, 0.3), 0.5, rng.uniform(4.4, 5.6), 0.6, rng.uniform(1.3, 1.7))
