@@ -899,6 +899,88 @@ def none_of(empty, boxes, exponent):
     return pd.Series(empty) ** (1 - exponent) * s ** exponent
 """,
     },
+    "explain.1": {
+        "wrong": [
+            """
+def points(heat, mask, reach):
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    return bool(mask[row, column])
+""",
+            """
+def points(heat, mask, reach):
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    rows, columns = np.nonzero(mask)
+    return bool((abs(rows - row) + abs(columns - column) <= reach).any())
+""",
+            """
+def points(heat, mask, reach):
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    rows, columns = np.nonzero(mask)
+    return bool((np.maximum(abs(rows - row), abs(columns - column)) < reach).any())
+""",
+        ],
+        "other": """
+def points(heat, mask, reach):
+    y, x = np.argwhere(heat == heat.max())[0]
+    return bool(mask[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].any())
+""",
+    },
+    "explain.2": {
+        "wrong": [
+            """
+def lead(looking, blind, draws):
+    gain = np.array(looking) - np.array(blind)
+    return gain.mean(), *np.percentile(gain, [2.5, 97.5])
+""",
+            """
+def lead(looking, blind, draws):
+    gain = np.array(looking) - np.array(blind)
+    drawn = [gain[sorted(set(rows))].mean() for rows in draws]
+    return gain.mean(), *np.percentile(drawn, [2.5, 97.5])
+""",
+            """
+def lead(looking, blind, draws):
+    gain = np.array(looking) - np.array(blind)
+    drawn = [gain[rows].mean() for rows in draws]
+    return np.mean(drawn), *np.percentile(drawn, [2.5, 97.5])
+""",
+        ],
+        "other": """
+def lead(looking, blind, draws):
+    def share(hits, rows):
+        return sum(hits[row] for row in rows) / len(rows)
+    drawn = [share(looking, rows) - share(blind, rows) for rows in draws]
+    everyone = range(len(looking))
+    low, high = (np.percentile(drawn, end) for end in (2.5, 97.5))
+    return [share(looking, everyone) - share(blind, everyone), low, high]
+""",
+    },
+    "explain.3": {
+        "wrong": [
+            """
+def occlusion(picture, weights, side):
+    return picture * weights
+""",
+            """
+def occlusion(picture, weights, side):
+    part = picture * weights
+    means = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).mean((1, 3))
+    return means.repeat(side, 0).repeat(side, 1)
+""",
+            """
+def occlusion(picture, weights, side):
+    part = picture * weights
+    sums = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).sum((1, 3))
+    return -sums.repeat(side, 0).repeat(side, 1)
+""",
+        ],
+        "other": """
+def occlusion(picture, weights, side):
+    part = picture * weights
+    sums = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).sum((1, 3))
+    return sums.repeat(side, 0).repeat(side, 1)
+""",
+    },
     "transfer.1": {
         "wrong": [
             """
