@@ -170,7 +170,7 @@ def at_rest(
             part.inplace = True
 
 # %% ../../nbs/engine/attribution.ipynb #attribution-017
-CELLS = 6  # in each direction; the last layer of an ordinary network has 7 x 7 at 224 pixels
+CELLS = 7  # in each direction, as the last layer of an ordinary network has at 224 pixels
 
 
 def feature_layer(

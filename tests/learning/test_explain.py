@@ -125,7 +125,7 @@ def test_the_network_is_left_as_it_was_training_mode_and_overwriting_activations
 def test_the_layer_is_the_deepest_that_can_point_somewhere():
     network = build_classifier("test_resnet", 2).eval()
     body = network[0].model
-    for size, layer in ((96, body.layer3), (128, body.layer3), (192, body.layer4)):
+    for size, layer in ((96, body.layer3), (128, body.layer3), (224, body.layer4)):
         found = feature_layer(Question(network, [True, False]), torch.zeros(1, 1, size, size))
         assert found is layer or found in list(layer.modules()) or layer in list(found.modules()), size
     flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
