@@ -183,7 +183,8 @@ def _describe(
     steps = PREPARATION | {"then": "mean is subtracted and std divided by inside the file: do not do it again"}
     said["preprocessing"] = json_text(steps, indent=None)
     said["outputs"] = json_text(plan.outputs, indent=None)
-    said |= {"started_from": str(facts.get("why", "not known")), "licence": plan.licence, "use": NOT_CLINICAL}
+    start = {True: "published weights", False: "random weights"}.get(facts.get("pretrained"), "not known")
+    said |= {"started_from": str(facts.get("why") or start), "licence": plan.licence, "use": NOT_CLINICAL}
     kept = {one.key: one.value for one in model.metadata_props}
     onnx.helper.set_model_props(model, kept | said)
     onnx.save(model, str(file))
