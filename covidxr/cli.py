@@ -202,12 +202,13 @@ def _predict(
     xrays: Annotated[list[str], _Word("X-RAY", many=True)],  # DICOM, PNG or JPEG files, or folders of them
     *,
     out: _Csv,  # the submission to write
+    extents: _Csv | None = None,  # also write a table of how much lung is opaque, as `covidxr severity` estimates it
     json: bool = False,  # answer as JSON
 ) -> int:
     "Predict new X-rays with a trained run"
     from covidxr.pipeline import predict
 
-    answer = predict(run, xrays, out)
+    answer = predict(run, xrays, out, **({"extents": extents} if extents else {}))
     if json:
         print(json_text(answer))
     else:
@@ -215,6 +216,30 @@ def _predict(
     for reason in answer["failed"]:
         print(f"not readable: {reason}", file=sys.stderr)
     return 1 if answer["failed"] else 0
+
+
+def _severity(
+    xrays: Annotated[
+        list[str], _Word("X-RAY", many=True)
+    ],  # frontal X-rays: DICOM, PNG or JPEG files, or folders of them
+    json: bool = False,  # answer as JSON
+) -> int:
+    "Estimate how much lung is opaque, from 0 to 8, by a network that has learnt from simulated X-rays alone"
+    from covidxr.base.terms import SIMULATED_ONLY
+    from covidxr.runs.inference import read_severities
+
+    table, failed = read_severities(xrays)
+    if json:
+        print(json_text({"xrays": table.to_dict("records"), "failed": failed, "warning": SIMULATED_ONLY}))
+    else:
+        print("extent 0 to 8    90 %          right    left")
+        for row in table.itertuples():
+            shares = f"{row.right_percent:5.0f} %  {row.left_percent:5.0f} %"
+            print(f"{row.extent:6.1f}    {row.low:5.1f} to {row.high:3.1f}   {shares}   {row.path}")
+        print(SIMULATED_ONLY)
+    for reason in failed:
+        print(f"not readable: {reason}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _ensemble(
@@ -270,6 +295,7 @@ _COMMANDS = {  # in the order of the help; `data` has commands of its own
     "eda": _eda,
     "score": _score,
     "predict": _predict,
+    "severity": _severity,
     "ensemble": _ensemble,
     "course": _course,
     "progress": _progress,
