@@ -37,7 +37,7 @@ from covidxr.course.folder import course_images
 from covidxr.learning.data import read_squares
 from covidxr.learning.extents import mean_halves
 from covidxr.learning.map_training import ask_maps, load_maps, train_map_classifier
-from covidxr.learning.maps import MapNetwork, standardised
+from covidxr.learning.maps import MapNetwork, map_boxes, standardised
 from covidxr.learning.shipped_reader import interpret
 from covidxr.phantom import SimulatedXray, simulate
 from covidxr.tables.readers import Reader, extent_grades, intraclass_correlation, read_lungs
@@ -103,7 +103,7 @@ def fit_extents(images: pd.DataFrame) -> list[list[float]]:
             rows.append([level, *np.quantile(near, [0.05, 0.5, 0.95])])
     table = np.array(rows)
     table[:, 1:] = np.maximum.accumulate(table[:, 1:], axis=0)
-    return table.round(2).tolist()
+    return [*table.round(2).tolist(), [8, float(table[-1, 1]), 8, 8]]  # an assumption: hardly anybody is that ill
 
 
 def fit_halves(known: pd.DataFrame) -> tuple[float, float]:
@@ -287,12 +287,23 @@ def real_features(table: pd.DataFrame, options: argparse.Namespace) -> dict[str,
     return found
 
 
+def boxed_area(opaque: np.ndarray) -> float:
+    "The share of the square that lies in a box around a patch of the map"
+    inside, place = np.zeros(opaque.shape, bool), {"left": 0, "top": 0, "scale": 1}
+    for x_min, y_min, x_max, y_max in map_boxes(opaque, place, stride=1)[BOX_COLUMNS].astype(int).to_numpy():
+        inside[y_min:y_max, x_min:x_max] = True
+    return float(inside.mean())
+
+
 def fixed_ways(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     "What has seen no severity score of a real X-ray"
     ways = {}
     for view, words in (("path", "whole picture"), ("crop", "cut to the lungs")):
         ways[f"simulation: the network's extent, {words}"] = found[f"shipped {view} extent"]
         ways[f"simulation: integral of the map, {words}"] = found[f"shipped {view} map"].mean((1, 2))
+        ways[f"simulation: area of the boxes, {words}"] = np.array(
+            [boxed_area(one) for one in found[f"shipped {view} map"]]
+        )
         ways[f"271 other real X-rays with boxes: integral of the map, {words}"] = found[f"boxes {view} map"].mean(
             (1, 2)
         )
@@ -326,10 +337,12 @@ def inner_score(values: np.ndarray, target: np.ndarray, groups: np.ndarray, pena
     return float(np.abs(said.clip(0, 8) - target).mean())
 
 
-def learnt_ways(found: dict[str, np.ndarray], table: pd.DataFrame, allowed: str) -> tuple[np.ndarray, list[str]]:
+def learnt_way(
+    found: dict[str, np.ndarray], table: pd.DataFrame, view: str, without: tuple[str, ...] = (), group: str = "group"
+) -> tuple[np.ndarray, list[str]]:
     "Out-of-fold answers for all images of a ridge regression whose features and penalty inner folds chose"
-    sets = {name: one for name, one in feature_sets(found).items() if allowed in name}
-    target, groups = table["covidnet_geographic"].to_numpy(), table["group"].to_numpy()
+    sets = {name: one for name, one in feature_sets(found).items() if view in name and not name.startswith(without)}
+    target, groups = table["covidnet_geographic"].to_numpy(), table[group].to_numpy()
     said, chosen = np.zeros(len(table)), []
     for train, test in GroupKFold(10, shuffle=True, random_state=0).split(groups, groups=groups):
         train = train[~np.isnan(target[train])]
@@ -344,6 +357,18 @@ def learnt_ways(found: dict[str, np.ndarray], table: pd.DataFrame, allowed: str)
     return said, chosen
 
 
+def publications(table: pd.DataFrame) -> np.ndarray:
+    "Groups that hold a publication's patients together, as far as the files' names tell: their first twelve letters"
+    stems = (
+        table["file"].str.replace(r"[^A-Za-z]", "", regex=True).str.removesuffix("jpg").str.removesuffix("png").str[:12]
+    )
+    linked = table["group"].astype(str).where(stems.str.len() < 12, stems)
+    for patient in table["group"].unique():  # a patient with two names joins both
+        mine = linked[table["group"] == patient].unique()
+        linked = linked.where(~linked.isin(mine), mine[0])
+    return linked.to_numpy()
+
+
 def real(options: argparse.Namespace) -> None:
     "Rank correlations with Cohen's extent, and what readers reach"
     table = real_images(options.real, options.out)
@@ -354,12 +379,19 @@ def real(options: argparse.Namespace) -> None:
     brixia = table["brixia_s_global"].notna().to_numpy()
     print(f"report {cohen.sum()} images, choose {choose.sum()}, Brixia {brixia.sum()}")
     ways = fixed_ways(found)
-    for allowed in ("path", "crop"):
-        name = f"ridge on COVID-Net's scores of other patients, {'whole picture' if allowed == 'path' else 'cut to the lungs'}"
-        ways[name], chosen = learnt_ways(found, table, allowed)
+    table["publication"] = publications(table)
+    print(f"{table['publication'].nunique()} publications or patients of unknown ones")
+    plans = {"whole picture": ("path",), "cut to the lungs": ("crop",)}
+    plans["cut to the lungs, without the map of real boxes"] = ("crop", ("boxes", "all"))
+    plans["cut to the lungs, folds by publication"] = ("crop", (), "publication")
+    plans["whole picture, folds by publication"] = ("path", (), "publication")
+    for words, plan in plans.items():
+        name = f"ridge on COVID-Net's scores of other patients, {words}"
+        ways[name], chosen = learnt_way(found, table, *plan)
         print(name, pd.Series(chosen).value_counts().to_dict(), flush=True)
+    both = table["covidnet_geographic"].notna().to_numpy()
     columns = (("Cohen", cohen, "geographic_mean"), ("choose", choose, "covidnet_geographic"))
-    columns += (("Brixia S", brixia, "brixia_s_global"),)
+    columns += (("all", both, "covidnet_geographic"), ("Brixia S", brixia, "brixia_s_global"))
     for name, said in ways.items():
         parts = []
         for who, rows, column in columns:
@@ -371,6 +403,18 @@ def real(options: argparse.Namespace) -> None:
             print(f"    MAE of 8: {drawn(error, part['group'], said[cohen], part['geographic_mean'])}", flush=True)
     kept = ["file", "group", "geographic_mean", "covidnet_geographic", "brixia_s_global", "brixia_j_global"]
     pd.concat([table[kept], pd.DataFrame(ways)], axis=1).to_parquet(options.out / "real.parquet")
+    for name in [
+        name for name in ways if "whole picture" in name and name.replace("whole picture", "cut to the lungs") in ways
+    ]:
+        crop, part = ways[name.replace("whole picture", "cut to the lungs")], table[both]
+        lead = drawn(
+            lambda a, b, true: rank(a, true) - rank(b, true),
+            part["group"],
+            crop[both],
+            ways[name][both],
+            part["covidnet_geographic"],
+        )
+        print(f"{name}: the cut gains {lead} on all", flush=True)
     readers(table)
 
 

@@ -219,24 +219,16 @@ def _predict(
 
 
 def _severity(
-    xrays: Annotated[
-        list[str], _Word("X-RAY", many=True)
-    ],  # frontal X-rays: DICOM, PNG or JPEG files, or folders of them
+    # frontal X-rays: DICOM, PNG or JPEG files, or folders of them
+    xrays: Annotated[list[str], _Word("X-RAY", many=True)],
     json: bool = False,  # answer as JSON
 ) -> int:
     "Estimate how much lung is opaque, from 0 to 8, by a network that has learnt from simulated X-rays alone"
-    from covidxr.base.terms import SIMULATED_ONLY
-    from covidxr.runs.inference import read_severities
+    from covidxr.runs.inference import read_severities, severity_lines
 
     table, failed = read_severities(xrays)
-    if json:
-        print(json_text({"xrays": table.to_dict("records"), "failed": failed, "warning": SIMULATED_ONLY}))
-    else:
-        print("extent 0 to 8    90 %          right    left")
-        for row in table.itertuples():
-            shares = f"{row.right_percent:5.0f} %  {row.left_percent:5.0f} %"
-            print(f"{row.extent:6.1f}    {row.low:5.1f} to {row.high:3.1f}   {shares}   {row.path}")
-        print(SIMULATED_ONLY)
+    answer = {"xrays": table.to_dict("records"), "failed": failed, "warning": SIMULATED_ONLY}
+    print(json_text(answer) if json else "\n".join([*severity_lines(table), SIMULATED_ONLY]))
     for reason in failed:
         print(f"not readable: {reason}", file=sys.stderr)
     return 1 if failed else 0

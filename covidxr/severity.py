@@ -1,4 +1,4 @@
-"""Grades how much lung is opaque, from 0 to 8. Readers differ, too: how wrong may a network be before it is worse than a second reader?
+"""Grades how much lung is opaque, from 0 to 8. Readers differ, too: how wrong may a network be?
 
 Docs: https://covidxr.github.io/covidxr/severity.html.md"""
 

@@ -20,6 +20,6 @@ BOX_COLUMNS = ["x_min", "y_min", "x_max", "y_max"]
 UNFINISHED = ".unfinished"  # a folder inside what long work makes, with notes of what is done; gone once all is there
 NOT_CLINICAL = "For teaching and research only; nothing here is for clinical use."
 SIMULATED_ONLY = (  # beside each answer of the shipped network about a real X-ray
-    "The network has learnt from simulated X-rays alone: on real ones its extent ranks at best, and its interval is that "
-    f"of simulated ones. {NOT_CLINICAL}"
+    "The network has learnt from simulated X-rays alone: on real ones its extent ranks at best, and its interval "
+    f"is that of simulated ones. {NOT_CLINICAL}"
 )

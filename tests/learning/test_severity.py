@@ -123,7 +123,7 @@ def test_readers_with_more_noise_agree_less():
 
 def test_the_command_grades_files_and_names_what_it_cannot_read(tmp_path, covidxr):
     xray = simulate(2_500_001, "typical", size=160)
-    write_dicom(tmp_path / "ill.dcm", np.round(xray.pixels * 255).astype(int), xray.facts)
+    write_dicom(tmp_path / "ill.dcm", np.round(xray.pixels * 4095).astype(int), xray.facts)
     (tmp_path / "bad.dcm").write_bytes(b"no X-ray")
     answer = covidxr("severity", tmp_path / "ill.dcm", tmp_path / "bad.dcm", "--json")
     assert answer.returncode == 1, answer.stderr

@@ -79,8 +79,8 @@ def _beats_the_mean(
     if high < 0:
         return ""
     return (
-        f"a mean absolute error below {means.mean():.2f}, that of the readers' mean; yours is {ours.mean():.2f}, and the "
-        f"difference of {ours.mean() - means.mean():+.2f} ({low:+.2f} to {high:+.2f}) is not below 0 for sure"
+        f"a mean absolute error below {means.mean():.2f}, that of the readers' mean; yours is {ours.mean():.2f}, and "
+        f"the difference of {ours.mean() - means.mean():+.2f} ({low:+.2f} to {high:+.2f}) is not below 0 for sure"
     )
 
 
