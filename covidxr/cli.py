@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from . import __version__
 from .base.errors import CovidxrError
 from .base.files import json_text
-from .base.terms import NOT_CLINICAL
+from .base.terms import NOT_CLINICAL, SIMULATED_ONLY
 
 # %% ../nbs/engine/cli.ipynb #cli-006
 @dataclass(frozen=True)
