@@ -17,11 +17,10 @@ import covidxr.learning  # noqa: F401  (names the extra that is missing, before 
 
 # isort: split
 from .base.arguments import check_whole
-from .base.errors import DataError
 from .dicom import Xray
 from .learning.extents import graded_extent, lung_percents
 from .learning.shipped_reader import interpret
-from .tables.readers import check_readings, drawn_icc, intraclass_correlation, pair_agreement
+from .tables.readers import check_owners, check_readings, drawn_icc, intraclass_correlation, pair_agreement
 
 # %% ../nbs/19_severity.ipynb #severity-020
 def agreement(
@@ -32,10 +31,7 @@ def agreement(
 ) -> pd.Series:  # icc, icc_low, icc_high; kappa, absolute: means of all pairs; of two readers difference, low, high
     "How far readers agree: ICC(2,1), quadratic kappa, mean absolute difference, Bland and Altman; raises DataError"
     values, draws = check_readings(table), check_whole(draws, "draws", 1)
-    owners = np.arange(len(table)) if patients is None else np.asarray(patients)
-    if owners.shape != (len(table),) or pd.isna(owners).any():
-        raise DataError(f"patients must name the patient of each of the {len(table)} rows; give one name per row")
-    low, high = drawn_icc(values, owners, draws, check_whole(seed, "seed"))
+    low, high = drawn_icc(values, check_owners(patients, len(table)), draws, check_whole(seed, "seed", 0))
     told = {"icc": intraclass_correlation(values), "icc_low": low, "icc_high": high}
     columns = range(values.shape[1])
     pairs = pd.DataFrame([pair_agreement(values[:, one], values[:, two]) for two in columns for one in range(two)])
@@ -63,7 +59,8 @@ def severity(
 
     Example:
 
-        >>> severity(simulate(3, "negative", size=128)).high <= 4
+        >>> from covidxr.severity import severity
+        >>> severity(covidxr.simulate(3, "negative", size=128)).extent < 3
         True
     """
     reading = interpret(xray)

@@ -6,18 +6,21 @@ Docs: https://covidxr.github.io/covidxr/engine/readers.html.md"""
 
 # %% auto #0
 __all__ = ['BORDERS', 'extent_grades', 'Reader', 'read_lungs', 'intraclass_correlation', 'weighted_kappa', 'pair_agreement',
-           'check_readings', 'drawn_icc']
+           'check_readings', 'check_owners', 'drawn_icc']
 
 # %% ../../nbs/engine/readers.ipynb #readers-003
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..base.arguments import check_array, check_number, check_table, shown
+from ..base.arguments import check_array, check_cells, check_number, check_table, shown
 from ..base.errors import DataError
 from ..base.process import quiet
 from ..base.seeds import generator
+from ..boxes.intervals import number_patients
 
 # %% ../../nbs/engine/readers.ipynb #readers-006
 BORDERS = (0, 25, 50, 75)  # per cent of a lung; a grade more above each
@@ -103,13 +106,22 @@ def check_readings(
     names = list(check_table(table, [], "table of readings").columns)
     if len(names) < 2 or len(table) < 3:
         raise DataError(f"agreement needs 2 readers and 3 cases, not {len(names)} readers and {len(table)} cases")
-    for name in names:
-        values = pd.to_numeric(table[name], errors="coerce").to_numpy(float, na_value=np.nan)
-        wrong = np.flatnonzero(~np.isfinite(values))
-        if len(wrong):
-            cell, cure = table[name].iloc[wrong[0]], "leave out cases that not all have read"
-            raise DataError(f"row {wrong[0]} (from 0) of reader {name} is no number but {shown(cell)}; {cure}")
-    return table.to_numpy(float)
+    return check_cells(table, names, "table of readings")
+
+
+def check_owners(
+    patients: Any,  # the patient of each case, or None where each has another one
+    cases: int,
+) -> np.ndarray:  # a number per case
+    "Whose case is whose; raises DataError"
+    if patients is None:
+        return np.arange(cases)
+    listed = getattr(patients, "ndim", 1) == 1 and hasattr(patients, "__len__")
+    listed = listed and not isinstance(patients, str | bytes | Mapping)
+    owners = number_patients(pd.Series(list(patients), dtype=object)) if listed and len(patients) else np.zeros(0)
+    if len(owners) != cases or (owners < 0).any():
+        raise DataError(f"patients must name the patient of each of the {cases} rows, not {shown(patients)}")
+    return owners
 
 # %% ../../nbs/engine/readers.ipynb #readers-022
 def drawn_icc(

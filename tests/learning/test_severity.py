@@ -100,8 +100,8 @@ def test_an_interval_by_patient_is_wider_where_patients_come_often():
     [
         (pd.DataFrame({"a": [1, 2, 3]}), None, "2 readers and 3 cases"),
         (pd.DataFrame({"a": [1, 2], "b": [1, 2]}), None, "2 readers and 3 cases"),
-        (pd.DataFrame({"a": [1, 2, 3], "b": [1, np.nan, 2]}), None, "row 1 (from 0) of reader b"),
-        (pd.DataFrame({"a": [1, 2, 3], "b": ["x", 1, 2]}), None, "reader b is no number"),
+        (pd.DataFrame({"a": [1, 2, 3], "b": [1, np.nan, 2]}), None, "row 1 (from 0) of the table of readings: b"),
+        (pd.DataFrame({"a": [1, 2, 3], "b": ["x", 1, 2]}), None, "row 0 (from 0) of the table of readings: b"),
         (pd.DataFrame({"a": [1, 2, 3], "b": [1, 2, 3]}), ["p", "q"], "each of the 3 rows"),
         ([[1, 2], [3, 4]], None, "pandas table"),
     ],
