@@ -980,6 +980,60 @@ def pays(rows):
     return table.loc[table["low"] > 0, "gain"].sort_values(ascending=False).index.tolist()
 """,
     },
+    "severity.1": {
+        "wrong": [
+            """
+def kappa(first, second):
+    return np.mean(np.array(first) == np.array(second))
+""",
+            """
+def kappa(first, second):
+    a, b = np.array(first), np.array(second)
+    return 1 - np.abs(a - b).mean() / np.abs(a[:, None] - b).mean()
+""",
+            """
+def kappa(first, second):
+    a, b = np.array(first), np.array(second)
+    return 1 - ((a - b) ** 2).mean() / ((a - a.mean()) ** 2).mean()
+""",
+        ],
+        "other": """
+def kappa(first, second):
+    seen = sum((a - b) ** 2 for a, b in zip(first, second)) / len(first)
+    chance = sum((a - b) ** 2 for a in first for b in second) / len(first) / len(second)
+    return (chance - seen) / chance
+""",
+    },
+    "severity.2": {
+        "wrong": [
+            """
+def fuse(known, new):
+    return new.mean(axis=1)
+""",
+            """
+def fuse(known, new):
+    return new.median(axis=1)
+""",
+            """
+def fuse(known, new):
+    return new.mean(axis=1) + known["extent"].mean()
+""",
+        ],
+        "other": """
+def fuse(known, new):
+    errors = known[new.columns].sub(known["extent"], axis=0)
+    trust = 1 / errors.var()
+    return (new - errors.mean()).mul(trust).sum(axis=1) / trust.sum()
+""",
+    },
+    "severity.3": {
+        "wrong": [
+            "expected = 10",
+            "expected = 5",
+            "expected = 10 * np.sqrt(2)",
+        ],
+        "other": "expected = 10 * np.sqrt(0.5)",
+    },
     "stacking.1": {
         "wrong": [
             """

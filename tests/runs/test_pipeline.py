@@ -232,6 +232,19 @@ def test_a_run_predicts_new_files_and_lists_what_it_cannot_read(finished, tmp_pa
     assert read_ids(tmp_path / "s.csv") == ["new_study", "new_image"]
 
 
+def test_a_prediction_writes_extents_where_it_is_asked_for_them(finished, tmp_path):
+    good = sorted((finished / "data" / "test").glob("*/*/*.dcm"))[:2]
+    predict(finished, good, tmp_path / "s.csv", extents=tmp_path / "e.csv")
+    table = pd.read_csv(tmp_path / "e.csv")
+    assert list(table) == ["image_id", "study_id", "extent", "low", "high"] and len(table) == 2
+    assert set(table["image_id"] + "_image") | set(table["study_id"] + "_study") == set(read_ids(tmp_path / "s.csv"))
+    assert ((0 <= table["low"]) & (table["low"] <= table["extent"]) & (table["extent"] <= table["high"])).all()
+    (tmp_path / "mine.csv").write_text("mine")
+    with pytest.raises(DataError, match="covidxr did not write it"):
+        predict(finished, good, tmp_path / "t.csv", extents=tmp_path / "mine.csv")
+    assert (tmp_path / "mine.csv").read_text() == "mine" and not (tmp_path / "t.csv").exists()
+
+
 def test_predicting_the_test_half_gives_the_runs_own_submission(finished, tmp_path):
     predict(finished, [finished / "data" / "test"], tmp_path / "s.csv")
     assert set(read_ids(tmp_path / "s.csv")) == set(read_ids(finished / "submission.csv"))
