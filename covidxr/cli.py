@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from . import __version__
 from .base.errors import CovidxrError
+from .base.extras import require
 from .base.files import json_text
 from .base.terms import NOT_CLINICAL
 
@@ -69,12 +70,19 @@ def _run(
     out: _Folder = "runs/demo",  # the run's folder
     profile: Literal["quick", "full"] = "quick",  # quick: minutes on two CPU cores; full: hours on a GPU
     seed: _Seed = 0,  # decides everything that chance decides
+    onnx: bool = False,  # also write each trained network as OUT/onnx/NAME.onnx, which runs without PyTorch
     json: bool = False,  # print metrics.json instead of a table
 ) -> int:
     "Simulate or open data, train, ensemble, score and report, in one go; goes on where it stopped"
     from covidxr.pipeline import run, score_lines
 
+    if onnx:
+        from covidxr.learning.onnx_export import NEEDED, export_models
+
+        require(*NEEDED)  # told before the run, not after it
     metrics = run(data, out, profile=profile, seed=seed)
+    if onnx:
+        export_models(Path(out) / "models", Path(out) / "onnx")
     if json:
         print(json_text(metrics))
         return 0
