@@ -93,12 +93,12 @@ def operating_points(
 def conformal(
     table: pd.DataFrame,  # a probability per class
     known: pd.DataFrame,  # the same with `label`, for other patients of the same population
-    error: float = 0.1,  # the share of sets that may miss the truth, above 0 and below 1
+    error: float = 0.1,  # the share of sets that may miss the truth, above 0
     by_class: bool = False,  # keep the promise within each class (Mondrian), at the price of larger sets
     classes: Sequence[str] = APPEARANCES,
 ) -> pd.DataFrame:  # a column per class: True where it is in the set; the rows of the table
     "Sets that hold the truth with a promised probability (split conformal, Sadinle et al. 2019); raises DataError"
-    error, by_class = check_number(error, "the error", 0, 1, above=True), check_flag(by_class, "by_class")
+    error, by_class = check_number(error, "the error", 0, 0.99, above=True), check_flag(by_class, "by_class")
     chances, seen = calibration.chances_of(table, classes), calibration.chances_of(known, classes, "known table")
     labels = calibration.labels_of(known, classes, "known table")
     scores = 1 - seen[np.arange(len(labels)), labels]

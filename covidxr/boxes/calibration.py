@@ -141,7 +141,8 @@ def ece_interval(
     chance = chance_ece(said, bins, min(draws, 200), seed)
     bottom, top = np.percentile(again, (2.5, 97.5))
     low = 0.0 if ece <= np.percentile(chance, 97.5) else max(0.0, 2 * ece - float(top))
-    return {"ece": ece, "low": low, "high": 2 * ece - float(bottom), "by_chance": float(chance.mean())}
+    high = max(ece, 2 * ece - float(bottom))
+    return {"ece": ece, "low": low, "high": high, "by_chance": float(chance.mean())}
 
 # %% ../../nbs/engine/calibration.ipynb #calibration-014
 _COLDEST, _HOTTEST = 0.05, 20.0  # temperatures beyond say that hardly anything was known
