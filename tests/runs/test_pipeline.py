@@ -39,7 +39,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert kinds.count("ensemble") == 1 and kinds.count("model") == 4 and kinds.count("baseline") == 2
     for one in metrics["scores"].values():
         assert 0 <= one["map"] <= 1 and list(one["per_class"])[-2:] == ["none", "opacity"]
-    assert {"simulate", "prepare", "explore", "fuse", "score", "report"} <= set(metrics["steps"])
+    assert {"simulate", "prepare", "explore", "fuse", "score", "trust", "report"} <= set(metrics["steps"])
     assert all(step["seconds"] >= 0 and step["peak_mb"] > 50 for step in metrics["steps"].values())
     for place in (
         "config.json",
@@ -67,7 +67,7 @@ def test_the_report_is_one_page_that_needs_nothing_else_and_says_what_it_is(fini
     page = (finished / "report.html").read_text()
     assert page.count("simulated X-rays") >= 5 and "clinical use" in page
     assert 'src="http' not in page and 'href="http' not in page and "<script" not in page
-    assert page.count("<img") == page.count('alt="') == 3
+    assert page.count("<img") == page.count('alt="') == 4
     for name in json.loads((finished / "metrics.json").read_text())["scores"]:
         assert name in page
 
