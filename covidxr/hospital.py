@@ -11,7 +11,7 @@ __all__ = ['Shares', 'ImagePlan', 'plan_dataset', 'simulate_dataset']
 import errno
 import shutil
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from .base.terms import APPEARANCES, STUDY_COLUMNS, UNFINISHED
 from .boxes.competition import prediction
 from .dicom import TRANSFER_SYNTAXES, write_dicom
 from .phantom import simulate
+from .thorax.sites import Site, reader_label, site_named
 from .thorax.truth import SIZES
 
 # %% ../nbs/engine/hospital.ipynb #hospital-006
@@ -95,24 +96,6 @@ def _random_appearance(
     return str(rng.choice(APPEARANCES, p=np.array(shares.classes) / sum(shares.classes)))
 
 
-def _reader_label(
-    appearance: str,
-    shares: Shares,
-    rng: np.random.Generator,
-) -> str:
-    "What a reader writes: mostly the truth, sometimes the neighbouring class"
-    # Confusions go both ways equally, so the classes keep their shares.
-    share = dict(zip(APPEARANCES, np.array(shares.classes) / sum(shares.classes), strict=True))
-    others = [name for name in APPEARANCES if name != "indeterminate"]  # between these no reader hesitates
-    rest = sum(share[name] for name in others)
-    part = share["indeterminate"] if appearance == "indeterminate" else rest
-    if rng.random() >= shares.disagreement / 2 / max(part, 1e-9):
-        return appearance
-    if appearance == "indeterminate" and rest:
-        return str(rng.choice(others, p=[share[name] / rest for name in others]))
-    return "indeterminate"
-
-
 def _plan_study(
     known: dict,  # patient_id, patient, split and appearance
     size: int,  # the longer side of the largest image, pixels
@@ -120,7 +103,7 @@ def _plan_study(
     rng: np.random.Generator,
 ) -> list[ImagePlan]:
     "The images of one visit"
-    study_id, label = _new_id(rng), _reader_label(known["appearance"], shares, rng)
+    study_id, label = _new_id(rng), reader_label(known["appearance"], shares.classes, shares.disagreement, rng)
     disease, plans = int(rng.integers(2**31)), []
     count = 1 if rng.random() > shares.several_images else 2 + min(int(rng.geometric(0.83)) - 1, 7)
     for number in range(count):
@@ -172,16 +155,17 @@ def plan_dataset(
 
 # %% ../nbs/engine/hospital.ipynb #hospital-012
 def _write_image(
-    task: tuple[str, ImagePlan],  # the folder, what to make
+    task: tuple[str, ImagePlan, Site | None],  # the folder, what to make, where
 ) -> dict:  # what the tables need to know: boxes, finding, severity
     "Simulate and write one image, or recall it where an earlier call had finished it; runs in a worker process"
-    out, plan = Path(task[0]), task[1]
+    out, plan, site = Path(task[0]), task[1], task[2]
     file = out / plan.split / plan.study_id / plan.series_id / f"{plan.image_id}.dcm"
     note = out / UNFINISHED / f"{plan.image_id}.json"
     with suppress(DataError):  # no note yet, or one that a power cut left unreadable
         if file.exists():
             return read_json(note)
-    xray = simulate(plan.seed, plan.appearance, max(64, plan.size), patient=plan.patient, disease=plan.disease)
+    size = max(64, plan.size)
+    xray = simulate(plan.seed, plan.appearance, size, plan.patient, plan.disease, site=site)
     facts = xray.facts
     for name in ("image_id", "study_id", "series_id", "patient_id", "modality", "photometric"):
         setattr(facts, name, getattr(plan, name))
@@ -264,11 +248,12 @@ def _write_images(
     out: Path,  # the dataset's folder
     plans: list[ImagePlan],
     workers: int | None,  # processes; all cores where None
+    site: Site | None,
 ) -> list[dict]:  # what `_write_image` returned, each with its plan
     "Simulate and write all images; raises DataError where the work was stopped from outside"
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    tasks = [(str(out), plan) for plan in plans]
+    tasks = [(str(out), plan, site) for plan in plans]
     rows = parallel(_write_image, tasks, "simulate", workers, start=one_opencv_thread)
     try:
         with closing(rows):
@@ -289,6 +274,7 @@ def simulate_dataset(
     size: int = 512,  # the longer side of the largest image, pixels
     workers: int | None = None,  # processes; all cores where None
     shares: Shares = Shares(),  # what the dataset is made of
+    site: Site | str | None = None,  # a hospital, or its name in SITES: poses, tones, classes and disagreement are its
 ) -> Path:  # the folder
     """Write a simulated dataset in the competition's layout, or go on with one; raises DataError
 
@@ -298,18 +284,22 @@ def simulate_dataset(
         >>> len(list(folder.rglob("*.dcm")))
         3
     """
+    site = site_named(site)
+    shares = shares if site is None else replace(shares, classes=site.classes, disagreement=site.label_noise)
     out, plans = Path(out), plan_dataset(studies, seed, size, shares)
     asked = {"studies": int(studies), "seed": int(seed), "size": int(size)}
     made_of = asdict(shares) | {"classes": list(shares.classes)}
     facts = {"simulated": True, **asked, "version": __version__, "shares": made_of}
+    facts |= {} if site is None else {"site": site.facts()}
+    claim = {"site": None} | facts  # a folder of no site is not gone on with as one of a site, nor the other way round
     workers = None if workers is None else check_whole(workers, "workers", 1, 1024)
-    check_folder(out, "data", facts)
+    check_folder(out, "data", claim)
     mark, unfinished = out / "simulated.json", out / UNFINISHED
     if mark.exists() and not unfinished.exists():  # complete: it is only looked at, as somebody may be reading it
         return out
-    with owned_folder(out, "data", facts):
+    with owned_folder(out, "data", claim):
         if not mark.exists():
-            _write_tables(out, _write_images(out, plans, workers))
+            _write_tables(out, _write_images(out, plans, workers, site))
             write_json(facts, mark)  # from here on the dataset is complete
         shutil.rmtree(unfinished, ignore_errors=True)
     return out

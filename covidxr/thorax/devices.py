@@ -12,6 +12,7 @@ import numpy as np
 
 from ..base.seeds import generator
 from .canvas import Canvas, lung_levels, smooth_curve
+from .patient import random_pose
 
 # %% ../../nbs/engine/devices.ipynb #devices-005
 _Line = tuple  # points in cm, width in cm, value from 0 to 1: what `Canvas.strokes` draws
@@ -68,12 +69,15 @@ def devices(
     seed: int,  # the exposure's number
 ) -> np.ndarray:  # 0 to 1
     "Electrodes and their wires; a breathing tube, a feeding tube, a central line; a pacemaker"
-    rng, pose, lines = generator(seed, "devices"), canvas.pose, []
+    rng, own, pose, lines = generator(seed, "devices"), random_pose(seed), canvas.pose, []
     fork = lung_levels(canvas, 1)[0] + 9.2
-    if pose.leads:
-        lines += _electrodes(rng)
-    if pose.tubes:
-        lines += _tubes(fork, 0.6 * pose.rotation, rng)
-    if pose.pacemaker:
-        lines += _pacemaker(fork, rng)
+    drawn = {
+        "leads": _electrodes,
+        "tubes": lambda rng: _tubes(fork, 0.6 * pose.rotation, rng),
+        "pacemaker": lambda rng: _pacemaker(fork, rng),
+    }
+    for name, draw in drawn.items():
+        # What the exposure has of its own takes its numbers in turn, shown or not; what was added has its own stream.
+        one = draw(rng) if getattr(own, name) else draw(generator(seed, "devices", name)) if getattr(pose, name) else []
+        lines += one if getattr(pose, name) else []
     return canvas.strokes(lines)

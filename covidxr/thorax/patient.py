@@ -47,6 +47,8 @@ class Pose:
     letters: bool = True  # the side's letter, and sometimes a word on the view, in the picture
     border: float = 0.0  # black edge that the collimator leaves, cm
     field: float = 36.0  # what the shorter side of the picture covers, cm
+    letter: str | None = None  # "L" or "R"; the exposure's own where None
+    word: str | None = None  # on the view, "" for none; the exposure's own where None
 
 # %% ../../nbs/engine/patient.ipynb #patient-008
 def random_patient(
@@ -116,3 +118,7 @@ def check_pose(
     for name, (low, high) in _POSE_LIMITS.items():
         if not low <= getattr(pose, name) <= high:  # nan is in no range, either
             raise DataError(f"pose: {name} {getattr(pose, name)!r}: must be from {low} to {high}")
+    if pose.letter not in (None, "L", "R"):
+        raise DataError(f"pose: letter {pose.letter!r}: must be L, R or None")
+    if pose.word is not None and not (isinstance(pose.word, str) and pose.word.isascii() and len(pose.word) <= 16):
+        raise DataError(f"pose: word {pose.word!r}: must be at most 16 letters from A to Z, or None")

@@ -20,6 +20,7 @@ from ..dicom import Xray, XrayFacts
 from .canvas import Canvas
 from .disease import check_appearance
 from .patient import Patient, Pose, check_pose
+from .physics import Tone
 
 # %% ../../nbs/engine/truth.ipynb #truth-006
 def opacity_extent(
@@ -78,6 +79,7 @@ class SimulatedXray(Xray):
     healthy: np.ndarray | None = None  # pixels of the same exposure without disease
     patient: Patient | None = None  # who it is
     pose: Pose | None = None  # how the patient stood, and what else is in the picture
+    tone: Tone | None = None  # how it was exposed and shown
 
     def without_disease(self) -> Xray:
         "The same patient, pose, exposure and noise, disease removed"
