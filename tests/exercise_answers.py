@@ -980,6 +980,145 @@ def pays(rows):
     return table.loc[table["low"] > 0, "gain"].sort_values(ascending=False).index.tolist()
 """,
     },
+    "severity.1": {
+        "wrong": [
+            """
+def kappa(first, second):
+    return np.mean(np.array(first) == np.array(second))
+""",
+            """
+def kappa(first, second):
+    a, b = np.array(first), np.array(second)
+    return 1 - np.abs(a - b).mean() / np.abs(a[:, None] - b).mean()
+""",
+            """
+def kappa(first, second):
+    a, b = np.array(first), np.array(second)
+    return 1 - ((a - b) ** 2).mean() / ((a - a.mean()) ** 2).mean()
+""",
+        ],
+        "other": """
+def kappa(first, second):
+    seen = sum((a - b) ** 2 for a, b in zip(first, second)) / len(first)
+    chance = sum((a - b) ** 2 for a in first for b in second) / len(first) / len(second)
+    return (chance - seen) / chance
+""",
+    },
+    "severity.2": {
+        "wrong": [
+            """
+def fuse(known, new):
+    return new.mean(axis=1)
+""",
+            """
+def fuse(known, new):
+    return new.median(axis=1)
+""",
+            """
+def fuse(known, new):
+    return new.mean(axis=1) + known["extent"].mean()
+""",
+        ],
+        "other": """
+def fuse(known, new):
+    errors = known[new.columns].sub(known["extent"], axis=0)
+    trust = 1 / errors.var()
+    return (new - errors.mean()).mul(trust).sum(axis=1) / trust.sum()
+""",
+    },
+    "severity.3": {
+        "wrong": [
+            "expected = 10",
+            "expected = 5",
+            "expected = 10 * np.sqrt(2)",
+        ],
+        "other": "expected = 10 * np.sqrt(0.5)",
+    },
+    "calibrate.1": {
+        "wrong": [
+            """
+def ppv(sensitivity, specificity, prevalence):
+    return sensitivity
+""",
+            """
+def ppv(sensitivity, specificity, prevalence):
+    return sensitivity / (sensitivity + 1 - specificity)
+""",
+            """
+def ppv(sensitivity, specificity, prevalence):
+    right = sensitivity * prevalence
+    return right / (right + specificity * (1 - prevalence))
+""",
+        ],
+        "other": """
+def ppv(sensitivity, specificity, prevalence):
+    odds = prevalence / (1 - prevalence) * sensitivity / (1 - specificity)
+    return odds / (1 + odds)
+""",
+    },
+    "calibrate.2": {
+        "wrong": [
+            """
+def limit(strangeness, error):
+    return np.quantile(strangeness, 1 - error) if len(strangeness) else np.inf
+""",
+            """
+def limit(strangeness, error):
+    rank = int(np.ceil(len(strangeness) * (1 - error)))
+    return sorted(strangeness)[rank - 1] if strangeness else np.inf
+""",
+            """
+def limit(strangeness, error):
+    rank = int((len(strangeness) + 1) * (1 - error)) + 1
+    return sorted(strangeness)[rank - 1] if rank <= len(strangeness) else np.inf
+""",
+        ],
+        "other": """
+def limit(strangeness, error):
+    known = len(strangeness)
+    for place, value in enumerate(sorted(strangeness), 1):
+        if (known + 1 - place) / (known + 1) <= error:
+            return value
+    return np.inf
+""",
+    },
+    "calibrate.3": {
+        "wrong": [
+            """
+def temperature(rows, truth):
+    logits, own = np.log(rows), np.arange(len(truth))
+    losses = {}
+    for t in np.geomspace(0.15, 6, 400):
+        powers = np.exp(logits * t)
+        losses[t] = -np.log(powers[own, truth] / powers.sum(axis=1)).mean()
+    return min(losses, key=losses.get)
+""",
+            """
+def temperature(rows, truth):
+    rows, own = np.array(rows), np.arange(len(truth))
+    return min(np.geomspace(0.15, 6, 400), key=lambda t: -np.log(rows ** (1 / t))[own, truth].mean())
+""",
+            """
+def temperature(rows, truth):
+    rows = np.array(rows)
+    return rows.max(axis=1).mean() / (rows.argmax(axis=1) == truth).mean()
+""",
+        ],
+        "other": """
+def temperature(rows, truth):
+    low, high = np.log(0.1), np.log(10)
+
+    def loss(logarithm):
+        powers = np.array(rows) ** np.exp(-logarithm)
+        shares = powers / powers.sum(axis=1, keepdims=True)
+        return -sum(np.log(share[number]) for share, number in zip(shares, truth)) / len(truth)
+
+    for _ in range(30):
+        a, b = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (low, b) if loss(a) < loss(b) else (a, high)
+    return np.exp(low)
+""",
+    },
     "stacking.1": {
         "wrong": [
             """

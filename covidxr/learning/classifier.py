@@ -21,8 +21,8 @@ from ..base.errors import ModelError
 from ..base.files import check_folder, owned_folder
 from ..base.process import quiet
 from ..base.progress import log_line, progress
-from .data import MEAN, SPREAD, classifier_loaders, image_table, labelled_images, read_squares
-from .guests import Undrawn, hushed, unchanged
+from .data import MEAN, SPREAD, asked_images, classifier_loaders, labelled_images, read_squares
+from .guests import Undrawn, fastai_training, fastai_vision, hushed, unchanged
 from .history import history_callback, history_table
 from .map_training import predict_map_views, train_map_classifier
 from covidxr.learning.models import (
@@ -62,21 +62,20 @@ def _learner(
     steps: int,  # how many training steps there will be
 ) -> Any:  # a fastai Learner
     "A quiet fastai learner that counts its steps and keeps its history"
-    from fastai.losses import CrossEntropyLossFlat
-    from fastai.metrics import AccumMetric
-    from fastai.vision.learner import vision_learner
-
-    measure = AccumMetric(_average_precision, dim_argmax=None, activation="softmax", flatten=False, name="valid_ap")
+    fastai = fastai_vision()
+    measure = fastai.AccumMetric(
+        _average_precision, dim_argmax=None, activation="softmax", flatten=False, name="valid_ap"
+    )
     extra = {"pretrained_cfg_overlay": {"state_dict": pretrained}} if pretrained else {}
     with hushed("timm"):  # it tells that weights for one channel fit a network of one channel
-        return vision_learner(
+        return fastai.vision_learner(
             loaders,
             find_backbone(arch),
             n_out=classes,
             n_in=CHANNELS,
             normalize=False,
             pretrained=pretrained is not None,
-            loss_func=CrossEntropyLossFlat(),
+            loss_func=fastai.CrossEntropyLossFlat(),
             metrics=measure,
             cbs=history_callback(f"train {arch}", steps),
             **HEAD,
@@ -91,11 +90,9 @@ def _fit(
     weights: dict[str, torch.Tensor] | None,  # pretrained weights
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # the network's state and one row per epoch
     "Train by the one-cycle rule (Smith 2018); pretrained networks learn their head first"
-    from fastai.torch_core import no_random
-
     valid = table["valid"].to_numpy(bool)
     labels = table["label"].map({name: place for place, name in enumerate(plan["classes"])}).to_numpy()
-    with unchanged(), no_random(plan["seed"]), quiet():
+    with unchanged(), fastai_training().no_random(plan["seed"]), quiet():
         loaders = classifier_loaders(squares, labels, valid, plan["batch_size"], plan["flip"], plan["device"])
         learn = _learner(loaders, plan["arch"], len(plan["classes"]), weights, plan["epochs"] * len(loaders.train))
         with learn.no_bar(), learn.no_logging():
@@ -237,7 +234,7 @@ def _probabilities(
     "Read each image once and give the mean over its first view or its first two"
     if (Path(folder) / "config.json").exists() and read_config(folder, "classifier").get("map"):
         return predict_map_views(folder, images, means, batch_size, device)
-    table, device, batch_size = image_table(images), device_name(device), whole(batch_size, "batch_size", 1)
+    table, batch_size, device = asked_images(images, batch_size, device)
     network, config = load_classifier(folder, device)
     answers: list[list] = [[np.zeros((0, len(config["classes"])))] for _ in means]
     for start in progress(range(0, len(table), batch_size), "classify"):

@@ -21,11 +21,11 @@ import torch
 from ..base.errors import ModelError
 from ..base.files import check_folder
 from ..base.progress import log_line
-from .box_samples import check_boxes, predict_boxes, read_samples
+from .box_samples import ask_detector, check_boxes, read_samples
 from .data import image_table
 from .fitting import fit_network, memory_loaders, seeded_training
 from .guests import Undrawn, imported
-from .maps import grey_backbone, moved, random_frames, relit, standardised, start_from
+from .maps import GreyNetwork, batch_callback, moved, random_frames, relit, standardised, start_from
 from covidxr.learning.models import (
     LARGEST_SIZE,
     config_values,
@@ -73,7 +73,7 @@ def _cells(
     return grids
 
 
-class FcosNetwork(torch.nn.Module):
+class FcosNetwork(GreyNetwork):
     "torchvision's FCOS for one class on a timm backbone: for each cell whether, how far to the edges, how central"
 
     def __init__(
@@ -81,22 +81,13 @@ class FcosNetwork(torch.nn.Module):
         arch: str,  # a timm backbone with features at strides 8, 16 and 32
         size: int,  # side of its input, a multiple of 32
     ) -> None:
-        super().__init__()
         parts, grids, joint = _torchvision(), _cells(size), torch.nn.Identity()
-        self.body = grey_backbone(arch)
-        self.asleep: list[torch.nn.Module] = []  # layers that do not learn
+        super().__init__(arch)
         self.pyramid = parts.FeaturePyramidNetwork(self.body.feature_info.channels(), WIDTH)
         joint.out_channels = WIDTH
         self.fcos = parts.FCOS(joint, num_classes=1)
         self.size, self.counts = size, [len(grid) for grid in grids]
         self.register_buffer("cells", torch.cat(grids), persistent=False)
-
-    def train(self, mode: bool = True) -> "FcosNetwork":
-        "As PyTorch's, but layers that do not learn also keep their averages"
-        super().train(mode)
-        for layer in self.asleep:
-            layer.eval()
-        return self
 
     def forward(
         self,
@@ -221,22 +212,14 @@ def _start(
     return {}, read_weights(found, _backbone(model)) if found else {}, absent + why
 
 
-def _prepare_callback(
-    flip: bool,  # mirror half of the training images
-) -> Any:  # a fastai Callback
-    "What makes numbers of each batch, and varies what is learnt from"
-    from fastai.callback.core import Callback
-
-    class Prepare(Callback):
-        def before_batch(self) -> None:
-            pictures, boxes = self.x.float() / 255, self.yb[0]
-            if self.training:
-                frames = random_frames(len(pictures), flip, turn=0.0)
-                pictures, boxes = relit(moved(pictures, frames)), moved_boxes(boxes, frames)
-            pictures = standardised(pictures).contiguous(memory_format=torch.channels_last)
-            self.learn.xb, self.learn.yb = (pictures,), (boxes,)
-
-    return Prepare()
+def _varied(
+    pictures: torch.Tensor,  # (images, 1, size, size), 0 to 1
+    boxes: torch.Tensor,  # (images, most, 4): corners in shares of the input, or NaN
+    flip: bool,  # mirror half of them
+) -> tuple[torch.Tensor, torch.Tensor]:  # both changed alike
+    "Zoom, shift, mirror and relight pictures; boxes follow, which could not be turned"
+    frames = random_frames(len(pictures), flip, turn=0.0)
+    return relit(moved(pictures, frames)), moved_boxes(boxes, frames)
 
 
 def _fit(
@@ -259,7 +242,7 @@ def _fit(
             network.load_state_dict(whole_network)
         parts = [torch.from_numpy(squares)[:, None], torch.from_numpy(boxes)]
         loaders = memory_loaders(parts, valid, plan["batch_size"], plan["device"])
-        prepare, label = _prepare_callback(plan["flip"]), f"train {plan['model']}"
+        prepare, label = batch_callback(partial(_varied, flip=plan["flip"])), f"train {plan['model']}"
         history = fit_network(network, loaders, network.loss, prepare, plan, label)
     return network.state_dict(), history if valid.any() else history.drop(columns="valid_loss")
 
@@ -341,24 +324,24 @@ def _proposals(
     return [torch.cat([plain, mirrored], 1) if mirror else plain for mirror in mirrors]
 
 
+def _search(
+    network: torch.nn.Module,  # an `FcosNetwork`
+    batch: torch.Tensor,  # (images, 1, size, size), 0 to 1
+    mirrors: Sequence[bool],  # per answer: also look at the mirror images?
+    confidence: float,  # boxes below are left out
+    iou: float,  # of two boxes that overlap more, the surer one stays
+    max_boxes: int,  # per image
+) -> list[list[torch.Tensor]]:  # per answer and image (boxes, 5)
+    "What the network finds in a batch"
+    answers = _proposals(network, batch, mirrors)
+    return [[_without_doubles(one, confidence, iou, max_boxes) for one in answer] for answer in answers]
+
+
 def predict(
     folder: str | Path,  # what `train` wrote
     images: pd.DataFrame | str | Path | Sequence[str | Path],  # a table with image_id and file, or files
     mirrors: Sequence[bool] = (False,),  # per answer: also look at the mirror image?
-    confidence: float = 0.01,  # boxes below are left out
-    iou: float = 0.5,  # of two boxes that overlap more, the surer one stays
-    max_boxes: int = 20,  # per image
-    batch_size: int = 32,  # images per step
-    device: str | None = None,  # the fastest where None
+    **choices: Any,  # confidence, iou, max_boxes, batch_size, device, as `ask_detector` takes them
 ) -> list[pd.DataFrame]:  # per answer image_id, x_min, y_min, x_max, y_max in pixels of the files, confidence
     "The boxes that an FCOS detector draws on each image, each read once; raises DataError or ModelError"
-    table, device = image_table(images), device_name(device)
-    confidence, iou = number(confidence, "confidence", 0, 1), number(iou, "iou", 0, 1)
-    max_boxes, batch_size = whole(max_boxes, "max_boxes", 1, 30_000), whole(batch_size, "batch_size", 1)
-    detector, config = load(folder, device)
-
-    def detect(batch: torch.Tensor) -> list[list[torch.Tensor]]:
-        answers = _proposals(detector, batch, mirrors)
-        return [[_without_doubles(one, confidence, iou, max_boxes) for one in answer] for answer in answers]
-
-    return predict_boxes(detect, table, config["size"], len(mirrors), batch_size, device)
+    return ask_detector(folder, load, _search, images, mirrors, **choices)

@@ -17,25 +17,16 @@ import pandas as pd
 import torch
 
 from ..base.process import quiet
-from .guests import imported, unchanged
+from .guests import fastai_training, unchanged
 from .history import history_callback, history_table
 
 # %% ../../nbs/engine/fitting.ipynb #fitting-006
-def _load_fastai() -> None:
-    "Import what trains"
-    import fastai.callback.schedule  # noqa: F401  (gives learners fit_one_cycle)
-    import fastai.learner  # noqa: F401
-
-
 @contextmanager
 def seeded_training(
     seed: int,  # the same seed gives the same network on the same CPU
 ) -> Iterator[None]:
     "Build and train a network from a seed; the caller's process stays as it was"
-    imported("fastai learner", _load_fastai)
-    from fastai.torch_core import no_random
-
-    with unchanged(), no_random(seed), quiet():
+    with unchanged(), fastai_training().no_random(seed), quiet():
         yield
 
 # %% ../../nbs/engine/fitting.ipynb #fitting-009
@@ -46,17 +37,13 @@ def memory_loaders(
     device: str,
 ) -> Any:  # fastai DataLoaders
     "Batches from memory; the last, smaller one of an epoch is left out if there are others"
-    imported("fastai learner", _load_fastai)
-    from fastai.data.core import DataLoaders
-    from fastai.data.load import DataLoader
-
-    both = []
+    fastai, both = fastai_training(), []
     for chosen, shuffle in ((~valid, True), (valid, False)):
         rows = torch.utils.data.TensorDataset(*(part[torch.from_numpy(chosen)] for part in parts))
         drop = shuffle and len(rows) > batch_size
-        both.append(DataLoader(rows, bs=batch_size, shuffle=shuffle, drop_last=drop, num_workers=0))
+        both.append(fastai.DataLoader(rows, bs=batch_size, shuffle=shuffle, drop_last=drop, num_workers=0))
     both[0].n_inp = 1  # the picture alone goes into the network
-    return DataLoaders(*both, device=torch.device(device))
+    return fastai.DataLoaders(*both, device=torch.device(device))
 
 # %% ../../nbs/engine/fitting.ipynb #fitting-012
 def fit_network(
@@ -68,11 +55,9 @@ def fit_network(
     label: str,  # for the lines of progress
 ) -> pd.DataFrame:  # one row per epoch
     "Train one network by the one-cycle rule (Smith 2018)"
-    from fastai.learner import Learner
-
     steps = history_callback(label, plan["epochs"] * len(loaders.train))
     network.to(memory_format=torch.channels_last)
-    learn = Learner(loaders, network, loss_func=loss, cbs=[prepare, steps], wd=0.05, train_bn=False)
+    learn = fastai_training().Learner(loaders, network, loss_func=loss, cbs=[prepare, steps], wd=0.05, train_bn=False)
     with learn.no_bar(), learn.no_logging():
         learn.fit_one_cycle(plan["epochs"], plan["learning_rate"], pct_start=0.25)
     next(steps.bar)  # all done

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ..base.progress import stepwise
+from .guests import fastai_training
 
 # %% ../../nbs/engine/history.ipynb #history-005
 def history_callback(
@@ -20,9 +21,8 @@ def history_callback(
     steps: int,  # how many training steps there will be
 ) -> Any:  # a fastai Callback with `bar` and `rows`
     "What counts the steps of a training and keeps one row per epoch"
-    from fastai.callback.core import Callback
 
-    class Steps(Callback):
+    class Steps(fastai_training().Callback):
         order = 60  # after fastai's own recorder
 
         def after_create(self) -> None:

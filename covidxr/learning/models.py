@@ -148,7 +148,7 @@ def save_model(
 
 def read_config(
     folder: str | Path,  # a model's folder
-    kind: str,  # "classifier" or "detector"
+    *kinds: str,  # "classifier" or "detector", or both
 ) -> dict:  # its configuration
     "Read a model's description; raises ModelError where there is none, or one of another kind"
     folder = Path(folder)
@@ -160,8 +160,9 @@ def read_config(
         raise ModelError(str(error)) from error
     if not isinstance(config, dict):
         raise ModelError(f"{folder / 'config.json'}: holds no model's description; train the model again")
-    if config.get("kind") != kind:
-        raise ModelError(f"{folder}: this is a {config.get('kind', 'model of no stated kind')!s:.40}, not a {kind}")
+    if config.get("kind") not in kinds:
+        wanted = " or a ".join(kinds)
+        raise ModelError(f"{folder}: this is a {config.get('kind', 'model of no stated kind')!s:.40}, not a {wanted}")
     return config
 
 

@@ -14,25 +14,15 @@ import torch
 
 from ..base.errors import ModelError, reason
 from ..base.process import quiet
-from .guests import ONE_AT_A_TIME, imported, random_numbers
+from .guests import ONE_AT_A_TIME, fastai_vision, random_numbers, timm_library
 from .models import whole
 
 # %% ../../nbs/engine/networks.ipynb #networks-006
-def _load_fastai() -> None:
-    "Import what classifiers are made of"
-    import fastai.callback.schedule  # noqa: F401  (gives learners fit_one_cycle and fine_tune)
-    import fastai.vision.learner  # noqa: F401
-    import sklearn.metrics  # noqa: F401
-    import timm  # noqa: F401
-    import torchvision  # noqa: F401
-
-
 def find_backbone(
     arch: str,  # a name that timm or torchvision knows
 ) -> Any:  # what fastai takes: a string for timm, a function for torchvision
     "Find a backbone by its name, in timm first, then in torchvision; never by a path or an address; raises ModelError"
-    imported("fastai", _load_fastai)
-    import timm
+    timm = timm_library()
     import torchvision
 
     if isinstance(arch, str) and timm.is_model(arch):
@@ -55,13 +45,12 @@ def classifier_network(
 ) -> torch.nn.Module:
     "The network that fastai's vision_learner would train, for one grey channel; raises ModelError"
     backbone = find_backbone(arch)
-    from fastai.vision.learner import create_timm_model, create_vision_model
-
+    fastai = fastai_vision()
     try:
         with quiet():  # torchvision's notice about its older arguments
             if isinstance(backbone, str):
-                return create_timm_model(backbone, classes, pretrained=False, n_in=CHANNELS, **HEAD)[0]
-            return create_vision_model(backbone, classes, pretrained=False, n_in=CHANNELS, **HEAD)
+                return fastai.create_timm_model(backbone, classes, pretrained=False, n_in=CHANNELS, **HEAD)[0]
+            return fastai.create_vision_model(backbone, classes, pretrained=False, n_in=CHANNELS, **HEAD)
     except Exception as error:  # timm and torchvision have networks that are no classifiers, or not for one channel
         why = f"cannot be made a classifier of grey images ({reason(error)})"
         raise ModelError(f"{arch}: {why}; take another backbone") from error

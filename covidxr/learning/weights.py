@@ -22,7 +22,7 @@ import torch
 from ..base.errors import CovidxrError, DataError, ModelError, reason
 from ..base.files import read_json
 from ..base.process import quiet
-from .guests import Undrawn, hushed, imported
+from .guests import Undrawn, hushed, imported, timm_library
 from .models import read_config, read_tensors
 
 # %% ../../nbs/engine/weights.ipynb #weights-006
@@ -60,22 +60,21 @@ def _reachable(
     return True
 
 # %% ../../nbs/engine/weights.ipynb #weights-008
-def _load_timm() -> Any:  # the module
-    "Import what knows about weights"
-    import huggingface_hub  # noqa: F401
-    import timm
+def _load_hub() -> Any:  # the module
+    "Import what fetches weights"
+    import huggingface_hub
 
-    return timm
+    return huggingface_hub
 
 
 def _hub_weights(
     arch: str,  # a timm model's name
 ) -> Path:  # a safetensors file, from the local cache or the Hugging Face hub
     "The pretrained weights of a timm model, as a file of tensors; raises where they cannot be had soon"
-    timm = imported("timm", _load_timm)
+    imported("huggingface_hub", _load_hub)
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
-    source = timm.get_pretrained_cfg(arch)
+    source = timm_library().get_pretrained_cfg(arch)
     if not source or not source.hf_hub_id:
         raise ModelError(f"timm names no weights for {arch}")
     name = "model.safetensors"  # never one of the pickles beside it
@@ -112,9 +111,8 @@ def _timm_names(
     arch: str,  # the timm model that they belong to
 ) -> dict[str, torch.Tensor]:  # the same tensors, named as timm names them
     "Match a file's tensors with timm's one after the other; raises ModelError unless kinds and shapes agree"
-    timm = imported("timm", _load_timm)
     with Undrawn():
-        own = timm.create_model(arch).state_dict()
+        own = timm_library().create_model(arch).state_dict()
     counted = "num_batches_tracked"  # how long somebody trained; not all files hold it
     wanted = [name for name in own if not name.endswith(counted)]
     given = [name for name in tensors if not name.endswith(counted)]

@@ -21,7 +21,7 @@ import torch
 from ..base.errors import ModelError
 from ..base.files import check_folder
 from ..base.progress import log_line
-from .box_samples import check_boxes, predict_boxes, read_samples
+from .box_samples import ask_detector, check_boxes, read_samples
 from .data import image_table
 from .guests import ONE_AT_A_TIME, Undrawn, random_numbers
 from covidxr.learning.models import (
@@ -192,24 +192,24 @@ def _proposals(
     return [torch.cat([plain, mirrored], dim=2) if mirror else plain.clone() for mirror in mirrors]
 
 
+def _search(
+    network: torch.nn.Module,  # a detector
+    batch: torch.Tensor,  # (images, 1, size, size), 0 to 1
+    mirrors: Sequence[bool],  # per answer: also look at the mirror images?
+    confidence: float,  # boxes below are left out
+    iou: float,  # of two boxes that overlap more, the surer one stays
+    max_boxes: int,  # per image
+) -> list[list[torch.Tensor]]:  # per answer and image (boxes, 6): corners, confidence, class
+    "What the network finds in a batch"
+    suppress = partial(ultralytics().non_max_suppression, max_det=max_boxes, max_time_img=10.0)
+    return [suppress(proposed, confidence, iou) for proposed in _proposals(network, batch, mirrors)]
+
+
 def predict(
     folder: str | Path,  # what `train` wrote
     images: pd.DataFrame | str | Path | Sequence[str | Path],  # a table with image_id and file, or files
     mirrors: Sequence[bool] = (False,),  # per answer: also look at the mirror image?
-    confidence: float = 0.01,  # boxes below are left out
-    iou: float = 0.5,  # of two boxes that overlap more, the surer one stays
-    max_boxes: int = 20,  # per image
-    batch_size: int = 32,  # images a step
-    device: str | None = None,  # the fastest where None
+    **choices: Any,  # confidence, iou, max_boxes, batch_size, device, as `ask_detector` takes them
 ) -> list[pd.DataFrame]:  # per answer image_id, x_min, y_min, x_max, y_max in pixels of the files, confidence
     "The boxes that a YOLO detector draws on each image, each read once; raises DataError or ModelError"
-    table, device = image_table(images), device_name(device)
-    confidence, iou = number(confidence, "confidence", 0, 1), number(iou, "iou", 0, 1)
-    max_boxes, batch_size = whole(max_boxes, "max_boxes", 1, 30_000), whole(batch_size, "batch_size", 1)
-    detector, config = load(folder, device)
-    suppress = partial(ultralytics().non_max_suppression, max_det=max_boxes, max_time_img=10.0)
-
-    def detect(batch: torch.Tensor) -> list[list[torch.Tensor]]:
-        return [suppress(proposed, confidence, iou) for proposed in _proposals(detector, batch, mirrors)]
-
-    return predict_boxes(detect, table, config["size"], len(mirrors), batch_size, device)
+    return ask_detector(folder, load, _search, images, mirrors, **choices)
