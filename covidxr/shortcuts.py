@@ -36,8 +36,8 @@ def subgroups(
     absent = [name for name in (*columns, target, value, *([patient] if patient else [])) if name not in table]
     if absent:
         raise DataError(f"the table has no column {absent[0]}; it has {', '.join(map(str, table.columns))}")
-    parts = {("all", "all"): table}
-    parts |= {(name, group): part for name in columns for group, part in table.groupby(name, dropna=False)}
+    found = {(name, group): part for name in columns for group, part in table.groupby(name, dropna=False)}
+    parts = {("all", "all"): table, **found}
     rows = {}
     for key, part in parts.items():
         owners = part[patient].to_numpy() if patient else None
@@ -72,7 +72,8 @@ def only_changed(
     if unknown:
         raise DataError(f"cannot change {unknown[0]}; what can be changed is {', '.join((*_POSE, *_TONE, *_OTHER))}")
     before = simulate(seed, **known)
-    if "site" not in changed:  # another site decides anew what the caller left to it
+    # another site decides anew what the caller left to it
+    if "site" not in changed and before.pose is not None and before.tone is not None:
         known |= {"pose": replace(before.pose, **pose), "tone": replace(before.tone, **tone)}
     return before, simulate(seed, **known | other)
 
