@@ -58,7 +58,7 @@ def _remembered(expected: Callable) -> Callable:
 
 def test_there_are_three_exercises_a_lesson_and_at_least_36():
     names = {"dicom", "phantom", "dataset", "prepare", "eda", "folds", "metrics", "classify", "detect"}
-    names |= {"calibrate", "ensemble", "pipeline", "severity", "stacking", "start"}
+    names |= {"calibrate", "ensemble", "pipeline", "severity", "shortcuts", "stacking", "start"}
     names |= {"submission", "transfer", "views"}
     assert sorted(EXERCISES) == sorted(f"{name}.{number}" for name in names for number in (1, 2, 3))
     assert sorted(ANSWERS) == sorted(EXERCISES)
