@@ -21,7 +21,7 @@ from .metrics import operating_point
 
 # %% ../nbs/17_calibrate.ipynb #calibrate-013
 def reliability(
-    table: pd.DataFrame,  # a probability per class and `label`, the truth; `patient_id` where patients have several rows
+    table: pd.DataFrame,  # a probability per class and `label`, the truth; perhaps `patient_id`
     of: str | None = None,  # the class whose probability is judged; where None each row's surest class
     classes: Sequence[str] = APPEARANCES,  # the columns of probabilities
     bins: int = 10,  # of equal width, from 0 to 1

@@ -1499,4 +1499,88 @@ def lead(first, second):
     return pd.Series({"mean": g.mean(), "low": g.quantile(0.025), "high": g.quantile(0.975), "probability": len(g[g > 0]) / len(g)})
 """,
     },
+    "shortcuts.1": {
+        "wrong": [
+            """
+def name_auc(a, b, c, d):
+    return a * d / ((a + c) * (b + d))
+""",
+            """
+def name_auc(a, b, c, d):
+    return (a + d) / (a + b + c + d)
+""",
+            """
+def name_auc(a, b, c, d):
+    return (a * d + a * b + c * d) / ((a + c) * (b + d))
+""",
+        ],
+        "other": """
+def name_auc(a, b, c, d):
+    return 0.5 + (a / (a + c) - b / (b + d)) / 2
+""",
+    },
+    "shortcuts.2": {
+        "wrong": [
+            """
+def balanced(sites, sick):
+    return [1 / len(set(sites)) / list(sites).count(one) for one in sites]
+""",
+            """
+def balanced(sites, sick):
+    cells = list(zip(sites, sick))
+    return [1 / cells.count(cell) for cell in cells]
+""",
+            """
+def balanced(sites, sick):
+    cells = list(zip(sites, sick))
+    return [1 / (2 * len(set(sites))) / cells.count(cell) for cell in cells]
+""",
+        ],
+        "other": """
+def balanced(sites, sick):
+    table = pd.DataFrame({"site": sites, "sick": sick})
+    size = table.groupby(["site", "sick"])["sick"].transform("size")
+    return ((1 / size) / (1 / size).sum()).tolist()
+""",
+    },
+    "shortcuts.3": {
+        "wrong": [
+            """
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved += (interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]) / 20
+""",
+            """
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved += abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"])
+""",
+            """
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved = max(moved, abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]))
+""",
+        ],
+        "other": """
+from covidxr.phantom import random_pose, simulate
+from covidxr.start import interpret
+from dataclasses import replace
+d = []
+for s in range(20):
+    pose = random_pose(s)
+    other = replace(pose, letter="R", word="PORTABLE")
+    a, b = [interpret(simulate(s, "negative", 128, pose=p)).probabilities["negative"] for p in (pose, other)]
+    d.append(b - a)
+moved = np.abs(d).mean()
+""",
+    },
 }

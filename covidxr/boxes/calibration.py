@@ -1,4 +1,4 @@
-"""Holds stated probabilities against what happened: checks, bins, scaling, prior shares, and the limit of conformal sets.
+"""Holds stated probabilities against what happened: checks, bins, scaling, shares, and the limit of conformal sets.
 
 Docs: https://covidxr.github.io/covidxr/engine/calibration.html.md"""
 

@@ -13,18 +13,19 @@ import numpy as np
 # %% ../../nbs/engine/extents.ipynb #extents-006
 EXTENTS = np.array(
     [  # the network's extent, and the true one: 5 %, 50 % and 95 % of the X-rays near it
-        [0.0, 0.0, 0.0, 0.5],
+        [0.0, 0.0, 0.0, 0.0],
         [0.5, 0.0, 0.0, 1.0],
         [1.0, 0.0, 1.0, 2.0],
-        [1.5, 0.25, 2.0, 4.0],
-        [2.0, 0.25, 2.0, 4.0],
-        [2.5, 0.95, 2.5, 5.15],
-        [3.0, 2.0, 3.0, 5.15],
-        [3.5, 2.0, 3.2, 5.15],
-        [4.0, 3.0, 4.0, 5.15],
-        [4.5, 3.0, 4.0, 5.15],
-        [5.0, 3.4, 4.2, 5.15],
-        [8.0, 4.0, 8.0, 8.0],
+        [1.5, 0.0, 1.0, 4.0],
+        [2.0, 0.6, 2.0, 4.0],
+        [2.5, 1.0, 3.0, 5.0],
+        [3.0, 1.0, 3.0, 5.0],
+        [3.5, 3.0, 4.0, 5.0],
+        [4.0, 3.0, 4.0, 5.0],
+        [4.5, 3.0, 4.0, 5.0],
+        [5.0, 3.0, 4.0, 6.0],
+        [6.0, 4.1, 5.0, 6.9],
+        [8.0, 4.1, 8.0, 8.0],
     ]
 )
 
@@ -37,7 +38,7 @@ def graded_extent(
     return low, middle, high
 
 # %% ../../nbs/engine/extents.ipynb #extents-009
-_SLOPE, _OFFSET, _CLEAR = 5.84, -1.3, 3.0  # per cent of a lung per per cent of the square; per cent of a lung
+_SLOPE, _OFFSET, _CLEAR = 5.66, -0.68, 5.0  # per cent of a lung per per cent of the square; per cent of a lung
 
 
 def mean_halves(

@@ -1,4 +1,4 @@
-"""Holds a run's study probabilities against the truth, and finds the temperature that its validation patients would give.
+"""Holds a run's study probabilities against the truth, and finds the temperature that validation patients give.
 
 Docs: https://covidxr.github.io/covidxr/engine/trust.html.md"""
 

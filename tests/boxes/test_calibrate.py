@@ -143,7 +143,7 @@ def test_the_coverage_of_200_draws_follows_its_exact_beta_law_and_no_other_order
 
 
 def test_sets_cover_the_truth_as_the_beta_law_says_when_they_are_made_of_tables() -> None:
-    new, covered = _patients(20_000, 10, 1.8), []
+    new, covered = _patients(4000, 10, 1.8), []
     truth = np.arange(len(new)), new["label"].map(CLASSES.index).to_numpy()
     for seed in range(200):
         known = _patients(29, 1000 + seed, 1.8)
