@@ -63,6 +63,7 @@ def only_changed(
 
     Example:
 
+        >>> from covidxr.shortcuts import only_changed
         >>> left, right = only_changed(5, {"letter": "R"}, appearance="negative", size=64)
         >>> left.patient == right.patient, right.pose.letter
         (True, 'R')

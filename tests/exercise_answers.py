@@ -1110,11 +1110,11 @@ def fuse(known, new):
     },
     "severity.3": {
         "wrong": [
-            "expected = 10",
-            "expected = 5",
-            "expected = 10 * np.sqrt(2)",
+            "expected = 12",
+            "expected = 6",
+            "expected = 12 * np.sqrt(2)",
         ],
-        "other": "expected = 10 * np.sqrt(0.5)",
+        "other": "expected = 12 * np.sqrt(0.5)",
     },
     "calibrate.1": {
         "wrong": [

@@ -225,7 +225,7 @@ def _lacking(
     try:
         return exercise.judge(inputs, expected, given)
     except Exception as error:  # an answer can be anything, and a judge expects numbers
-        return f"an answer of another kind ({type(error).__name__}: {error})"
+        return f"an answer of another kind ({type(error).__name__}: {error!s:.300})"
 
 
 def _check_function(

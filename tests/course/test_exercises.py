@@ -356,7 +356,7 @@ def test_a_map_and_a_course_are_made_without_the_code_that_checks_answers():
     ("key", "told"),
     [
         ("metrics.9", "the lesson metrics has metrics.1, metrics.2, metrics.3"),
-        ("07.1", 'such as exercise("metrics.1"), and the lessons with exercises are classify, dataset'),
+        ("07.1", 'such as exercise("metrics.1"), and the lessons with exercises are calibrate, classify, dataset'),
         (7.1, "there is no exercise 7.1"),
         (None, "there is no exercise None"),
         (["metrics.1"], "there is no exercise"),

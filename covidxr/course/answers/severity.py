@@ -87,5 +87,5 @@ def _beats_the_mean(
 ANSWERS = {
     "severity.1": Answer(lambda first, second: weighted_kappa(np.array(first), np.array(second)), _graded_twice),
     "severity.2": Answer(_truth_of, _two_tables, judge=_beats_the_mean),
-    "severity.3": Answer(lambda: 10 / math.sqrt(2), tolerance=0.013),
+    "severity.3": Answer(lambda: 12 / math.sqrt(2), tolerance=0.01),
 }
