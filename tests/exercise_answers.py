@@ -173,7 +173,8 @@ def extent(lung, opacity):
     inside = [b for a, b in zip(lung.ravel(), opacity.ravel()) if a]
     if not any(inside):
         return 0
-    return int(np.ceil(4 * sum(inside) / len(inside)))
+    quarters = 4 * sum(inside) / len(inside)
+    return 2 if quarters == 1 else int(np.ceil(quarters))
 """,
     },
     "phantom.2": {

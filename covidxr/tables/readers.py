@@ -23,14 +23,17 @@ from ..base.seeds import generator
 from ..boxes.intervals import number_patients
 
 # %% ../../nbs/engine/readers.ipynb #readers-006
-BORDERS = (0, 25, 50, 75)  # per cent of a lung; a grade more above each
+BORDERS = (25, 50, 75)  # per cent of a lung
 
 
 def extent_grades(
     percents: np.ndarray,  # how much of a lung is opaque, 0 to 100, any shape
-) -> np.ndarray:  # whole numbers of that shape: 0 none, 1 up to 25 %, 2 up to 50 %, 3 up to 75 %, 4 more
+) -> np.ndarray:  # whole numbers of that shape: 0 none, 1 under 25 %, 2 to 50 %, 3 to 75 %, 4 above
     "The grade of each lung, half of the 0 to 8 extent score (Wong et al., Radiology 2020)"
-    return np.searchsorted(BORDERS, np.asarray(percents, float))
+    percents = np.asarray(percents, float)
+    quarter, half, most = BORDERS
+    # 25 % itself is a 2 and 75 % a 3: the paper's words are "below 25 %" and "above 75 %"
+    return np.sum([percents > 0, percents >= quarter, percents > half, percents > most], axis=0)
 
 # %% ../../nbs/engine/readers.ipynb #readers-009
 _CLEAR = 2.0  # per cent of a lung: what is less is called clear

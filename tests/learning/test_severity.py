@@ -12,7 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from covidxr.base.errors import DataError
 from covidxr.dicom import write_dicom
-from covidxr.phantom import simulate
+from covidxr.phantom import opacity_extent, simulate
 from covidxr.severity import agreement, severity
 from covidxr.tables.readers import Reader, extent_grades, read_lungs
 
@@ -109,6 +109,14 @@ def test_an_interval_by_patient_is_wider_where_patients_come_often():
 def test_a_table_without_two_whole_readers_is_refused(table, patients, said):
     with pytest.raises(DataError, match=said.replace("(", r"\(").replace(")", r"\)")):
         agreement(table, patients, draws=5)
+
+
+def test_a_border_belongs_to_the_grade_that_wong_gives_it():
+    percents = [0, 0.5, 24.5, 25, 25.5, 50, 50.5, 75, 75.5, 100]
+    wanted = [0, 1, 1, 2, 2, 2, 3, 3, 4, 4]
+    assert extent_grades(np.array(percents)).tolist() == wanted
+    lung = np.ones(200, bool)
+    assert [opacity_extent(lung, np.arange(200) < 2 * percent) for percent in percents] == wanted
 
 
 def test_readers_with_more_noise_agree_less():
