@@ -54,11 +54,11 @@ def _score_and_report(
     steps("fuse", lambda: write_submissions(this), fused)
     scored = fingerprint(fused, truth_key(this.dataset), this.profile.draws, this.seed)
     steps("score", lambda: write_scores(this), scored)
-    steps("trust", lambda: write_trust(this), scored)
+    steps("trust", lambda: write_trust(this), fingerprint(scored, "with probes"))
     steps.asked.add("report")
     steps.forget_others()
     metrics = {"data": "simulated" if this.dataset.simulated else "real", **read_json(this.folder / "scores.json")}
-    metrics |= {"trust": read_json(this.folder / "trust.json")}
+    metrics |= {name: read_json(this.folder / f"{name}.json") for name in ("trust", "probes")}
     metrics |= {"steps": steps.done, "versions": steps.versions()}
     metrics |= {"seed": this.seed, "profile": this.profile.name} | notes
     steps("report", lambda: write_report(this, metrics), fingerprint(scored, notes))

@@ -15,6 +15,7 @@ import pandas as pd
 from ..base.files import read_json, write_json
 from .evaluate import tested_images, tested_truth
 from .opinions import ensemble_round, read_opinions
+from .probes import write_probes
 from .run import Run
 
 # %% ../../nbs/engine/trust.ipynb #trust-006
@@ -75,13 +76,13 @@ def trust_of(
 def write_trust(
     run: Run,
 ) -> list[str]:  # the files that were written, from the run's folder on
-    "Write trust.json: how well calibrated the run's study probabilities are"
+    "Write trust.json: how well calibrated the run's study probabilities are; and probes.json: what else it was asked"
     known, tested, classes = _parts(run)
     whole = len(known) and len(tested)
     write_json(
         trust_of(known, tested, classes, run.profile.draws, run.seed) if whole else {}, run.folder / "trust.json"
     )
-    return ["trust.json"]
+    return ["trust.json", *write_probes(run)]
 
 # %% ../../nbs/engine/trust.ipynb #trust-012
 def reliability_figure(
