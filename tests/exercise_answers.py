@@ -1168,38 +1168,29 @@ def limit(strangeness, error):
     "calibrate.3": {
         "wrong": [
             """
-def temperature(rows, truth):
-    logits, own = np.log(rows), np.arange(len(truth))
-    losses = {}
-    for t in np.geomspace(0.15, 6, 400):
-        powers = np.exp(logits * t)
-        losses[t] = -np.log(powers[own, truth] / powers.sum(axis=1)).mean()
-    return min(losses, key=losses.get)
+def recalibrate(known, new):
+    return new
 """,
             """
-def temperature(rows, truth):
-    rows, own = np.array(rows), np.arange(len(truth))
-    return min(np.geomspace(0.15, 6, 400), key=lambda t: -np.log(rows ** (1 / t))[own, truth].mean())
+def recalibrate(known, new):
+    from covidxr.calibrate import calibrate
+    names = list(new.columns)
+    labelled = known[names].assign(label=[names[number] for number in known["truth"]])
+    return calibrate(new, labelled, classes=names)[names]
 """,
             """
-def temperature(rows, truth):
-    rows = np.array(rows)
-    return rows.max(axis=1).mean() / (rows.argmax(axis=1) == truth).mean()
+def recalibrate(known, new):
+    shares = known["truth"].value_counts(normalize=True).reindex(range(4), fill_value=0).to_numpy()
+    weighted = new * shares
+    return weighted.div(weighted.sum(axis=1), axis=0)
 """,
         ],
         "other": """
-def temperature(rows, truth):
-    low, high = np.log(0.1), np.log(10)
-
-    def loss(logarithm):
-        powers = np.array(rows) ** np.exp(-logarithm)
-        shares = powers / powers.sum(axis=1, keepdims=True)
-        return -sum(np.log(share[number]) for share, number in zip(shares, truth)) / len(truth)
-
-    for _ in range(30):
-        a, b = low + (high - low) / 3, high - (high - low) / 3
-        low, high = (low, b) if loss(a) < loss(b) else (a, high)
-    return np.exp(low)
+def recalibrate(known, new):
+    from sklearn.linear_model import LogisticRegression
+    names = list(new.columns)
+    model = LogisticRegression(max_iter=1000).fit(np.log(known[names]), known["truth"])
+    return model.predict_proba(np.log(new))
 """,
     },
     "stacking.1": {

@@ -8,9 +8,13 @@ Docs: https://covidxr.github.io/covidxr/engine/course_answers_calibrate.html.md"
 __all__ = ['ANSWERS']
 
 # %% ../../../nbs/engine/course_answers_calibrate.ipynb #course_answers_calibrate-003
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from ...base.seeds import generator
+from ...base.terms import APPEARANCES
 from ...boxes.calibration import conformal_limit, fit_temperature, predictive_values, tempered
 from ..checking import Answer
 
@@ -42,24 +46,65 @@ def _strangeness(
     return known, float(rng.choice([0.5, 0.25, 0.125]))
 
 
-def _patients(
+_KNOWN, _NEW = 300, 600  # patients of a hospital with and without a known class
+
+
+def _hospital(
+    number: int,  # of the hospital
+) -> tuple[pd.DataFrame, np.ndarray]:  # a network's probabilities; the true classes
+    "A network that learnt on as many patients of each class, and is twice as sure as it may be, in another hospital"
+    rng = generator(number, "calibration exercise")
+    truth = rng.choice(4, _KNOWN + _NEW, p=rng.permutation([0.58, 0.24, 0.12, 0.06]))
+    evidence = 1.6 * (1.6 * np.eye(4)[truth] + rng.normal(0, 1, (len(truth), 4)))  # two classes lie 2.3 spreads apart
+    chances = np.exp(2 * evidence - 2 * evidence.max(axis=1, keepdims=True)).clip(1e-6)
+    chances /= chances.sum(axis=1, keepdims=True)
+    table = pd.DataFrame(chances, columns=APPEARANCES)
+    return table.set_axis(range(1000 * number, 1000 * number + len(table))), truth
+
+
+def _known_and_new(
     rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[list[list[float]], list[int]]:
-    "Simulated patients of a network that is too sure or too modest, with a best temperature between 0.25 and 4"
-    while True:
-        fair = tempered(rng.dirichlet(np.ones(4), 30 + 20 * size), 0.5)
-        truth = np.array([rng.choice(4, p=row) for row in fair])
-        rows = tempered(fair, float(np.exp(rng.uniform(-0.9, 0.9)))).round(6).clip(1e-6)
-        rows /= rows.sum(axis=1, keepdims=True)
-        if 0.25 < fit_temperature(rows, truth) < 4:
-            return rows.tolist(), truth.tolist()
+    size: int,  # from 0 to 9: hospitals do not grow
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # patients with their class, and others without
+    "Patients of a hospital, part of whom are known"
+    table, truth = _hospital(int(rng.integers(1, 13)))
+    return table.head(_KNOWN).assign(truth=truth[:_KNOWN]), table.tail(_NEW)
+
+
+def _classes_of(
+    known: pd.DataFrame,
+    new: pd.DataFrame,
+) -> list[int]:
+    "The true classes, which the numbers of the patients tell the checker"
+    return _hospital(int(new.index[0]) // 1000)[1][-len(new) :].tolist()
+
+
+def _beats_a_temperature(
+    inputs: tuple[pd.DataFrame, pd.DataFrame],
+    truth: list[int],
+    given: Any,
+) -> str:  # what it lacks
+    "Is the mean log loss below that of temperature scaling, and its interval, too?"
+    (known, new), names = inputs, list(APPEARANCES)
+    said, rows = np.asarray(given, float), np.arange(len(truth))
+    if said.shape != new.shape or not np.isfinite(said).all() or (said < 0).any():
+        return f"{len(truth)} rows of four probabilities, one row for each of `new`"
+    if np.abs(said.sum(axis=1) - 1).max() > 1e-3:
+        return "four probabilities in each row that sum to 1"
+    best = fit_temperature(known[names].to_numpy(), known["truth"].to_numpy())
+    ours, scaled = (-np.log(one[rows, truth].clip(1e-9)) for one in (said, tempered(new[names].to_numpy(), best)))
+    draws = generator(0, "calibration judge").integers(0, len(truth), (500, len(truth)))
+    low, high = np.quantile((ours - scaled)[draws].mean(axis=1), [0.025, 0.975])
+    if high < 0:
+        return ""
+    return (
+        f"a mean log loss below {scaled.mean():.3f}, that of one temperature; yours is {ours.mean():.3f}, and the "
+        f"difference of {ours.mean() - scaled.mean():+.3f} ({low:+.3f} to {high:+.3f}) is not below 0 for sure"
+    )
 
 
 ANSWERS = {
     "calibrate.1": Answer(_ppv, _test_and_place),
     "calibrate.2": Answer(lambda strangeness, error: conformal_limit(np.array(strangeness), error), _strangeness),
-    "calibrate.3": Answer(
-        lambda rows, truth: fit_temperature(np.array(rows), np.array(truth)), _patients, tolerance=0.01
-    ),
+    "calibrate.3": Answer(_classes_of, _known_and_new, judge=_beats_a_temperature),
 }
