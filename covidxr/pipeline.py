@@ -61,7 +61,7 @@ def _score_and_report(
     metrics |= {name: read_json(this.folder / f"{name}.json") for name in ("trust", "probes")}
     metrics |= {"steps": steps.done, "versions": steps.versions()}
     metrics |= {"seed": this.seed, "profile": this.profile.name} | notes
-    steps("report", lambda: write_report(this, metrics), fingerprint(scored, notes))
+    steps("report", lambda: write_report(this, metrics), fingerprint(scored, notes, "with probes"))
     write_json(metrics | {"steps": steps.done, "versions": steps.versions()}, this.folder / "metrics.json")
     return read_json(this.folder / "metrics.json")
 
