@@ -80,7 +80,9 @@ def _best(dataset, valid: Opinions) -> tuple[str, str]:
 
 
 def _submission(opinions: Opinions, studies: pd.DataFrame, boxes: pd.DataFrame, exponent: float = 0.0) -> pd.DataFrame:
-    return submission_table(studies, boxes, none_confidence(empty_chance(opinions, studies), boxes, exponent))
+    chance = empty_chance(opinions, studies)
+    chance /= max(1, chance.max())  # ranks do not sum to 1 over the classes; only the order of images counts here
+    return submission_table(studies, boxes, none_confidence(chance, boxes, exponent))
 
 
 def _looked(

@@ -8,7 +8,8 @@
 - busy neighbour: one process for each core that does nothing but compute;
 - half speed: every process is stopped half of the time, 10 of 20 milliseconds.
 
-What stands behind `--` goes to pytest. Prints a table of minutes, passed and failed tests, and each failure's name. The
+Conditions are joined by a plus sign where they shall hold at once: `--only plain-code+two-threads`. What stands behind
+`--` goes to pytest. Prints a table of minutes, passed and failed tests, and each failure's name and first words. The
 exit code is 1 where a test failed.
 """
 
@@ -83,7 +84,10 @@ def tested(words: list[str], environment: dict[str, str], half: bool) -> tuple[f
                 raise SystemExit(f"pytest gave no answer: {log.read()[-3000:]}")
         cases = list(ElementTree.parse(table).getroot().iter("testcase"))
         failed = [
-            f"{case.get('classname')}::{case.get('name')}" for case in cases if {"failure", "error"} & _tags(case)
+            f"{case.get('classname')}::{case.get('name')}: {child.get('message') or child.text or '':.300}"
+            for case in cases
+            for child in case
+            if child.tag in ("failure", "error")
         ]
         return minutes, sum(1 for case in cases if not _tags(case) & {"failure", "error", "skipped"}), failed
 
@@ -103,19 +107,31 @@ CONDITIONS = {  # name to environment, neighbours a core, half speed
 }
 
 
+def joined(
+    name: str,  # one condition, or several with a plus sign between them
+) -> tuple[dict[str, str], int, bool]:  # environment, neighbours a core, half speed
+    "What holds where several conditions do at once; raises KeyError for one that is not known"
+    parts = [CONDITIONS[part] for part in name.split("+")]
+    environment = {key: value for settings, _, _ in parts for key, value in settings.items()}
+    return environment, max(busy for _, busy, _ in parts), any(half for _, _, half in parts)
+
+
 def main() -> int:
     "Run every condition"
     given = argparse.ArgumentParser(description="The tests under one condition after the other")
-    given.add_argument("--only", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
+    given.add_argument("--only", nargs="+", default=list(CONDITIONS), help=f"of {', '.join(CONDITIONS)}")
     given.add_argument("--repeat", type=int, default=1, help="times that each condition is tried")
     own, words = sys.argv[1:], []
     if "--" in own:
         own, words = own[: own.index("--")], own[own.index("--") + 1 :]
     options = given.parse_args(own)
+    unknown = [part for name in options.only for part in name.split("+") if part not in CONDITIONS]
+    if unknown:
+        given.error(f"no condition: {', '.join(unknown)}; there are {', '.join(CONDITIONS)}")
     print(f"{cores()} cores\n\n| condition | minutes | passed | failed |\n|---|---|---|---|")
     faults: dict[str, list[str]] = {}
     for name in [name for name in options.only for _ in range(options.repeat)]:
-        environment, busy, half = CONDITIONS[name]
+        environment, busy, half = joined(name)
         with neighbours(busy * cores()):
             minutes, passed, failed = tested(words, environment, half)
         print(f"| {name} | {minutes:.1f} | {passed} | {len(failed)} |", flush=True)

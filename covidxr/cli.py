@@ -16,65 +16,35 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from . import __version__
 from .base.errors import CovidxrError
+from .base.extras import require
 from .base.files import json_text
-from .base.terms import NOT_CLINICAL
-
-# %% ../nbs/engine/cli.ipynb #cli-006
-@dataclass(frozen=True)
-class _Word:
-    "How one parameter is given in a terminal"
-
-    shown: str | None = None  # what stands for it in the help
-    parse: Callable[[str], Any] | None = None  # from a word to a value; raises ArgumentTypeError
-    many: bool = False  # one or more words
-
-
-def _count(text: str) -> int:
-    "A whole number above 0, or argparse says so"
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    "A whole number from 0, or argparse says so"
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
-    return int(text)
-
-
-def _weights(text: str) -> list[float]:
-    "Comma-separated numbers, or argparse says so"
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is not a list of numbers such as 1,2,1") from None
-
-
-_Count = Annotated[int, _Word(parse=_count)]
-_Seed = Annotated[int, _Word(parse=_seed)]
-_Folder = Annotated[str, _Word("DIR")]
-_Source = Annotated[str, _Word("SRC")]
-_Csv = Annotated[str, _Word("CSV")]
+from .base.terms import NOT_CLINICAL, SIMULATED_ONLY
+from .base.words import Count, Csv, Folder, Seed, Source, Word, number_list
 
 # %% ../nbs/engine/cli.ipynb #cli-008
 def _run(
-    data: Annotated[str, _Word("phantom|PATH")] = "phantom",  # simulated X-rays, or a dataset folder
-    out: _Folder = "runs/demo",  # the run's folder
+    data: Annotated[str, Word("phantom|PATH")] = "phantom",  # simulated X-rays, or a dataset folder
+    out: Folder = "runs/demo",  # the run's folder
     profile: Literal["quick", "full"] = "quick",  # quick: minutes on two CPU cores; full: hours on a GPU
-    seed: _Seed = 0,  # decides everything that chance decides
+    seed: Seed = 0,  # decides everything that chance decides
+    onnx: bool = False,  # also write each trained network as OUT/onnx/NAME.onnx, which runs without PyTorch
     json: bool = False,  # print metrics.json instead of a table
 ) -> int:
     "Simulate or open data, train, ensemble, score and report, in one go; goes on where it stopped"
     from covidxr.pipeline import run, score_lines
 
+    if onnx:
+        from covidxr.learning.onnx_export import NEEDED, export_models
+
+        require(*NEEDED)  # told before the run, not after it
     metrics = run(data, out, profile=profile, seed=seed)
+    if onnx:
+        export_models(Path(out) / "models", Path(out) / "onnx")
     if json:
         print(json_text(metrics))
         return 0
@@ -85,10 +55,10 @@ def _run(
 
 def _data_phantom(
     *,
-    out: _Folder,  # a new folder
-    studies: _Count = 200,  # training and test half together
-    seed: _Seed = 0,  # same seed, same bytes
-    size: _Count = 512,  # the longer side of an image in pixels
+    out: Folder,  # a new folder
+    studies: Count = 200,  # training and test half together
+    seed: Seed = 0,  # same seed, same bytes
+    size: Count = 512,  # the longer side of an image in pixels
 ) -> int:
     "Write a simulated dataset in the competition's layout"
     from covidxr.hospital import simulate_dataset
@@ -100,7 +70,7 @@ def _data_phantom(
 
 def _data_siim(
     *,
-    out: _Folder,  # a new folder
+    out: Folder,  # a new folder
 ) -> int:
     "Download the SIIM-FISABIO-RSNA COVID-19 Detection data (128 GB, Kaggle login)"
     from covidxr.dataset import download_competition
@@ -110,7 +80,7 @@ def _data_siim(
 
 
 def _course(
-    folder: _Folder,  # where to work
+    folder: Folder,  # where to work
 ) -> int:
     "Write the lessons into a folder to work in, and solved ones beside them; overwrites nothing"
     from covidxr.course import write_course
@@ -125,19 +95,19 @@ def _course(
 
 # %% ../nbs/engine/cli.ipynb #cli-009
 def _prepare(
-    source: _Source,  # a dataset, or any folder of DICOM, PNG or JPEG files
+    source: Source,  # a dataset, or any folder of DICOM, PNG or JPEG files
     # the cache folder: pixels, and the names of files and their folders, so rename what is called after patients first;
     # a second call does only what is missing
-    out: Annotated[str, _Word("OUT")],
-    size: _Count = 512,  # side of the square in pixels
+    out: Annotated[str, Word("OUT")],
+    size: Count = 512,  # side of the square in pixels
     fit: Literal["pad", "stretch", "crop"] = "pad",  # pad with black, stretch, or crop the longer side
     format: Literal["png", "jpg", "npy"] = "png",  # of the small pictures
     # decode JPEG 2000 no finer than the small pictures need: faster, and as near to the exact picture as another way of
     # shrinking
     draft: bool = False,
-    workers: _Count | None = None,  # processes (default: all cores)
+    workers: Count | None = None,  # processes (default: all cores)
     # a Dask scheduler that does the work instead, such as tcp://10.0.0.5:8786; all machines must see SRC and OUT
-    scheduler: Annotated[str, _Word("ADDR")] | None = None,
+    scheduler: Annotated[str, Word("ADDR")] | None = None,
     json: bool = False,  # answer as JSON
 ) -> int:
     "Make a cache of small 8-bit copies of X-rays"
@@ -161,8 +131,8 @@ def _prepare(
 
 # %% ../nbs/engine/cli.ipynb #cli-011
 def _eda(
-    source: _Source,  # a dataset folder
-    out: _Folder | None = None,  # write tables and figures here
+    source: Source,  # a dataset folder
+    out: Folder | None = None,  # write tables and figures here
     json: bool = False,  # answer as JSON
 ) -> int:
     "Count and draw a dataset; its images need not be there"
@@ -176,11 +146,11 @@ def _eda(
 
 def _score(
     # a competition folder, its two train tables, or one CSV of id,PredictionString
-    truth: Annotated[list[str], _Word("TRUTH", many=True)],
-    submission: Annotated[str, _Word("SUBMISSION")],  # a CSV of id,PredictionString
+    truth: Annotated[list[str], Word("TRUTH", many=True)],
+    submission: Annotated[str, Word("SUBMISSION")],  # a CSV of id,PredictionString
     # another submission: how sure is the difference, if patients are drawn again?
-    versus: Annotated[str, _Word("OTHER")] | None = None,
-    draws: _Count = 1000,  # how often they are drawn
+    versus: Annotated[str, Word("OTHER")] | None = None,
+    draws: Count = 1000,  # how often they are drawn
     json: bool = False,  # answer as JSON
 ) -> int:
     "Score a submission: mean AP at IoU > 0.5 over the classes of the truth"
@@ -198,16 +168,17 @@ def _score(
 
 
 def _predict(
-    run: Annotated[str, _Word("RUN")],  # a run's folder
-    xrays: Annotated[list[str], _Word("X-RAY", many=True)],  # DICOM, PNG or JPEG files, or folders of them
+    run: Annotated[str, Word("RUN")],  # a run's folder
+    xrays: Annotated[list[str], Word("X-RAY", many=True)],  # DICOM, PNG or JPEG files, or folders of them
     *,
-    out: _Csv,  # the submission to write
+    out: Csv,  # the submission to write
+    extents: Csv | None = None,  # also write a table of how much lung is opaque, as `covidxr severity` estimates it
     json: bool = False,  # answer as JSON
 ) -> int:
     "Predict new X-rays with a trained run"
     from covidxr.pipeline import predict
 
-    answer = predict(run, xrays, out)
+    answer = predict(run, xrays, out, **({"extents": extents} if extents else {}))
     if json:
         print(json_text(answer))
     else:
@@ -217,12 +188,28 @@ def _predict(
     return 1 if answer["failed"] else 0
 
 
+def _severity(
+    # frontal X-rays: DICOM, PNG or JPEG files, or folders of them
+    xrays: Annotated[list[str], Word("X-RAY", many=True)],
+    json: bool = False,  # answer as JSON
+) -> int:
+    "Estimate how much lung is opaque, from 0 to 8, by a network that has learnt from simulated X-rays alone"
+    from covidxr.runs.inference import read_severities, severity_lines
+
+    table, failed = read_severities(xrays)
+    answer = {"xrays": table.to_dict("records"), "failed": failed, "warning": SIMULATED_ONLY}
+    print(json_text(answer) if json else "\n".join([*severity_lines(table), SIMULATED_ONLY]))
+    for reason in failed:
+        print(f"not readable: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def _ensemble(
-    submissions: Annotated[list[str], _Word("CSV", many=True)],  # two or more submissions for the same ids
+    submissions: Annotated[list[str], Word("CSV", many=True)],  # two or more submissions for the same ids
     *,
-    out: _Csv,  # the fused submission to write
+    out: Csv,  # the fused submission to write
     # one number a submission (default: all the same)
-    weights: Annotated[list[float], _Word("W,W,…", _weights)] | None = None,
+    weights: Annotated[list[float], Word("W,W,…", number_list)] | None = None,
     # how boxes are fused (default: wbf, weighted boxes fusion)
     boxes: Literal["wbf", "nmw", "soft-nms", "nms"] = "wbf",
 ) -> int:
@@ -270,6 +257,7 @@ _COMMANDS = {  # in the order of the help; `data` has commands of its own
     "eda": _eda,
     "score": _score,
     "predict": _predict,
+    "severity": _severity,
     "ensemble": _ensemble,
     "course": _course,
     "progress": _progress,
@@ -279,11 +267,11 @@ _COMMANDS = {  # in the order of the help; `data` has commands of its own
 
 def _type_and_word(
     annotation: Any,  # of a parameter
-) -> tuple[Any, _Word]:  # the type itself; how it is given
+) -> tuple[Any, Word]:  # the type itself; how it is given
     "What a parameter's annotation says; one that may be None is given like one that may not"
     if type(None) in get_args(annotation):
         annotation = next(one for one in get_args(annotation) if one is not type(None))
-    return get_args(annotation) if get_origin(annotation) is Annotated else (annotation, _Word())
+    return get_args(annotation) if get_origin(annotation) is Annotated else (annotation, Word())
 
 
 def _add_option(

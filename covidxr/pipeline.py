@@ -37,6 +37,7 @@ from .runs.profiles import Profile
 from .runs.report import write_report
 from .runs.run import Run, Steps, fingerprint, package_versions, plan_rounds
 from .runs.training import train_and_predict
+from .runs.trust import write_trust
 
 _all_ = ["predict", "score_lines"]
 
@@ -53,12 +54,14 @@ def _score_and_report(
     steps("fuse", lambda: write_submissions(this), fused)
     scored = fingerprint(fused, truth_key(this.dataset), this.profile.draws, this.seed)
     steps("score", lambda: write_scores(this), scored)
+    steps("trust", lambda: write_trust(this), fingerprint(scored, "with probes"))
     steps.asked.add("report")
     steps.forget_others()
     metrics = {"data": "simulated" if this.dataset.simulated else "real", **read_json(this.folder / "scores.json")}
+    metrics |= {name: read_json(this.folder / f"{name}.json") for name in ("trust", "probes")}
     metrics |= {"steps": steps.done, "versions": steps.versions()}
     metrics |= {"seed": this.seed, "profile": this.profile.name} | notes
-    steps("report", lambda: write_report(this, metrics), fingerprint(scored, notes))
+    steps("report", lambda: write_report(this, metrics), fingerprint(scored, notes, "with probes"))
     write_json(metrics | {"steps": steps.done, "versions": steps.versions()}, this.folder / "metrics.json")
     return read_json(this.folder / "metrics.json")
 

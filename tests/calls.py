@@ -303,6 +303,13 @@ class Calls:
         fusions = dict(list(FUSIONS.items())[:2])  # stacking wants each class in each fold
         nested_fusion(self.tables, self.labels, studies.set_axis(studies), fusions, folds=2, draws=5)
 
+    def explain_explain(self) -> None:
+        from covidxr.explain import explain
+        from covidxr.phantom import simulate
+
+        for method in ("grad_cam", "occlusion", "gradients", "map"):
+            explain(None, simulate(1, size=64), method)
+
     def metrics_roc_auc(self) -> None:
         from covidxr.metrics import auc_difference, operating_point, roc_auc
 

@@ -173,7 +173,8 @@ def extent(lung, opacity):
     inside = [b for a, b in zip(lung.ravel(), opacity.ravel()) if a]
     if not any(inside):
         return 0
-    return int(np.ceil(4 * sum(inside) / len(inside)))
+    quarters = 4 * sum(inside) / len(inside)
+    return 2 if quarters == 1 else int(np.ceil(quarters))
 """,
     },
     "phantom.2": {
@@ -899,6 +900,88 @@ def none_of(empty, boxes, exponent):
     return pd.Series(empty) ** (1 - exponent) * s ** exponent
 """,
     },
+    "explain.1": {
+        "wrong": [
+            """
+def points(heat, mask, reach):
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    return bool(mask[row, column])
+""",
+            """
+def points(heat, mask, reach):
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    rows, columns = np.nonzero(mask)
+    return bool((abs(rows - row) + abs(columns - column) <= reach).any())
+""",
+            """
+def points(heat, mask, reach):
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    rows, columns = np.nonzero(mask)
+    return bool((np.maximum(abs(rows - row), abs(columns - column)) < reach).any())
+""",
+        ],
+        "other": """
+def points(heat, mask, reach):
+    y, x = np.argwhere(heat == heat.max())[0]
+    return bool(mask[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].any())
+""",
+    },
+    "explain.2": {
+        "wrong": [
+            """
+def lead(looking, blind, draws):
+    gain = np.array(looking) - np.array(blind)
+    return gain.mean(), *np.percentile(gain, [2.5, 97.5])
+""",
+            """
+def lead(looking, blind, draws):
+    gain = np.array(looking) - np.array(blind)
+    drawn = [gain[sorted(set(rows))].mean() for rows in draws]
+    return gain.mean(), *np.percentile(drawn, [2.5, 97.5])
+""",
+            """
+def lead(looking, blind, draws):
+    gain = np.array(looking) - np.array(blind)
+    drawn = [gain[rows].mean() for rows in draws]
+    return np.mean(drawn), *np.percentile(drawn, [2.5, 97.5])
+""",
+        ],
+        "other": """
+def lead(looking, blind, draws):
+    def share(hits, rows):
+        return sum(hits[row] for row in rows) / len(rows)
+    drawn = [share(looking, rows) - share(blind, rows) for rows in draws]
+    everyone = range(len(looking))
+    low, high = (np.percentile(drawn, end) for end in (2.5, 97.5))
+    return [share(looking, everyone) - share(blind, everyone), low, high]
+""",
+    },
+    "explain.3": {
+        "wrong": [
+            """
+def occlusion(picture, weights, side):
+    return picture * weights
+""",
+            """
+def occlusion(picture, weights, side):
+    part = picture * weights
+    means = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).mean((1, 3))
+    return means.repeat(side, 0).repeat(side, 1)
+""",
+            """
+def occlusion(picture, weights, side):
+    part = picture * weights
+    sums = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).sum((1, 3))
+    return -sums.repeat(side, 0).repeat(side, 1)
+""",
+        ],
+        "other": """
+def occlusion(picture, weights, side):
+    part = picture * weights
+    sums = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).sum((1, 3))
+    return sums.repeat(side, 0).repeat(side, 1)
+""",
+    },
     "transfer.1": {
         "wrong": [
             """
@@ -978,6 +1061,136 @@ def pays(rows):
 def pays(rows):
     table = pd.DataFrame(rows, columns=["name", "gain", "low", "high"]).set_index("name")
     return table.loc[table["low"] > 0, "gain"].sort_values(ascending=False).index.tolist()
+""",
+    },
+    "severity.1": {
+        "wrong": [
+            """
+def kappa(first, second):
+    return np.mean(np.array(first) == np.array(second))
+""",
+            """
+def kappa(first, second):
+    a, b = np.array(first), np.array(second)
+    return 1 - np.abs(a - b).mean() / np.abs(a[:, None] - b).mean()
+""",
+            """
+def kappa(first, second):
+    a, b = np.array(first), np.array(second)
+    return 1 - ((a - b) ** 2).mean() / ((a - a.mean()) ** 2).mean()
+""",
+        ],
+        "other": """
+def kappa(first, second):
+    seen = sum((a - b) ** 2 for a, b in zip(first, second)) / len(first)
+    chance = sum((a - b) ** 2 for a in first for b in second) / len(first) / len(second)
+    return (chance - seen) / chance
+""",
+    },
+    "severity.2": {
+        "wrong": [
+            """
+def fuse(known, new):
+    return new.mean(axis=1)
+""",
+            """
+def fuse(known, new):
+    return new.median(axis=1)
+""",
+            """
+def fuse(known, new):
+    return new.mean(axis=1) + known["extent"].mean()
+""",
+        ],
+        "other": """
+def fuse(known, new):
+    errors = known[new.columns].sub(known["extent"], axis=0)
+    trust = 1 / errors.var()
+    return (new - errors.mean()).mul(trust).sum(axis=1) / trust.sum()
+""",
+    },
+    "severity.3": {
+        "wrong": [
+            "expected = 12",
+            "expected = 6",
+            "expected = 12 * np.sqrt(2)",
+        ],
+        "other": "expected = 12 * np.sqrt(0.5)",
+    },
+    "calibrate.1": {
+        "wrong": [
+            """
+def ppv(sensitivity, specificity, prevalence):
+    return sensitivity
+""",
+            """
+def ppv(sensitivity, specificity, prevalence):
+    return sensitivity / (sensitivity + 1 - specificity)
+""",
+            """
+def ppv(sensitivity, specificity, prevalence):
+    right = sensitivity * prevalence
+    return right / (right + specificity * (1 - prevalence))
+""",
+        ],
+        "other": """
+def ppv(sensitivity, specificity, prevalence):
+    odds = prevalence / (1 - prevalence) * sensitivity / (1 - specificity)
+    return odds / (1 + odds)
+""",
+    },
+    "calibrate.2": {
+        "wrong": [
+            """
+def limit(strangeness, error):
+    return np.quantile(strangeness, 1 - error) if len(strangeness) else np.inf
+""",
+            """
+def limit(strangeness, error):
+    rank = int(np.ceil(len(strangeness) * (1 - error)))
+    return sorted(strangeness)[rank - 1] if strangeness else np.inf
+""",
+            """
+def limit(strangeness, error):
+    rank = int((len(strangeness) + 1) * (1 - error)) + 1
+    return sorted(strangeness)[rank - 1] if rank <= len(strangeness) else np.inf
+""",
+        ],
+        "other": """
+def limit(strangeness, error):
+    known = len(strangeness)
+    for place, value in enumerate(sorted(strangeness), 1):
+        if (known + 1 - place) / (known + 1) <= error:
+            return value
+    return np.inf
+""",
+    },
+    "calibrate.3": {
+        "wrong": [
+            """
+def recalibrate(known, new):
+    return new
+""",
+            """
+def recalibrate(known, new):
+    from covidxr.calibrate import calibrate
+    names = list(new.columns)
+    labelled = known[names].assign(label=[names[number] for number in known["truth"]])
+    return calibrate(new, labelled, classes=names)[names]
+""",
+            """
+def recalibrate(known, new):
+    shares = known["truth"].value_counts(normalize=True).reindex(range(4), fill_value=0).to_numpy()
+    weighted = new * shares
+    return weighted.div(weighted.sum(axis=1), axis=0)
+""",
+        ],
+        "other": """
+def recalibrate(known, new):
+    from sklearn.linear_model import LogisticRegression
+    names = list(new.columns)
+    model = LogisticRegression(max_iter=1000).fit(np.log(known[names]), known["truth"])
+    return model.predict_proba(np.log(new))
 """,
     },
     "stacking.1": {
@@ -1276,6 +1489,90 @@ def lead(first, second):
 def lead(first, second):
     g = pd.Series(first) - pd.Series(second)
     return pd.Series({"mean": g.mean(), "low": g.quantile(0.025), "high": g.quantile(0.975), "probability": len(g[g > 0]) / len(g)})
+""",
+    },
+    "shortcuts.1": {
+        "wrong": [
+            """
+def name_auc(a, b, c, d):
+    return a * d / ((a + c) * (b + d))
+""",
+            """
+def name_auc(a, b, c, d):
+    return (a + d) / (a + b + c + d)
+""",
+            """
+def name_auc(a, b, c, d):
+    return (a * d + a * b + c * d) / ((a + c) * (b + d))
+""",
+        ],
+        "other": """
+def name_auc(a, b, c, d):
+    return 0.5 + (a / (a + c) - b / (b + d)) / 2
+""",
+    },
+    "shortcuts.2": {
+        "wrong": [
+            """
+def balanced(sites, sick):
+    return [1 / len(set(sites)) / list(sites).count(one) for one in sites]
+""",
+            """
+def balanced(sites, sick):
+    cells = list(zip(sites, sick))
+    return [1 / cells.count(cell) for cell in cells]
+""",
+            """
+def balanced(sites, sick):
+    cells = list(zip(sites, sick))
+    return [1 / (2 * len(set(sites))) / cells.count(cell) for cell in cells]
+""",
+        ],
+        "other": """
+def balanced(sites, sick):
+    table = pd.DataFrame({"site": sites, "sick": sick})
+    size = table.groupby(["site", "sick"])["sick"].transform("size")
+    return ((1 / size) / (1 / size).sum()).tolist()
+""",
+    },
+    "shortcuts.3": {
+        "wrong": [
+            """
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved += (interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]) / 20
+""",
+            """
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved += abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"])
+""",
+            """
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved = max(moved, abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]))
+""",
+        ],
+        "other": """
+from covidxr.phantom import random_pose, simulate
+from covidxr.start import interpret
+from dataclasses import replace
+d = []
+for s in range(20):
+    pose = random_pose(s)
+    other = replace(pose, letter="R", word="PORTABLE")
+    a, b = [interpret(simulate(s, "negative", 128, pose=p)).probabilities["negative"] for p in (pose, other)]
+    d.append(b - a)
+moved = np.abs(d).mean()
 """,
     },
 }

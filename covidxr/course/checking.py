@@ -143,6 +143,7 @@ class Answer:
     inputs: Callable[[np.random.Generator, int], tuple] | None = None  # of a size from 0 to 9; None for a number
     tolerance: float = 1e-6  # for numbers, absolute and relative
     draw: Callable[[Any, tuple, Any, Any], None] | None = None  # draws on axes: inputs, expected answer, given answer
+    judge: Callable[[tuple, Any, Any], str] | None = None  # of inputs, expected, given: what an answer lacks, or ""
 
 # %% ../../nbs/engine/course_checking.ipynb #course_checking-011
 @dataclass(frozen=True)
@@ -210,6 +211,23 @@ def _check_number(
 TRIALS = 60  # inputs that an answer is tried on: six of each size
 
 
+def _lacking(
+    exercise: Exercise,
+    inputs: tuple,
+    expected: Any,
+    given: Any,
+) -> str:  # empty where the answer will do
+    "What an answer lacks: what was expected, or what the exercise's judge says of it"
+    if exercise.judge is None:
+        return "" if same(given, expected, exercise.tolerance) else _short(expected)
+    if given is None:
+        return "an answer"
+    try:
+        return exercise.judge(inputs, expected, given)
+    except Exception as error:  # an answer can be anything, and a judge expects numbers
+        return f"an answer of another kind ({type(error).__name__}: {error!s:.300})"
+
+
 def _check_function(
     exercise: Exercise,
     answer: Any,
@@ -225,10 +243,11 @@ def _check_function(
         inputs = exercise.inputs(generator(trial, exercise.key), trial * 10 // TRIALS)
         expected = exercise.expected(*copy.deepcopy(inputs))
         given, fault, hopeless = call(answer, inputs)
-        if fault or not same(given, expected, exercise.tolerance):
+        lacks = "" if fault else _lacking(exercise, inputs, expected, given)
+        if fault or lacks:
             size = sum(len(_short(one)) for one in inputs)
             if worst is None or size < worst[0]:
-                worst = (size, inputs, expected, given, fault)
+                worst = (size, inputs, lacks, expected, given, fault)
         if hopeless:
             break
     if worst is None:
@@ -239,13 +258,17 @@ def _check_function(
 def _counter_example(
     exercise: Exercise,
     inputs: tuple,
+    lacks: str,  # what `_lacking` said
     expected: Any,
     given: Any,
     fault: str,  # what went wrong in the call; empty if it came back
 ) -> Verdict:
     "A wrong answer, told with the input that shows it"
     lines = ["Not yet. The smallest input tried on which the answers differ:", "", *_told(exercise, inputs), ""]
-    lines += [f"Your function {fault}" if fault else f"yours:    {_short(given)}", f"expected: {_short(expected)}"]
+    lines += [
+        f"Your function {fault}" if fault else f"yours:    {_short(given)}",
+        f"expected: {lacks or _short(expected)}",
+    ]
     if given is None and not fault and expected is not None:
         lines += ["", "It returns None; is a `return` missing?"]
     return Verdict(False, "\n".join(lines), None if fault else _drawn(exercise, inputs, expected, given))

@@ -63,6 +63,7 @@ def _reachable(
 def _load_hub() -> Any:  # the module
     "Import what fetches weights"
     import huggingface_hub
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache  # noqa: F401  (loads late)
 
     return huggingface_hub
 

@@ -19,7 +19,9 @@ from ..base.plotting import class_color, draw_boxes
 from ..base.terms import NOT_CLINICAL
 from ..prepare import read_prepared, to_cache
 from .evaluate import not_in_front, tested_truth
+from .probes import looking_figure
 from .run import Run, image_parts
+from .trust import reliability_figure
 
 # %% ../../nbs/engine/report.ipynb #report-006
 def curves_figure(
@@ -153,6 +155,10 @@ def write_report(
         "grid": grid_figure(examples, truth, prediction, run.index, dataset.source),
         "data": figure(dataset),
     }
+    if metrics["trust"]:
+        pictures["trust"] = reliability_figure(metrics["trust"], dataset.source)
+    if metrics["probes"]["pointing"]:
+        pictures["looking"] = looking_figure(run)
     for name, picture in pictures.items():
         with atomic_path(folder / "figures" / f"{name}.png") as partial:
             picture.savefig(partial, dpi=90)

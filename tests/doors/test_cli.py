@@ -23,6 +23,7 @@ COMMANDS = [
     ["eda"],
     ["score"],
     ["predict"],
+    ["severity"],
     ["ensemble"],
     ["course"],
     ["progress"],
@@ -94,6 +95,12 @@ def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: ob
         ),
         ("pipeline.predict", "predict r x y --out s", {"run": "r", "xrays": ["x", "y"], "out": "s"}),
         (
+            "pipeline.predict",
+            "predict r x --out s --extents e",
+            {"run": "r", "xrays": ["x"], "out": "s", "extents": "e"},
+        ),
+        ("runs.inference.read_severities", "severity x y", {"xrays": ["x", "y"]}),
+        (
             "submission.fuse_submission_files",
             "ensemble a b --out c --weights 1,2 --boxes nms",
             {"paths": ["a", "b"], "out": "c", "weights": [1, 2], "method": "nms"},
@@ -157,6 +164,7 @@ def test_wrong_words_end_with_code_2(covidxr, words):
         ["prepare", "nowhere", "cache"],
         ["score", "nowhere", "nowhere.csv"],
         ["predict", "nowhere", "x.dcm", "--out", "s.csv"],
+        ["severity", "nowhere"],
         ["ensemble", "a.csv", "b.csv", "--out", "c.csv"],
     ],
     ids=" ".join,

@@ -39,7 +39,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert kinds.count("ensemble") == 1 and kinds.count("model") == 4 and kinds.count("baseline") == 2
     for one in metrics["scores"].values():
         assert 0 <= one["map"] <= 1 and list(one["per_class"])[-2:] == ["none", "opacity"]
-    assert {"simulate", "prepare", "explore", "fuse", "score", "report"} <= set(metrics["steps"])
+    assert {"simulate", "prepare", "explore", "fuse", "score", "trust", "report"} <= set(metrics["steps"])
     assert all(step["seconds"] >= 0 and step["peak_mb"] > 50 for step in metrics["steps"].values())
     for place in (
         "config.json",
@@ -67,7 +67,7 @@ def test_the_report_is_one_page_that_needs_nothing_else_and_says_what_it_is(fini
     page = (finished / "report.html").read_text()
     assert page.count("simulated X-rays") >= 5 and "clinical use" in page
     assert 'src="http' not in page and 'href="http' not in page and "<script" not in page
-    assert page.count("<img") == page.count('alt="') == 3
+    assert page.count("<img") == page.count('alt="') == 4
     for name in json.loads((finished / "metrics.json").read_text())["scores"]:
         assert name in page
 
@@ -230,6 +230,19 @@ def test_a_run_predicts_new_files_and_lists_what_it_cannot_read(finished, tmp_pa
     told = json.loads(answer.stdout)
     assert told["images"] == 1 and "bad.dcm" in told["failed"][0]
     assert read_ids(tmp_path / "s.csv") == ["new_study", "new_image"]
+
+
+def test_a_prediction_writes_extents_where_it_is_asked_for_them(finished, tmp_path):
+    good = sorted((finished / "data" / "test").glob("*/*/*.dcm"))[:2]
+    predict(finished, good, tmp_path / "s.csv", extents=tmp_path / "e.csv")
+    table = pd.read_csv(tmp_path / "e.csv")
+    assert list(table) == ["image_id", "study_id", "extent", "low", "high"] and len(table) == 2
+    assert set(table["image_id"] + "_image") | set(table["study_id"] + "_study") == set(read_ids(tmp_path / "s.csv"))
+    assert ((0 <= table["low"]) & (table["low"] <= table["extent"]) & (table["extent"] <= table["high"])).all()
+    (tmp_path / "mine.csv").write_text("mine")
+    with pytest.raises(DataError, match="covidxr did not write it"):
+        predict(finished, good, tmp_path / "t.csv", extents=tmp_path / "mine.csv")
+    assert (tmp_path / "mine.csv").read_text() == "mine" and not (tmp_path / "t.csv").exists()
 
 
 def test_predicting_the_test_half_gives_the_runs_own_submission(finished, tmp_path):

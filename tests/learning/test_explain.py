@@ -1,0 +1,203 @@
+"Heat maps of classifiers of all kinds, scored against what disease changed"
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from covidxr.base.errors import DataError, ModelError
+from covidxr.explain import causal_truth, explain, map_scores, pointing_game
+from covidxr.learning import attribution
+from covidxr.learning.attribution import METHODS, Question, attribute, feature_layer, network_input, open_classifier
+from covidxr.learning.map_training import load_maps, map_plan
+from covidxr.learning.maps import MapNetwork
+from covidxr.learning.models import save_model
+from covidxr.learning.networks import build_classifier
+from covidxr.phantom import simulate
+
+ILL = ["typical", "indeterminate", "atypical"]
+FOUR = ["negative", *ILL]
+
+
+@pytest.fixture(scope="module")
+def xray():
+    "A patient whom the shipped network has not seen, wider than high"
+    return simulate(700_003, "typical", 180, strength=1.2)
+
+
+def _plain(folder: Path, arch: str = "test_resnet", size: int = 96, classes: list[str] = FOUR) -> Path:
+    "A plain classifier's folder, as a run has it, with random weights"
+    config = {"kind": "classifier", "arch": arch, "classes": classes, "size": size, "mean": 0.5, "spread": 0.25}
+    folder.mkdir()
+    save_model(folder, build_classifier(arch, len(classes)).state_dict(), config, pd.DataFrame({"epoch": []}))
+    return folder
+
+
+def _mapped(folder: Path, classes: list[str], answer: str | None, networks: int = 1) -> Path:
+    "A folder of a classifier with a map, with random weights"
+    config = map_plan(classes, arch="test_resnet", size=96, stride=8, networks=networks) | {"answer": answer}
+    state = {}
+    for number in range(networks):
+        parts = MapNetwork("test_resnet", len(classes), 8).state_dict()
+        state |= {f"{number}.{name}": value for name, value in parts.items()}
+    folder.mkdir()
+    save_model(folder, state, config, pd.DataFrame({"epoch": []}))
+    return folder
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "map"])
+def test_a_plain_classifiers_folder_gives_a_heat_map_as_large_as_the_xray(tmp_path, xray, method):
+    heat = explain(_plain(tmp_path / "plain"), xray, method, "typical")
+    assert heat.shape == xray.pixels.shape and heat.dtype == np.float32
+    assert np.isfinite(heat).all() and heat.min() >= 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_classifiers_folder_of_several_networks_does_too(tmp_path, xray, method):
+    heat = explain(_mapped(tmp_path / "map", FOUR, None, networks=2), xray.pixels, method, ILL)
+    assert heat.shape == xray.pixels.shape and np.isfinite(heat).all() and heat.min() >= 0
+
+
+def test_where_the_map_answers_its_answer_is_explained_and_not_the_head_that_nobody_reads(tmp_path, xray):
+    (network,), config = open_classifier(_mapped(tmp_path / "two", ["none", "opacity"], "opacity"))
+    before = explain((network, config), xray, target="opacity")
+    torch.nn.init.normal_(network.classes[1].weight)
+    np.testing.assert_allclose(explain((network, config), xray, target="opacity"), before, atol=1e-6)
+    torch.nn.init.normal_(network.map.weight)
+    assert not np.allclose(explain((network, config), xray, target="opacity"), before, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_shipped_networks_maps_find_disease_better_than_chance(xray, method):
+    scores = map_scores(explain(None, xray, method, ILL), xray)
+    by_chance = scores["chance"] / (2 - scores["chance"])  # the overlap of as many pixels taken at random
+    assert scores["overlap"] > 2 * by_chance and scores["correlation"] > 0.2
+
+
+def test_a_heat_map_is_that_of_captum_called_by_hand(xray):
+    from captum.attr import LayerGradCam
+
+    (network,), config = open_classifier(None)
+    square = (np.clip(np.random.default_rng(0).normal(0.5, 0.2, (128, 128)), 0, 1) * 255).astype(np.uint8)
+    batch = network_input(square[None], config)
+    asked = LayerGradCam(lambda x: _log_odds(network(x)[1]), network.join)  # one call: the hook keeps the last
+    own = attribute([Question(network, [False, True, False, False])], batch, "grad_cam")
+    cells = asked.attribute(batch, relu_attributions=True)
+    wanted = torch.nn.functional.interpolate(cells, (128, 128), mode="bilinear")[:, 0].detach().numpy()
+    np.testing.assert_allclose(own, wanted, atol=1e-5)
+
+
+def _log_odds(logits: torch.Tensor) -> torch.Tensor:
+    "How sure the network is of the second class, against the others"
+    chances = logits.softmax(1)[:, 1]
+    return (chances / (1 - chances)).log()
+
+
+def test_a_linear_networks_occlusion_is_what_each_window_adds():
+    class Linear(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = torch.nn.Parameter(torch.zeros(1, 1, 16, 16))
+            self.weights.data[..., 4:6, 8:10] = 1
+
+        def forward(self, batch):
+            answer = (batch * self.weights).sum((1, 2, 3))
+            return torch.stack([torch.zeros_like(answer), answer], 1)
+
+    heat = attribute([Question(Linear(), [False, True])], torch.ones(1, 1, 16, 16), "occlusion")[0]
+    assert heat[4:6, 8:10].min() == heat.max() > 0
+    assert heat[3:7, 7:11].min() > 0 and (heat > 0).sum() == 16  # windows of 2 x 2 pixels, a pixel apart
+
+
+def test_the_network_is_left_as_it_was_training_mode_and_overwriting_activations_included(xray):
+    network = build_classifier("test_resnet", 2).train()
+    inplace = [part for part in network.modules() if getattr(part, "inplace", False)]
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    with torch.no_grad():
+        explain((network, {"classes": ["a", "b"], "size": 96}), xray, target="a")
+    assert network.training and inplace and all(part.inplace for part in inplace)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert all(weights.grad is None for weights in network.parameters())
+
+
+def test_the_layer_is_the_deepest_that_can_point_somewhere():
+    network = build_classifier("test_resnet", 2).eval()
+    body = network[0].model
+    for size, layer in ((96, body.layer3), (128, body.layer3), (224, body.layer4)):
+        found = feature_layer(Question(network, [True, False]), torch.zeros(1, 1, size, size))
+        assert found is layer or found in list(layer.modules()) or layer in list(found.modules()), size
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    with pytest.raises(ModelError, match="take the method occlusion"):
+        feature_layer(Question(flat, [True, False]), torch.zeros(1, 1, 8, 8))
+
+
+def test_without_a_target_the_most_probable_class_is_explained(xray):
+    (network,), config = open_classifier(None)
+    likely = attribution.probable_class([network], config, network_input(np.zeros((1, 128, 128), np.uint8), config))
+    assert likely in FOUR
+    calm = simulate(700_003, "negative", 128)
+    np.testing.assert_array_equal(explain(None, calm), explain(None, calm, target="negative"))
+
+
+def test_what_cannot_be_explained_is_refused_in_words(tmp_path, xray):
+    with pytest.raises(DataError, match="unknown method"):
+        explain(None, xray, "lime")
+    with pytest.raises(DataError, match="target 'covid': must be one of negative"):
+        explain(None, xray, target="covid")
+    with pytest.raises(DataError, match="not all"):
+        explain(None, xray, target=FOUR)
+    with pytest.raises(DataError, match="what read_xray gives"):
+        explain(None, "one.dcm")
+    with pytest.raises(DataError, match="numbers from 0 to 1"):
+        explain(None, xray.pixels * 255)
+    with pytest.raises(ModelError, match="config.json is missing"):
+        explain(tmp_path, xray)
+    with pytest.raises(ModelError, match="a model is a classifier's folder"):
+        explain(7, xray)
+    with pytest.raises(ModelError, match="draws no map of its own"):
+        explain(_plain(tmp_path / "plain"), xray, "map", "typical")
+
+
+def test_the_causal_truth_is_nothing_in_a_healthy_patient_and_strongest_in_the_opacities(xray):
+    truth, mask = causal_truth(xray), np.any(xray.opacities, axis=0)
+    assert not causal_truth(simulate(700_003, "negative", 180)).any()
+    assert truth[mask].mean() > 10 * truth[~mask].mean()
+    with pytest.raises(DataError, match="only a simulated X-ray"):
+        causal_truth(xray.without_disease())
+
+
+def test_the_pointing_game_counts_ties_by_their_share():
+    mask = np.zeros((2, 3), bool)
+    mask[0, :2] = True
+    assert pointing_game(mask * 1.0, mask) == 1 and pointing_game(~mask * 1.0, mask) == 0
+    assert pointing_game(np.zeros((2, 3)), mask) == pytest.approx(1 / 3)
+    assert pointing_game(np.array([[1, 0, 1], [0, 0, 0.0]]), mask) == 0.5
+    for heat, wrong in ((np.zeros((3, 2)), mask), (np.full((2, 3), np.nan), mask), (mask * 1.0, mask * 1.0)):
+        with pytest.raises(DataError):
+            pointing_game(heat, wrong)
+
+
+def test_the_truth_itself_has_the_best_scores_and_an_empty_map_those_of_chance(xray):
+    mask = np.any(xray.opacities, axis=0)
+    best = map_scores(mask.astype(float), xray)
+    assert best["pointing"] == best["overlap"] == 1 and best["chance"] == mask.mean()
+    empty = map_scores(np.zeros(mask.shape), xray)
+    assert empty["pointing"] == pytest.approx(mask.mean()) and empty["correlation"] == 0
+    with pytest.raises(DataError, match="has no opacity"):
+        map_scores(np.zeros((100, 100)), simulate(3, "negative", 100))
+
+
+def test_a_missing_captum_is_named_with_the_extra(xray, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "captum", None)
+    with pytest.raises(ImportError, match=r"captum is not installed; `pip install 'covidxr\[train\]'`"):
+        explain(None, xray)
+    assert explain(None, xray, "map").shape == xray.pixels.shape
+
+
+def test_no_patient_of_the_lesson_is_one_of_the_shipped_networks():
+    config = load_maps(Path(attribution.__file__).parent / "shipped", "cpu")[1]
+    assert 500_000 + config["train_images"] + config["valid_images"] < 700_000

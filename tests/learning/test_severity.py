@@ -1,0 +1,145 @@
+"How much lung is opaque: the door, the readers beside it, and the command."
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("torch")
+
+from sklearn.metrics import cohen_kappa_score
+
+from covidxr.base.errors import DataError
+from covidxr.dicom import write_dicom
+from covidxr.phantom import opacity_extent, simulate
+from covidxr.severity import agreement, severity
+from covidxr.tables.readers import Reader, extent_grades, read_lungs
+
+KINDS = ("negative", "typical", "indeterminate", "typical", "atypical")
+
+
+@pytest.fixture(scope="module")
+def graded() -> pd.DataFrame:
+    "Truth and answer for simulated patients that no network and no table of constants has seen"
+    rows = []
+    for number in range(60):
+        xray = simulate(2_500_000 + number, KINDS[number % 5], size=160)
+        true = {f"true_{name}": value for name, value in xray.severity().items()}
+        rows.append(vars(severity(xray)) | true)
+    return pd.DataFrame(rows)
+
+
+def test_the_extent_is_near_the_truth_and_its_interval_holds_it(graded):
+    assert (graded["extent"] - graded["true_extent"]).abs().mean() < 0.8
+    held = (graded["low"] <= graded["true_extent"]) & (graded["true_extent"] <= graded["high"])
+    assert held.mean() > 0.75
+    assert ((graded["low"] <= graded["extent"]) & (graded["extent"] <= graded["high"])).all()
+
+
+def test_each_lung_has_its_own_share(graded):
+    for side in ("right", "left"):
+        assert graded[f"{side}_percent"].between(0, 100).all()
+        assert graded[f"{side}_percent"].corr(graded[f"true_{side}_percent"]) > 0.7
+    gap, true = (graded[f"{name}right_percent"] - graded[f"{name}left_percent"] for name in ("", "true_"))
+    assert gap.corr(true) > 0.5  # and not only how much there is on both sides together
+
+
+def test_a_mirrored_xray_has_its_shares_exchanged():
+    xray = simulate(2_500_001, "typical", size=160)
+    one, other = severity(xray), severity(xray.mirrored())
+    assert one.extent == pytest.approx(other.extent, abs=0.2)
+    assert one.right_percent == pytest.approx(other.left_percent, abs=3)
+    assert one.left_percent == pytest.approx(other.right_percent, abs=3)
+
+
+def test_the_size_of_the_picture_changes_little():
+    small, large = (severity(simulate(2_500_003, "typical", size=size, marked=False)) for size in (192, 384))
+    assert small.extent == pytest.approx(large.extent, abs=0.8)
+    assert small.right_percent == pytest.approx(large.right_percent, abs=10)
+
+
+@pytest.mark.parametrize("given", ["x.dcm", None, np.full((64, 64), 200.0), np.zeros((64, 64), np.uint8)])
+def test_what_is_no_xray_is_refused(given):
+    with pytest.raises(DataError):
+        severity(given)
+
+
+def test_agreement_knows_perfect_readers_bias_and_chance():
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 9, 400)
+    same = agreement(pd.DataFrame({"a": first, "b": first}), draws=50)
+    assert same[["icc", "kappa"]].tolist() == [1, 1] and same["absolute"] == 0
+    more = agreement(pd.DataFrame({"a": first, "b": first + 2}), draws=50)
+    assert more["difference"] == 2 and more["low"] == 2 and more["high"] == 2
+    assert more["icc"] < 0.9  # absolute agreement: a reader who always says more lowers it
+    chance = agreement(pd.DataFrame({"a": first, "b": rng.permutation(first)}), draws=200)
+    assert abs(chance["icc"]) < 0.12 and chance["icc_low"] < 0 < chance["icc_high"]
+
+
+def test_kappa_is_that_of_scikit_learn_and_three_readers_have_its_mean():
+    table = pd.DataFrame(np.random.default_rng(1).integers(0, 5, (60, 3)), columns=list("abc"))
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    wanted = np.mean([cohen_kappa_score(table[one], table[two], weights="quadratic") for one, two in pairs])
+    found = agreement(table, draws=20)
+    assert found["kappa"] == pytest.approx(wanted)
+    assert "difference" not in found  # of three readers there is no one difference
+
+
+def test_an_interval_by_patient_is_wider_where_patients_come_often():
+    rng = np.random.default_rng(2)
+    true = np.repeat(rng.integers(0, 9, 20), 10)
+    table = pd.DataFrame({name: true + rng.normal(0, 1, 200) for name in "ab"})
+    alone, together = agreement(table), agreement(table, patients=np.repeat(np.arange(20), 10))
+    assert alone["icc"] == together["icc"]
+    assert together["icc_high"] - together["icc_low"] > 1.3 * (alone["icc_high"] - alone["icc_low"])
+
+
+@pytest.mark.parametrize(
+    ("table", "patients", "said"),
+    [
+        (pd.DataFrame({"a": [1, 2, 3]}), None, "2 readers and 3 cases"),
+        (pd.DataFrame({"a": [1, 2], "b": [1, 2]}), None, "2 readers and 3 cases"),
+        (pd.DataFrame({"a": [1, 2, 3], "b": [1, np.nan, 2]}), None, "row 1 (from 0) of the table of readings: b"),
+        (pd.DataFrame({"a": [1, 2, 3], "b": ["x", 1, 2]}), None, "row 0 (from 0) of the table of readings: b"),
+        (pd.DataFrame({"a": [1, 2, 3], "b": [1, 2, 3]}), ["p", "q"], "each of the 3 rows"),
+        ([[1, 2], [3, 4]], None, "pandas table"),
+    ],
+)
+def test_a_table_without_two_whole_readers_is_refused(table, patients, said):
+    with pytest.raises(DataError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        agreement(table, patients, draws=5)
+
+
+def test_a_border_belongs_to_the_grade_that_wong_gives_it():
+    percents = [0, 0.5, 24.5, 25, 25.5, 50, 50.5, 75, 75.5, 100]
+    wanted = [0, 1, 1, 2, 2, 2, 3, 3, 4, 4]
+    assert extent_grades(np.array(percents)).tolist() == wanted
+    lung = np.ones(200, bool)
+    assert [opacity_extent(lung, np.arange(200) < 2 * percent) for percent in percents] == wanted
+
+
+def test_readers_with_more_noise_agree_less():
+    rng = np.random.default_rng(3)
+    true = rng.uniform(0, 100, (300, 2))
+    found = []
+    for noise in (3, 9, 20):
+        seen = {name: extent_grades(read_lungs(true, Reader(noise=noise), rng)).sum(1) for name in "ab"}
+        found.append(agreement(pd.DataFrame(seen), draws=5)["icc"])
+    assert found[0] > found[1] > found[2]
+
+
+def test_the_command_grades_files_and_names_what_it_cannot_read(tmp_path, covidxr):
+    xray = simulate(2_500_001, "typical", size=160)
+    write_dicom(tmp_path / "ill.dcm", np.round(xray.pixels * 4095).astype(int), xray.facts)
+    (tmp_path / "bad.dcm").write_bytes(b"no X-ray")
+    answer = covidxr("severity", tmp_path / "ill.dcm", tmp_path / "bad.dcm", "--json")
+    assert answer.returncode == 1, answer.stderr
+    told = json.loads(answer.stdout)
+    (row,) = told["xrays"]
+    assert row["image_id"] == "ill" and row["extent"] == pytest.approx(severity(xray).extent, abs=0.3)
+    assert "bad.dcm" in told["failed"][0] and "simulated" in told["warning"] and "clinical use" in told["warning"]
+    spoken = covidxr("severity", tmp_path / "ill.dcm")
+    assert spoken.returncode == 0 and "ill.dcm" in spoken.stdout and "simulated X-rays alone" in spoken.stdout
+    nothing = covidxr("severity", tmp_path / "bad.dcm")
+    assert nothing.returncode == 2 and "none of 1 files can be read" in nothing.stderr
