@@ -121,7 +121,7 @@ def estimates(rows: pd.DataFrame, told: dict) -> dict[str, np.ndarray]:
         "always the median": np.full(len(rows), rows["extent"].median()),
         "reader's boxes over lungs": extent_grades(rows[["reader_right", "reader_left"]]).sum(1),
         "network's boxes over lungs": extent_grades(rows[["found_right", "found_left"]]).sum(1),
-        "integral of the map": extent_grades(np.where(halves < 5, 0, halves)).sum(1),
+        "integral of the map": extent_grades(np.where(halves < 5, 0, halves).clip(0, 100)).sum(1),
         "regression: the network's extent": rows["network"].to_numpy(),
         "severity(): the same, calibrated": np.interp(rows["network"], table[:, 0], table[:, 2]),
     }

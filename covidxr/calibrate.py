@@ -27,15 +27,17 @@ def reliability(
     bins: int = 10,  # of equal width, from 0 to 1
     draws: int = 1000,  # for the intervals
     seed: int = 0,
-) -> dict:  # bins (a table), ece with low and high (95 %), by_chance, brier, rows
+) -> dict:  # bins (a table), ece with low and high, by_chance, brier, rows
     "How often the event happens where the model says so (ECE: Naeini 2015; Brier 1950); raises DataError"
+    # low and high of the ECE ask for 95 % and held the true one in 85 to 98 of 100; nan where all draws are alike
+    classes = calibration.class_names(classes)
     chances, labels = calibration.chances_of(table, classes), calibration.labels_of(table, classes)
     bins, draws = check_whole(bins, "bins", 2, 100), check_whole(draws, "draws", 1)
     if of is None:
         stated, happened = chances.max(axis=1), chances.argmax(axis=1) == labels
         brier = ((chances - np.eye(len(classes))[labels]) ** 2).sum(axis=1).mean()
     else:
-        place = list(classes).index(check_choice(of, classes, "class"))
+        place = classes.index(check_choice(of, classes, "class"))
         stated, happened = chances[:, place], labels == place
         brier = ((stated - happened) ** 2).mean()
     given = stated, happened, calibration.patients_of(table), bins
@@ -45,25 +47,32 @@ def reliability(
 # %% ../nbs/17_calibrate.ipynb #calibrate-022
 def calibrate(
     table: pd.DataFrame,  # a probability per class, to be corrected
-    known: pd.DataFrame,  # the same for other patients, with `label`; the model has not learnt from them
+    known: pd.DataFrame,  # the same for 20 other patients or more, with `label`; the model has not learnt from them
     method: str = "temperature",  # "temperature", "isotonic" or "none"
     shares: dict[str, float] | None = None,  # of the classes among the patients of `table`; None: as in `known`
     classes: Sequence[str] = APPEARANCES,
 ) -> pd.DataFrame:  # the table with corrected probabilities
     "Temperature scaling (Guo 2017), isotonic regression, and a correction for other class shares; raises DataError"
     check_choice(method, ("temperature", "isotonic", "none"), "method")
+    classes = calibration.class_names(classes)
     chances, seen = calibration.chances_of(table, classes), calibration.chances_of(known, classes, "known table")
     labels = calibration.labels_of(known, classes, "known table")
+    if method == "isotonic" or not table.equals(known):  # one number may also scale what it was learnt from
+        calibration.check_apart(table, known)
+    if method != "none":
+        calibration.check_enough(known)
     if method == "temperature":
-        chances = calibration.tempered(chances, calibration.fit_temperature(seen, labels))
+        chances = calibration.tempered(chances, calibration.inner_temperature(seen, labels))
     elif method == "isotonic":
         chances = calibration.isotonic(seen, labels, chances)
     if shares is not None:
         learnt = np.bincount(labels, minlength=len(classes)) / len(labels)
         if not learnt.all():
-            raise DataError(f"no known patient is {list(classes)[int(learnt.argmin())]}; its share cannot be corrected")
+            raise DataError(f"no known patient is {classes[int(learnt.argmin())]}; its share cannot be corrected")
         chances = calibration.with_shares(chances, learnt, calibration.shares_of(shares, classes))
-    return table.assign(**dict(zip(classes, chances.T, strict=True)))
+    mended = table.copy()
+    mended[classes] = chances
+    return mended
 
 # %% ../nbs/17_calibrate.ipynb #calibrate-032
 def operating_points(
@@ -75,11 +84,13 @@ def operating_points(
     classes: Sequence[str] = APPEARANCES,
 ) -> pd.DataFrame:  # a row per prevalence: threshold, sensitivity, specificity, ppv, npv; with _low and _high (95 %)
     "What an alarm is worth: a threshold chosen on some patients, judged on others; raises DataError"
-    well = list(classes).index(check_choice(healthy, classes, "class"))
+    classes = calibration.class_names(classes)
+    well = classes.index(check_choice(healthy, classes, "class"))
     given = {}
     for name, one in (("known table", known), ("table", table)):
         sick = calibration.labels_of(one, classes, name) != well
         given[name] = sick, 1 - calibration.chances_of(one, classes, name)[:, well]
+    calibration.check_apart(table, known)
     threshold = operating_point(*given["known table"], sensitivity=sensitivity)["threshold"].iloc[0]
     found, rows = operating_point(*given["table"], threshold, groups=calibration.patients_of(table)), {}
     parts = {"": "share", "_low": "low", "_high": "high"}
@@ -93,15 +104,18 @@ def operating_points(
 def conformal(
     table: pd.DataFrame,  # a probability per class
     known: pd.DataFrame,  # the same with `label`, for other patients of the same population
-    error: float = 0.1,  # the share of sets that may miss the truth, above 0
+    error: float = 0.1,  # the share of patients whose sets may miss the truth, above 0
     by_class: bool = False,  # keep the promise within each class (Mondrian), at the price of larger sets
     classes: Sequence[str] = APPEARANCES,
 ) -> pd.DataFrame:  # a column per class: True where it is in the set; the rows of the table
     "Sets that hold the truth with a promised probability (split conformal, Sadinle et al. 2019); raises DataError"
     error, by_class = check_number(error, "the error", 0, 0.99, above=True), check_flag(by_class, "by_class")
+    classes = calibration.class_names(classes)
     chances, seen = calibration.chances_of(table, classes), calibration.chances_of(known, classes, "known table")
     labels = calibration.labels_of(known, classes, "known table")
-    scores = 1 - seen[np.arange(len(labels)), labels]
-    groups = [scores[labels == one] if by_class else scores for one in range(len(classes))]
-    limits = [calibration.conformal_limit(group, error) for group in groups]
-    return pd.DataFrame(1 - chances <= limits, index=table.index, columns=list(classes))
+    calibration.check_apart(table, known)
+    scores, patients = 1 - seen[np.arange(len(labels)), labels], calibration.patients_of(known)
+    groups = [labels == one if by_class else labels >= 0 for one in range(len(classes))]
+    largest = [calibration.patient_scores(scores[group], patients[group]) for group in groups]
+    limits = [calibration.conformal_limit(group, error) for group in largest]
+    return pd.DataFrame(1 - chances <= limits, index=table.index, columns=classes)

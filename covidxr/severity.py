@@ -25,13 +25,15 @@ from .tables.readers import check_owners, check_readings, drawn_icc, intraclass_
 # %% ../nbs/19_severity.ipynb #severity-020
 def agreement(
     table: pd.DataFrame,  # a row per X-ray, a column per reader: grades or per cent
-    patients: pd.Series | np.ndarray | None = None,  # the patient of each row; another one in each row where None
-    draws: int = 1000,  # for the interval
+    patients: pd.Series
+    | np.ndarray
+    | None = None,  # the patient of each row (a Series: by its index); None: all different
+    draws: int = 1000,  # for the interval; it is nan where all draws are alike: one patient, or no difference at all
     seed: int = 0,
 ) -> pd.Series:  # icc, icc_low, icc_high; kappa, absolute: means of all pairs; of two readers difference, low, high
     "How far readers agree: ICC(2,1), quadratic kappa, mean absolute difference, Bland and Altman; raises DataError"
     values, draws = check_readings(table), check_whole(draws, "draws", 1)
-    low, high = drawn_icc(values, check_owners(patients, len(table)), draws, check_whole(seed, "seed", 0))
+    low, high = drawn_icc(values, check_owners(patients, table.index), draws, check_whole(seed, "seed", 0))
     told = {"icc": intraclass_correlation(values), "icc_low": low, "icc_high": high}
     columns = range(values.shape[1])
     pairs = pd.DataFrame([pair_agreement(values[:, one], values[:, two]) for two in columns for one in range(two)])

@@ -105,9 +105,11 @@ def check_choice(
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> str:  # the choice
     "One of some words"
-    words = list(choices)
-    if not isinstance(value, str) or value not in words:
-        raise fault(f"unknown {what} {shown(value)}; it can be {', '.join(words[:-1])} or {words[-1]}")
+    words, value = list(choices), _single(value)
+    named = isinstance(value, str | numbers.Real) and not isinstance(value, bool)  # classes may be numbers
+    if not named or value not in words:
+        said = [str(word) for word in words]
+        raise fault(f"unknown {what} {shown(value)}; it can be {', '.join(said[:-1])} or {said[-1]}")
     return value
 
 
@@ -146,6 +148,9 @@ def check_row(
         raise fault(f"{what} must be a list of values, not {shown(values)}")
     try:
         array = np.asarray(values)
+        if array.dtype.kind == "U" and isinstance(values, list | tuple):
+            if not all(isinstance(one, str) for one in values):  # 1 and "1" stay two things, and nan no text
+                array = np.asarray(values, object)
     except (TypeError, ValueError) as error:  # lists of several lengths
         raise fault(f"{what} must be a list of single values, not {shown(values)}") from error
     if array.ndim and not array.size:

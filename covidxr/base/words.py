@@ -9,6 +9,7 @@ __all__ = ['Count', 'Seed', 'Folder', 'Source', 'Csv', 'Word', 'positive', 'from
 
 # %% ../../nbs/engine/words.ipynb #words-003
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,26 +24,44 @@ class Word:
     many: bool = False  # one or more words
 
 
+_LONGEST = 20  # digits; Python itself refuses to read more than 4,300
+
+
+def _whole(
+    text: str,
+    least: int,  # what it may be
+    rule: str,  # what it is not, for the message
+) -> int:
+    "A whole number, or argparse says so"
+    if not text.isdecimal() or len(text) > _LONGEST or int(text) < least:  # isdigit takes ² as well
+        raise argparse.ArgumentTypeError(f"{_cut(text)} is not a whole number {rule}")
+    return int(text)
+
+
+def _cut(text: str) -> str:
+    "A word for a message"
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
 def positive(text: str) -> int:
     "A whole number above 0, or argparse says so"
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return int(text)
+    return _whole(text, 1, f"above 0 of at most {_LONGEST} digits")
 
 
 def from_zero(text: str) -> int:
     "A whole number from 0, or argparse says so"
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
-    return int(text)
+    return _whole(text, 0, f"from 0 of at most {_LONGEST} digits")
 
 
 def number_list(text: str) -> list[float]:
-    "Comma-separated numbers, or argparse says so"
+    "Comma-separated finite numbers, or argparse says so"
     try:
-        return [float(part) for part in text.split(",")]
+        values = [float(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is not a list of numbers such as 1,2,1") from None
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"{_cut(text)} is not a list of numbers such as 1,2,1")
+    return values
 
 
 Count = Annotated[int, Word(parse=positive)]

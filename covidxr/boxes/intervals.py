@@ -40,12 +40,21 @@ def patient_draws(
     return generator(seed, purpose).multinomial(patients, np.full(patients, 1 / patients), size=draws)
 
 
+def _plain_names(
+    groups: pd.Series,  # patients by any name
+) -> pd.Series:  # the same
+    "A tensor of one number as this number: no two tensors are the same thing to pandas, whatever they hold"
+    if groups.dtype != object:
+        return groups
+    return groups.map(lambda one: one.item() if getattr(one, "ndim", None) == 0 and hasattr(one, "item") else one)
+
+
 def number_owners(
     ids: pd.Index,  # all ids of the truth and the predictions
     groups: pd.Series | dict,  # patient by id
 ) -> pd.Series:  # by id: its patient, as a number from 0
     "Number patients by their names, so that the order of rows cannot change a draw"
-    groups = check_by_id(groups, "groups")
+    groups = _plain_names(check_by_id(groups, "groups"))
     odd = [name for name, one in groups.items() if not pd.api.types.is_scalar(one)]
     if odd:
         raise DataError(f"groups: the patient of {odd[0]} must be a text or a number, not {shown(groups[odd[0]])}")
@@ -60,6 +69,7 @@ def number_patients(
     groups: pd.Series,  # the patient of each row
 ) -> np.ndarray:  # whole numbers; -1 where none is known
     "Number patients in the order of the rows; DataError where one is no text or number"
+    groups = _plain_names(groups)
     odd = ~groups.map(pd.api.types.is_scalar).to_numpy(bool)
     if odd.any():
         raise DataError(f"groups: the patient of a row must be a text or a number, not {shown(groups[odd].iloc[0])}")

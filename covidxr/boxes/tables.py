@@ -101,13 +101,14 @@ def check_truth(
 
 def check_classes(
     labels: Sequence[str] | None,  # as given to `score`
+    what: str = "labels",  # what messages call them
 ) -> list[str] | None:  # each once
     "The classes to score; DataError where there is none, or where they are no list"
     if labels is None:
         return None
-    labels = check_list(labels, "labels")
+    labels = check_list(labels, what)
     if not labels or not all(pd.api.types.is_scalar(name) and not pd.isna(name) for name in labels):
-        raise DataError(f"labels must be a list of at least one class, none missing, not {shown(labels)}")
+        raise DataError(f"{what} must be a list of at least one class, none missing, not {shown(labels)}")
     return list(dict.fromkeys(labels))
 
 

@@ -58,6 +58,25 @@ def _in_frame(
     return cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
+_LEAST = 16  # pixels of the shorter side
+
+
+def _checked_pixels(
+    xray: Any,  # as in `interpret`
+) -> np.ndarray:  # (height, width) from 0 to 1
+    "The pixels of a picture that may be an X-ray; DataError where it cannot be one"
+    pixels = xray.pixels if isinstance(xray, Xray) else xray
+    if not isinstance(pixels, np.ndarray):
+        raise DataError(f"an X-ray is what read_xray gives, or an array of its pixels, not {type(pixels).__name__}")
+    if pixels.ndim != 2 or min(pixels.shape) < _LEAST:
+        raise DataError(f"an X-ray is grey and at least {_LEAST} pixels high and wide, not of shape {pixels.shape}")
+    if pixels.dtype.kind != "f" or not -0.01 <= float(pixels.min()) <= float(pixels.max()) <= 1.01:
+        raise DataError("an X-ray's pixels are numbers from 0 to 1; read files with read_xray, which brings them there")
+    if pixels.min() == pixels.max():
+        raise DataError(f"this is no X-ray: all its pixels are {pixels.min():g}; give another picture")
+    return pixels
+
+
 def interpret(
     xray: Xray | np.ndarray,  # what `read_xray` or `simulate` gave; or its pixels, 0 to 1, bright is dense
 ) -> Reading:
@@ -65,11 +84,7 @@ def interpret(
     from covidxr.learning.map_training import ask_maps
     from covidxr.learning.maps import map_boxes
 
-    pixels = xray.pixels if isinstance(xray, Xray) else xray
-    if not isinstance(pixels, np.ndarray):
-        raise DataError(f"an X-ray is what read_xray gives, or an array of its pixels, not {type(pixels).__name__}")
-    if pixels.dtype.kind != "f" or (pixels.size and not -0.01 <= float(pixels.min()) <= float(pixels.max()) <= 1.01):
-        raise DataError("an X-ray's pixels are numbers from 0 to 1; read files with read_xray, which brings them there")
+    pixels = _checked_pixels(xray)
     networks, config = _network()
     square, place = fit_square(pixels, config["size"])
     maps, chances, extents = ask_maps(networks, square[None])

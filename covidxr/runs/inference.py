@@ -101,7 +101,7 @@ def read_severities(
     for image in progress(given_files(xrays).to_dict("records"), "grade"):
         try:
             told = vars(severity(read_xray(image["path"])))
-        except (XrayError, OSError) as error:
+        except (XrayError, DataError, OSError) as error:  # DataError: one grey level alone, or too small
             failed.append(str(error) if str(image["path"]) in str(error) else f"{image['path']}: {reason(error)}")
             continue
         rows.append(image | {"path": str(image["path"])} | told)
@@ -125,14 +125,20 @@ def _write_extents(
     images: pd.DataFrame,  # image_id, study_id, file: a small copy
     path: str | Path,  # a CSV file
 ) -> None:
-    "The extent of each prepared image, with its interval"
+    "The extent of each prepared image, with its interval; empty where it is no picture, but of one grey level alone"
     from covidxr.severity import severity
 
     rows = []
     for image in images.itertuples():
-        told = severity(opencv().imread(image.file, opencv().IMREAD_GRAYSCALE).astype("float32") / 255)
+        pixels = opencv().imread(image.file, opencv().IMREAD_GRAYSCALE).astype("float32") / 255
+        try:
+            told = severity(pixels)
+        except DataError:
+            rows.append([image.image_id, image.study_id, None, None, None])
+            continue
         rows.append([image.image_id, image.study_id, told.extent, told.low, told.high])
     table = pd.DataFrame(rows, columns=["image_id", "study_id", "extent", "low", "high"])
+    table[["extent", "low", "high"]] = table[["extent", "low", "high"]].astype(float)
     with owned_file(path) as partial:
         table.round(2).to_csv(partial, index=False)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..base.errors import DataError
 from ..base.files import read_json, write_json
 from ..base.plotting import draw_boxes
 from ..base.seeds import generator
@@ -130,6 +131,18 @@ def pointing(
     return {"model": name, "images": len(hits)} | {key: float(value) for key, value in found.items()}
 
 # %% ../../nbs/engine/probes.ipynb #2ae93412
+def _extent(
+    file: str,  # a prepared picture
+) -> float:  # 0 to 8; nan where the picture is of one grey level alone, or a strip
+    "How much lung is opaque"
+    from covidxr.severity import severity
+
+    try:
+        return severity(read_prepared(file).astype(np.float32) / 255).extent
+    except DataError:
+        return float("nan")
+
+
 def extents(
     images: pd.DataFrame,  # file, label: the true class of each image
     classes: list[str],  # in the order of the answer
@@ -137,15 +150,12 @@ def extents(
     most: int = 100,  # images that are graded
 ) -> list[dict]:  # label, images, median, low, high (the middle 90 %) of the extent, 0 to 8
     "How much lung is opaque in each class, by the network that covidxr ships"
-    from covidxr.severity import severity
-
     known = images[images["label"].notna()].reset_index(drop=True)
     if len(known) > most:
         known = known.iloc[np.sort(generator(seed, "extents").permutation(len(known))[:most])]
-    graded = [severity(read_prepared(file).astype(np.float32) / 255).extent for file in known["file"]]
-    rows = []
+    known, rows = known.assign(extent=[_extent(file) for file in known["file"]]).dropna(subset="extent"), []
     for label in [name.replace(" ", "-") for name in classes if name.replace(" ", "-") in set(known["label"])]:
-        part = known.assign(extent=graded).loc[known["label"] == label, "extent"]
+        part = known.loc[known["label"] == label, "extent"]
         low, median, high = (float(one) for one in np.percentile(part, (5, 50, 95)))
         rows.append({"label": label, "images": len(part), "median": median, "low": low, "high": high})
     return rows

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..base.errors import DataError
 from ..base.files import read_json, write_json
 from .evaluate import tested_images, tested_truth
 from .opinions import ensemble_round, read_opinions
@@ -25,6 +26,8 @@ def answered_studies(
     classes: list[str],  # as the submission writes them
 ) -> pd.DataFrame:  # study_id, a probability per class, label
     "The studies of a submission, a row each, with their truth"
+    prediction = prediction.assign(id=prediction["id"].astype(str))  # ids may be numbers
+    truth = truth.set_axis(truth.index.astype(str))
     mine = prediction[prediction["id"].str.endswith("_study") & prediction["label"].isin(classes)]
     table = mine.pivot_table(index="id", columns="label", values="confidence", aggfunc="max")
     table = table.reindex(columns=classes).fillna(0.0)
@@ -61,15 +64,17 @@ def trust_of(
     seed: int,
 ) -> dict:  # temperature, known_studies, studies; as_predicted and after_scaling, as `reliability` gives them
     "How well calibrated the tested studies are, before and after a temperature that the validation studies give"
-    from covidxr.boxes.calibration import chances_of, fit_temperature, labels_of
-    from covidxr.calibrate import calibrate, reliability
+    from covidxr.boxes.calibration import chances_of, fit_temperature, labels_of, tempered
+    from covidxr.calibrate import reliability
 
     given = {"classes": classes, "draws": draws, "seed": seed}
-    both = {"as_predicted": tested, "after_scaling": calibrate(tested, known, classes=classes)}
+    # `calibrate` refuses too few known studies; a report shows what they give, and how many they are
+    temperature, scaled = fit_temperature(chances_of(known, classes), labels_of(known, classes)), tested.copy()
+    scaled[classes] = tempered(chances_of(tested, classes), temperature)
+    both = {"as_predicted": tested, "after_scaling": scaled}
     found = {name: reliability(table, **given) for name, table in both.items()}
     for one in found.values():
         one["bins"] = one["bins"].to_dict("records")
-    temperature = fit_temperature(chances_of(known, classes), labels_of(known, classes))
     return {"temperature": temperature, "known_studies": len(known), "studies": len(tested), **found}
 
 
@@ -92,6 +97,8 @@ def reliability_figure(
     "How often the ensemble is right against how sure it says to be, with 95 % intervals"
     from matplotlib.figure import Figure
 
+    if not trust:
+        raise DataError("nothing is known of how sure the run is: it has no tested study with a truth")
     page = Figure(figsize=(6.6, 3.2), layout="constrained")
     names = {"as_predicted": "as predicted", "after_scaling": f"at temperature {trust['temperature']:.2f}"}
     for ax, (part, name) in zip(page.subplots(1, 2, sharey=True), names.items(), strict=True):

@@ -9,14 +9,23 @@ __all__ = ['BORDERS', 'extent_grades', 'Reader', 'read_lungs', 'intraclass_corre
            'check_readings', 'check_owners', 'drawn_icc']
 
 # %% ../../nbs/engine/readers.ipynb #readers-003
-from collections.abc import Mapping
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..base.arguments import check_array, check_cells, check_number, check_table, shown
+from covidxr.base.arguments import (
+    check_array,
+    check_cells,
+    check_list,
+    check_number,
+    check_numbers,
+    check_row,
+    check_table,
+    shown,
+)
 from ..base.errors import DataError
 from ..base.process import quiet
 from ..base.seeds import generator
@@ -30,7 +39,13 @@ def extent_grades(
     percents: np.ndarray,  # how much of a lung is opaque, 0 to 100, any shape
 ) -> np.ndarray:  # whole numbers of that shape: 0 none, 1 under 25 %, 2 to 50 %, 3 to 75 %, 4 above
     "The grade of each lung, half of the 0 to 8 extent score (Wong et al., Radiology 2020)"
-    percents = np.asarray(percents, float)
+    try:
+        percents = np.asarray(percents, float)
+    except (TypeError, ValueError) as error:  # text, or rows of several lengths
+        raise DataError(f"per cent of a lung must be numbers, not {shown(percents)}") from error
+    odd = percents[~((percents >= -1e-6) & (percents <= 100 + 1e-6))]
+    if odd.size:
+        raise DataError(f"per cent of a lung must lie from 0 to 100, not {odd[0]:g}")
     quarter, half, most = BORDERS
     # 25 % itself is a 2 and 75 % a 3: the paper's words are "below 25 %" and "above 75 %"
     return np.sum([percents > 0, percents >= quarter, percents > half, percents > most], axis=0)
@@ -81,11 +96,25 @@ def intraclass_correlation(
     return float((between - rest) / total) if total > 1e-12 else float("nan")
 
 # %% ../../nbs/engine/readers.ipynb #readers-015
+def _two_readers(
+    first: np.ndarray,  # one reader's values
+    second: np.ndarray,  # another's
+) -> tuple[np.ndarray, np.ndarray]:  # both as floats: small whole numbers would wrap around below 0
+    "A finite number by each reader for each case; raises DataError"
+    one, two = check_numbers(first, "the first reader's values"), check_numbers(second, "the second reader's values")
+    if len(one) != len(two) or not len(one) or not np.isfinite([one, two]).all():
+        raise DataError(
+            f"the readers have {len(one)} and {len(two)} values; give a finite number by each for every case"
+        )
+    return one, two
+
+
 def weighted_kappa(
     first: np.ndarray,  # one reader's values
     second: np.ndarray,  # another's, of the same cases
 ) -> float:  # nan where both always say one and the same value
-    "Cohen's kappa with quadratic weights"
+    "Cohen's kappa with quadratic weights; raises DataError"
+    first, second = _two_readers(first, second)
     by_chance = ((first[:, None] - second[None]) ** 2).mean()
     return float(1 - ((first - second) ** 2).mean() / by_chance) if by_chance > 0 else float("nan")
 
@@ -94,9 +123,10 @@ def pair_agreement(
     first: np.ndarray,  # one reader's values
     second: np.ndarray,  # another's, of the same cases
 ) -> dict[str, float]:  # kappa, difference (second less first), low and high limit, absolute (mean absolute difference)
-    "How far two readers agree: quadratic kappa, and the numbers of Bland and Altman (1986)"
+    "How far two readers agree: quadratic kappa, and the numbers of Bland and Altman (1986); raises DataError"
+    first, second = _two_readers(first, second)
     gap = second - first
-    reach = 1.96 * float(gap.std(ddof=1))
+    reach = 1.96 * float(gap.std(ddof=1)) if len(gap) > 1 else float("nan")
     told = {"kappa": weighted_kappa(first, second), "difference": float(gap.mean())}
     limits = {"low": told["difference"] - reach, "high": told["difference"] + reach}
     return told | limits | {"absolute": float(np.abs(gap).mean())}
@@ -113,17 +143,27 @@ def check_readings(
 
 
 def check_owners(
-    patients: Any,  # the patient of each case, or None where each has another one
-    cases: int,
+    patients: Any,  # the patient of each case, or None where each has another one; a Series is matched by its index
+    index: pd.Index,  # of the cases
 ) -> np.ndarray:  # a number per case
     "Whose case is whose; raises DataError"
     if patients is None:
-        return np.arange(cases)
-    listed = getattr(patients, "ndim", 1) == 1 and hasattr(patients, "__len__")
-    listed = listed and not isinstance(patients, str | bytes | Mapping)
-    owners = number_patients(pd.Series(list(patients), dtype=object)) if listed and len(patients) else np.zeros(0)
-    if len(owners) != cases or (owners < 0).any():
-        raise DataError(f"patients must name the patient of each of the {cases} rows, not {shown(patients)}")
+        return np.arange(len(index))
+    if isinstance(patients, pd.Series) and not patients.index.equals(index):
+        labels = patients.index
+        if not (labels.is_unique and index.is_unique and len(labels) == len(index) and index.isin(labels).all()):
+            raise DataError(
+                "patients must have the index of the table of readings; or give them in its order as a list"
+            )
+        patients = patients.reindex(index)
+    if isinstance(patients, Set):
+        raise DataError(f"patients must be in the order of the rows, not {shown(patients)}; give a list")
+    named = (
+        check_row(patients, "patients").tolist() if hasattr(patients, "tolist") else check_list(patients, "patients")
+    )
+    owners = number_patients(pd.Series(named, dtype=object))
+    if len(owners) != len(index) or (owners < 0).any():
+        raise DataError(f"patients must name the patient of each of the {len(index)} rows, not {shown(patients)}")
     return owners
 
 # %% ../../nbs/engine/readers.ipynb #readers-022
@@ -132,7 +172,7 @@ def drawn_icc(
     patients: np.ndarray,  # the patient of each case
     draws: int,  # how often patients are drawn again
     seed: int,
-) -> tuple[float, float]:  # the 95 % interval of the ICC
+) -> tuple[float, float]:  # the 95 % interval of the ICC; nan where all draws are alike: one patient, or no difference
     "The bootstrap interval of the ICC, by patient"
     groups = list(pd.Series(np.arange(len(values))).groupby(patients).indices.values())
     rng, again = generator(seed, "agreement"), []
@@ -141,4 +181,5 @@ def drawn_icc(
         again.append(intraclass_correlation(values[rows]) if len(rows) > 1 else np.nan)
     with quiet():  # all draws may be of cases that are the same
         low, high = np.nanquantile(again, [0.025, 0.975])
-    return float(low), float(high)
+        same = not np.nanmax(again) - np.nanmin(again) > 1e-9  # nothing tells how far chance may move it
+    return (float("nan"),) * 2 if same else (float(low), float(high))

@@ -9,6 +9,7 @@ from scipy.stats import beta, kstest
 from sklearn.calibration import calibration_curve
 
 from covidxr.base.errors import DataError
+from covidxr.base.files import json_text
 from covidxr.base.seeds import generator
 from covidxr.base.terms import APPEARANCES
 from covidxr.boxes.calibration import conformal_limit, fit_temperature, tempered
@@ -222,6 +223,97 @@ def test_our_sets_are_those_of_mapie(error: float, count: int) -> None:
 def test_what_cannot_be_judged_is_refused_in_words(call, said: str) -> None:
     with pytest.raises(DataError, match=said):
         call(_patients(40, 17))
+
+
+def test_twenty_equal_rows_of_a_patient_count_as_one_patient_for_the_sets() -> None:
+    known, new = _patients(12, 20, 1.8), _patients(4000, 21, 1.8)
+    often = pd.concat([known.assign(patient_id=[f"p{one}" for one in range(12)])] * 20, ignore_index=True)
+    for by_class in (False, True):
+        assert conformal(new, often, 0.1, by_class).equals(conformal(new, known, 0.1, by_class))
+    few = often[often["patient_id"].isin([f"p{one}" for one in range(5)])]
+    assert conformal(new, few, 0.1).to_numpy().all()  # five patients promise nothing at this error
+    worst = often.assign(negative=np.linspace(0.1, 0.9, len(often)))  # rows of a patient differ: its worst one counts
+    worst = worst.assign(**dict.fromkeys(CLASSES[1:], (1 - worst["negative"]) / 3), label="negative")
+    least = worst.groupby("patient_id")["negative"].min().sort_values()
+    inside = conformal(new, worst, 0.2)["negative"]
+    rank = int(np.ceil(13 * 0.8))
+    assert (inside == (new["negative"] >= least.iloc[12 - rank] - 1e-12)).all()
+
+
+def test_a_calibration_error_whose_draws_are_all_alike_has_no_interval() -> None:
+    sure = pd.DataFrame([[1.0, 0, 0, 0]] * 3, columns=CLASSES).assign(label="negative")
+    one = _patients(50, 22).assign(patient_id="p")
+    for table in (sure, one):
+        found = reliability(table, draws=50)
+        assert np.isfinite(found["ece"]) and np.isnan([found["low"], found["high"]]).all()
+    assert '"low": null' in json_text({name: found[name] for name in ("ece", "low", "high")})
+    found = reliability(one.assign(patient_id=["p", "q"] * 25), draws=50)
+    assert found["low"] <= found["ece"] <= found["high"]
+
+
+def test_few_known_patients_and_faultless_ones_give_no_certainty() -> None:
+    new, perfect = _patients(10, 23), pd.DataFrame(0.1, range(40), CLASSES).assign(negative=0.7, label="negative")
+    for method in ("temperature", "isotonic"):
+        with pytest.raises(DataError, match="8 known patients are too few to correct probabilities; give at least 20"):
+            calibrate(new, perfect.head(8), method)
+        with pytest.raises(DataError, match="2 known patients are too few"):
+            calibrate(new, perfect.assign(patient_id=["p", "q"] * 20), method)
+    with pytest.raises(DataError, match="give no temperature, as the model is right in .nearly. all of them"):
+        calibrate(new, perfect)
+    with pytest.raises(DataError, match="no better than chance"):
+        calibrate(new, perfect.assign(label="typical"))
+    pd.testing.assert_frame_equal(calibrate(new, perfect.head(8), "none"), new)
+    assert calibrate(new, _patients(20, 24))[CLASSES].notna().all().all()
+
+
+def test_patients_in_both_tables_are_refused_but_where_one_number_scales_its_own() -> None:
+    known = _patients(60, 25).assign(patient_id=range(60))
+    new = _patients(40, 26).assign(patient_id=[*range(100, 139), 59])
+    for call in (calibrate, conformal, operating_points, partial(calibrate, method="isotonic")):
+        with pytest.raises(DataError, match="patient 59 is in the table and in the known table; split by patient"):
+            call(new, known)
+        assert len(call(new.head(39), known))
+    calls = (partial(calibrate, method="isotonic"), conformal)
+    for call in calls:
+        with pytest.raises(DataError, match="patient 0 is in the table"):
+            call(known, known)
+    assert calibrate(known, known).equals(calibrate(known.copy(), known))
+    unknown = [one.assign(patient_id=None) for one in (new, known)]
+    assert len(conformal(*unknown)) == 40  # rows without a patient are nobody's twice
+
+
+def test_classes_may_be_numbers_and_answers_are_the_same() -> None:
+    known, new = _patients(60, 27), _patients(40, 28)
+    place = {name: number for number, name in enumerate(CLASSES)}
+    numbered = [one.rename(columns=place).assign(label=one["label"].map(place)) for one in (new, known)]
+    how = {"classes": range(4)}
+    for method in ("temperature", "isotonic"):
+        shares = [dict.fromkeys(names, 1) for names in (CLASSES, range(4))]
+        wanted = calibrate(new, known, method, shares[0])[CLASSES].to_numpy()
+        assert (calibrate(*numbered, method, shares[1], **how)[[0, 1, 2, 3]].to_numpy() == wanted).all()
+    assert reliability(numbered[0], of=1, draws=20, **how)["ece"] == reliability(new, of="typical", draws=20)["ece"]
+    assert operating_points(*numbered, healthy=0, **how).equals(operating_points(new, known))
+    assert (conformal(*numbered, **how).to_numpy() == conformal(new, known).to_numpy()).all()
+    with pytest.raises(DataError, match="unknown class 7; it can be 0, 1, 2 or 3"):
+        reliability(numbered[0], of=7, **how)
+    with pytest.raises(DataError, match="a number for each of 0, 1, 2, 3"):
+        calibrate(*numbered, shares={0: 1}, **how)
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic", "none"])
+def test_a_table_without_rows_stays_one(method: str) -> None:
+    known = _patients(40, 29)
+    found = calibrate(known.head(0), known, method)
+    assert found.shape == (0, 5) and list(found) == list(known)
+
+
+@pytest.mark.parametrize(
+    "work", [calibrate, conformal, operating_points, lambda new, known, **how: reliability(new, **how)]
+)
+@pytest.mark.parametrize("classes", ["negative", None, 3, [], ["negative"], ["negative", "negative"]])
+def test_what_are_no_classes_is_called_so(work, classes) -> None:
+    with pytest.raises(DataError, match="classes must"):
+        work(_patients(30, 30), _patients(30, 31), classes=classes)
 
 
 def test_nothing_that_is_given_is_changed_and_an_answer_comes_again() -> None:

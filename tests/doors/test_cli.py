@@ -12,6 +12,7 @@ import pytest
 from measure import in_time, seconds_of
 
 from covidxr.base.errors import CovidxrError
+from covidxr.base.words import from_zero, number_list, positive
 from covidxr.cli import main, parser
 
 COMMANDS = [
@@ -50,6 +51,20 @@ def _commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> l
 
 def test_every_command_is_among_those_whose_help_is_looked_at():
     assert sorted(_commands(parser())) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("read", "word"),
+    [
+        *((read, word) for read in (positive, from_zero) for word in ("²", "1.5", "-1", "", "x", "9" * 5000)),
+        (positive, "0"),
+        *((number_list, word) for word in ("nan,1", "1,inf", "a", "", "1,,2", "x" * 5000)),
+    ],
+)
+def test_a_word_that_is_no_number_is_told_in_a_short_sentence(read, word):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a") as told:
+        read(word)
+    assert len(str(told.value)) < 130
 
 
 def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: object) -> inspect.BoundArguments:

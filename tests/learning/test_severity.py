@@ -8,13 +8,14 @@ import pytest
 
 pytest.importorskip("torch")
 
+import cv2
 from sklearn.metrics import cohen_kappa_score
 
 from covidxr.base.errors import DataError
 from covidxr.dicom import write_dicom
 from covidxr.phantom import opacity_extent, simulate
 from covidxr.severity import agreement, severity
-from covidxr.tables.readers import Reader, extent_grades, read_lungs
+from covidxr.tables.readers import Reader, check_owners, extent_grades, pair_agreement, read_lungs, weighted_kappa
 
 KINDS = ("negative", "typical", "indeterminate", "typical", "atypical")
 
@@ -63,6 +64,33 @@ def test_the_size_of_the_picture_changes_little():
 def test_what_is_no_xray_is_refused(given):
     with pytest.raises(DataError):
         severity(given)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_one_grey_level_or_a_strip_has_no_grade(level):
+    noise = np.random.default_rng(0).random((3, 400))
+    for pixels in (np.full((64, 64), level), np.full((1, 1), level), noise, noise.T, np.stack([noise] * 3, axis=-1)):
+        with pytest.raises(DataError, match="all its pixels are|at least 16 pixels"):
+            severity(pixels)
+
+
+def test_a_picture_without_a_grade_is_left_out_of_a_run_and_empty_in_the_table(tmp_path):
+    from covidxr.runs import inference
+    from covidxr.runs.probes import extents
+
+    ill = np.round(255 * simulate(2_500_001, "typical", size=96).pixels).astype(np.uint8)
+    for name, pixels in {"ill": ill, "black": np.zeros((96, 96), np.uint8)}.items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
+    files = [str(tmp_path / f"{name}.png") for name in ("black", "ill")]
+    images = pd.DataFrame(
+        {"image_id": ["black", "ill"], "study_id": "s", "file": files, "label": ["negative", "typical"]}
+    )
+    (row,) = extents(images, ["negative", "typical"], seed=0)
+    assert (row["label"], row["images"]) == ("typical", 1)
+    assert extents(images.head(1), ["negative"], seed=0) == []
+    inference._write_extents(images, tmp_path / "e.csv")
+    table = pd.read_csv(tmp_path / "e.csv").set_index("image_id")
+    assert table.loc["black", ["extent", "low", "high"]].isna().all() and table.loc["ill"].notna().all()
 
 
 def test_agreement_knows_perfect_readers_bias_and_chance():
@@ -119,6 +147,61 @@ def test_a_border_belongs_to_the_grade_that_wong_gives_it():
     assert [opacity_extent(lung, np.arange(200) < 2 * percent) for percent in percents] == wanted
 
 
+@pytest.mark.parametrize("odd", [[np.nan], [np.inf], [-5], [200], ["much"], [[1], [2, 3]], None])
+def test_what_is_no_per_cent_of_a_lung_has_no_grade(odd):
+    with pytest.raises(DataError, match="per cent of a lung"):
+        extent_grades(odd)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, bool, list, pd.Series])
+def test_agreement_of_two_readers_does_not_depend_on_how_numbers_are_stored(kind):
+    one, two = np.random.default_rng(4).integers(0, 2 if kind is bool else 9, (2, 80))
+    stored = [kind(row.tolist()) if kind in (list, pd.Series) else row.astype(kind) for row in (one, two)]
+    kappa = cohen_kappa_score(one, two, weights="quadratic")
+    assert weighted_kappa(*stored) == pytest.approx(kappa)
+    assert pair_agreement(*stored)["difference"] == pytest.approx((two - one).mean())
+    assert pair_agreement(*stored)["kappa"] == pytest.approx(kappa)
+
+
+@pytest.mark.parametrize("given", [([1, 2], [1]), ([], []), ([1, np.nan], [1, 2]), (["x", "y"], [1, 2]), (None, [1])])
+def test_readers_of_different_cases_do_not_agree(given):
+    for measure in (weighted_kappa, pair_agreement):
+        with pytest.raises(DataError, match="reader"):
+            measure(*given)
+
+
+def test_an_agreement_whose_draws_are_all_alike_has_no_interval():
+    table = pd.DataFrame({name: np.random.default_rng(5).normal(size=20) for name in "a"}).assign(b=range(20))
+    for found in (agreement(table, [1] * 20, draws=50), agreement(table.assign(b=table["a"]), draws=50)):
+        assert np.isfinite(found["icc"]) and found[["icc_low", "icc_high"]].isna().all()
+    two = agreement(table, [1, 2] * 10, draws=50)
+    assert two["icc_low"] < two["icc_high"]
+
+
+def test_whose_case_is_whose_does_not_depend_on_how_it_is_told():
+    torch, ids = pytest.importorskip("torch"), np.repeat(range(10), 3)
+    rng = np.random.default_rng(6)
+    true = rng.normal(size=10)[ids]
+    table = pd.DataFrame({name: true + rng.normal(size=30) for name in "ab"}, index=range(100, 130))
+    wanted = agreement(table, ids.tolist(), draws=50)
+    named = pd.Series(ids, table.index)
+    for told in (
+        ids,
+        torch.tensor(ids),
+        list(torch.tensor(ids)),
+        named,
+        named.sample(frac=1, random_state=0),
+        [f"p{one}" for one in ids],
+    ):
+        pd.testing.assert_series_equal(agreement(table, told, draws=50), wanted)
+    assert check_owners([1, "1", 1], pd.RangeIndex(3)).tolist() == [0, 1, 0]
+    with pytest.raises(DataError, match="must have the index of the table"):
+        agreement(table, pd.Series(ids), draws=50)
+    for odd in (set(range(30)), dict.fromkeys(range(30)), "x" * 30, iter(ids), [np.nan, *["p"] * 29]):
+        with pytest.raises(DataError, match="patients"):
+            agreement(table, odd, draws=50)
+
+
 def test_readers_with_more_noise_agree_less():
     rng = np.random.default_rng(3)
     true = rng.uniform(0, 100, (300, 2))
@@ -141,5 +224,17 @@ def test_the_command_grades_files_and_names_what_it_cannot_read(tmp_path, covidx
     assert "bad.dcm" in told["failed"][0] and "simulated" in told["warning"] and "clinical use" in told["warning"]
     spoken = covidxr("severity", tmp_path / "ill.dcm")
     assert spoken.returncode == 0 and "ill.dcm" in spoken.stdout and "simulated X-rays alone" in spoken.stdout
+    for name, shape in {"black": (64, 64), "strip": (3, 400)}.items():
+        cv2.imwrite(
+            str(tmp_path / f"{name}.png"), np.zeros(shape, np.uint8) + (np.arange(shape[1]) * (name == "strip") % 99)
+        )
+    rest = covidxr("severity", tmp_path, "--json")
+    told = json.loads(rest.stdout)
+    assert rest.returncode == 1 and [one["image_id"] for one in told["xrays"]] == ["ill"]
+    assert sorted(one.partition("bad.dcm")[1] or one.split(".png")[0][-5:] for one in told["failed"]) == [
+        "bad.dcm",
+        "black",
+        "strip",
+    ]
     nothing = covidxr("severity", tmp_path / "bad.dcm")
     assert nothing.returncode == 2 and "none of 1 files can be read" in nothing.stderr

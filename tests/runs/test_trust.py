@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from covidxr.base.errors import DataError
+from covidxr.base.files import json_text
 from covidxr.dataset import open_dataset
 from covidxr.runs.run import open_run
 from covidxr.runs.trust import answered_studies, reliability_figure, trust_of, write_trust
@@ -62,6 +64,22 @@ def test_studies_without_a_truth_or_without_an_answer_are_left_out() -> None:
     answers = _answers([("s", 0.6, "a"), ("s", 0.2, "b"), ("t", 0.0, "a"), ("u", 1.0, "b")])
     found = answered_studies(answers, pd.Series({"s": "a", "t": "b"}), ["a", "b"])
     assert found["study_id"].tolist() == ["s"] and found["a"].tolist() == [pytest.approx(0.75)]
+
+
+def test_ids_that_are_numbers_are_no_studies() -> None:
+    answers = _answers([("s", 0.6, "a"), ("7", 0.2, "b")])
+    numbered = pd.concat([answers, answers.assign(id=7)], ignore_index=True)
+    assert answered_studies(numbered, pd.Series({"s": "a", 7: "b"}), ["a", "b"])["study_id"].tolist() == ["7", "s"]
+    assert answered_studies(answers.assign(id=7), pd.Series({"s": "a"}), ["a", "b"]).empty
+
+
+def test_nothing_known_has_no_figure_and_few_studies_are_reported_as_they_are() -> None:
+    with pytest.raises(DataError, match="no tested study with a truth"):
+        reliability_figure({}, "real X-rays")
+    table = pd.DataFrame({"a": [0.7] * 8, "b": 0.3, "label": "a", "patient_id": "p"})
+    found = json.loads(json_text(trust_of(table, table, ["a", "b"], 50, 0)))
+    assert found["known_studies"] == 8 and found["temperature"] == pytest.approx(0.05, rel=0.01)
+    assert found["as_predicted"]["low"] is None and found["as_predicted"]["high"] is None
 
 
 def test_more_studies_give_a_narrower_interval_and_a_figure_of_two_panels() -> None:
