@@ -68,7 +68,7 @@ def test_the_report_is_one_page_that_needs_nothing_else_and_says_what_it_is(fini
     page = (finished / "report.html").read_text()
     assert page.count("simulated X-rays") >= 5 and "clinical use" in page
     assert 'src="http' not in page and 'href="http' not in page and "<script" not in page
-    assert page.count("<img") == page.count('alt="') == 4
+    assert page.count("<img") == page.count('alt="') == 5
     for name in json.loads((finished / "metrics.json").read_text())["scores"]:
         assert name in page
 
