@@ -83,6 +83,8 @@ def tested(words: list[str], environment: dict[str, str], half: bool) -> tuple[f
                 log.seek(0)
                 raise SystemExit(f"pytest gave no answer: {log.read()[-3000:]}")
         cases = list(ElementTree.parse(table).getroot().iter("testcase"))
+        if not cases:
+            raise SystemExit(f"no test was found: {' '.join(words)}")
         failed = [
             f"{case.get('classname')}::{case.get('name')}: {child.get('message') or child.text or '':.300}"
             for case in cases

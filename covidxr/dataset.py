@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .base.arguments import check_path
 from .base.errors import DataError
 from .data.cells import parse_boxes
 from .data.competition import open_competition
@@ -77,7 +78,7 @@ def open_dataset(
         >>> len(dataset.studies), dataset.source
         (12, 'simulated X-rays')
     """
-    root = Path(root)
+    root = check_path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; `covidxr data phantom --out {root}` makes a simulated dataset there")
     if (root / "train_study_level.csv").exists() and (root / "train_image_level.csv").exists():

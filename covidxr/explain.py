@@ -23,6 +23,7 @@ from covidxr.learning.attribution import (
     METHODS,
     ask_about,
     attribute,
+    check_mapped,
     network_input,
     on_xray,
     open_classifier,
@@ -64,8 +65,9 @@ def map_scores(
     if not any(mask.any() for mask in xray.opacities):
         raise DataError(f"X-ray {xray.seed} has no opacity; there is nothing that a map could find")
     heat, mask = check_array(heat, truth.shape, "the heat map"), np.any(xray.opacities, axis=0)
-    top = np.argsort(heat, axis=None, kind="stable")[::-1][: mask.sum()]
-    inside = mask.ravel()[top].sum()
+    least = np.partition(heat, -mask.sum(), axis=None)[-mask.sum()]  # as many pixels are at least as hot as are opaque
+    above, tied = heat > least, heat == least  # of tied pixels none comes first: their share counts
+    inside = mask[above].sum() + (mask.sum() - above.sum()) * mask[tied].sum() / tied.sum()
     flat = np.ptp(heat) == 0 or np.ptp(truth) == 0
     return {
         "pointing": pointing_game(heat, mask),
@@ -78,7 +80,7 @@ def map_scores(
 def explain(
     model: Any,  # a classifier's folder; or (network, config), loaded; the one that covidxr ships where None
     xray: Xray | np.ndarray,  # what `read_xray` or `simulate` gave; or its pixels, 0 to 1, bright is dense
-    method: str = "grad_cam",  # "grad_cam", "occlusion", "gradients" (integrated); "map": the network's own, if any
+    method: str = "grad_cam",  # "grad_cam", "occlusion", "gradients" (integrated); "map": its own, of all opacities
     target: str | Sequence[str] | None = None,  # a class or several; the most probable one where None
 ) -> np.ndarray:  # float32, as large as the X-ray, 0 or more: what speaks for these classes; not scaled
     "A heat map: which pixels make a classifier sure of a class? Not for clinical use; raises DataError or ModelError"
@@ -87,5 +89,8 @@ def explain(
     square, place = fit_square(pixels, config["size"])
     batch = network_input(square[None], config)
     asked = probable_class(networks, config, batch) if target is None else target
-    heat = attribute(ask_about(networks, config, asked), batch, method)[0]
+    questions = ask_about(networks, config, asked)
+    if method == "map" and target is not None:
+        check_mapped(config, target)
+    heat = attribute(questions, batch, method)[0]
     return on_xray(heat, place, pixels.shape)

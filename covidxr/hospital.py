@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from . import __version__
-from .base.arguments import check_whole
+from .base.arguments import check_array, check_number, check_whole, shown
 from .base.csv_files import write_table
 from .base.errors import DataError
 from .base.files import check_folder, owned_folder, read_json, write_json
@@ -44,20 +44,21 @@ class Shares:
     several_images: float = 0.038  # studies with 2 or more images; nine in ten of them have 2
     # positive studies without boxes, as the reader forgot them; 7 % of images have none anyway (competition: 6.6 %)
     unboxed: float = 0.0
-    disagreement: float = 0.06  # studies to which the reader gave a neighbouring class
+    disagreement: float = 0.06  # studies to which the reader gave a neighbouring class, at most
 
 
 def _check_shares(
     shares: Shares,  # as a caller made them
 ) -> None:
     "Raise DataError for a value that is no share"
-    classes = np.asarray(shares.classes, float)
+    if not isinstance(shares, Shares):
+        raise DataError(f"shares must be Shares, such as Shares(test=0.5), not {shown(shares)}")
     count = len(APPEARANCES)
-    if classes.shape != (count,) or not (classes >= 0).all() or not 0 < classes.sum() < np.inf:
+    classes = check_array(shares.classes, (count,), "classes")
+    if not (classes >= 0).all() or not 0 < classes.sum() < np.inf:
         raise DataError(f"classes {shares.classes}: must be {count} shares of 0 or more, of which one is above 0")
     for name in ("test", "returning", "same_class", "several_images", "unboxed", "disagreement"):
-        if not 0 <= getattr(shares, name) <= 1:
-            raise DataError(f"{name} {getattr(shares, name)!r}: must be a share from 0 to 1")
+        check_number(getattr(shares, name), name, 0, 1)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def simulate(
         >>> one.pixels.shape, len(one.boxes)
         ((125, 128), 2)
     """
-    size = check_simulation(appearance, size, strength, pose, seed=seed, disease=disease)
+    size = check_simulation(appearance, size, strength, pose, marked, seed=seed, disease=disease)
     person = patient if isinstance(patient, Patient) else random_patient(seed if patient is None else patient)
     pose, tone = exposure_of(seed, pose, tone, site)
     canvas = Canvas(person, pose, size)

@@ -82,7 +82,7 @@ def run(
     profile, left_out = installed_models(asked)
     root = folder / "data" if phantom else Path(data)
     if not phantom:
-        check_dataset(root, folder)
+        check_dataset(data, folder)
     claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asdict(asked)}
     with owned_folder(folder, "run", claim):
         steps = Steps(folder, PACKAGES)

@@ -8,18 +8,21 @@ Docs: https://covidxr.github.io/covidxr/shortcuts.html.md"""
 __all__ = ['subgroups', 'only_changed', 'flip_test']
 
 # %% ../nbs/18_shortcuts.ipynb #3857e4f3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from inspect import signature
 
 import numpy as np
 import pandas as pd
 
-from .base.arguments import check_row
+from .base.arguments import check_choice, check_list, check_numbers, shown
 from .base.errors import DataError
+from .boxes.decisions import check_groups
 from .boxes.intervals import patient_draws
 from .metrics import roc_auc
 from .phantom import Pose, SimulatedXray, simulate
 from .thorax.physics import Tone
+from .thorax.sites import exposure_of
 
 # %% ../nbs/18_shortcuts.ipynb #73a91133
 def subgroups(
@@ -30,12 +33,10 @@ def subgroups(
     patient: str | None = None,  # the column with the patient, where patients have several pictures
     draws: int = 500,  # of the bootstrap
     seed: int = 0,
-) -> pd.DataFrame:  # by column and group: pictures, positive, auc, low, high (95 %)
+) -> pd.DataFrame:  # by column and group: pictures, positive, auc, low, high (95 %; nan as in `roc_auc`)
     "ROC AUC of each subgroup with its interval and counts, after that of all; raises DataError"
-    columns = [by] if isinstance(by, str) else list(by)
-    absent = [name for name in (*columns, target, value, *([patient] if patient else [])) if name not in table]
-    if absent:
-        raise DataError(f"the table has no column {absent[0]}; it has {', '.join(map(str, table.columns))}")
+    columns = [by] if isinstance(by, str) else check_list(by, "by (columns that tell groups apart)")
+    check_groups(table, columns, target, value, patient)
     found = {(name, group): part for name in columns for group, part in table.groupby(name, dropna=False)}
     parts = {("all", "all"): table, **found}
     rows = {}
@@ -52,6 +53,7 @@ def subgroups(
 # %% ../nbs/18_shortcuts.ipynb #2a4c4560
 _POSE, _TONE = ([one.name for one in fields(kind)] for kind in (Pose, Tone))
 _OTHER = ["appearance", "patient", "disease", "strength", "site"]
+_ALL = list(signature(simulate).parameters)[1:]
 
 
 def only_changed(
@@ -68,15 +70,17 @@ def only_changed(
         >>> left.patient == right.patient, right.pose.letter
         (True, 'R')
     """
+    if not isinstance(changed, Mapping):
+        raise DataError(f"what changes is a dictionary such as {{'letter': 'R'}}, not {shown(changed)}")
+    for given, names, what in ((changed, _POSE + _TONE + _OTHER, "change"), (known, _ALL, "argument")):
+        for name in given:
+            check_choice(name, names, what)
     pose, tone, other = ({k: v for k, v in changed.items() if k in names} for names in (_POSE, _TONE, _OTHER))
-    unknown = sorted(set(changed) - set(pose) - set(tone) - set(other))
-    if unknown:
-        raise DataError(f"cannot change {unknown[0]}; what can be changed is {', '.join((*_POSE, *_TONE, *_OTHER))}")
-    before = simulate(seed, **known)
-    # another site decides anew what the caller left to it
-    if "site" not in changed and before.pose is not None and before.tone is not None:
-        known |= {"pose": replace(before.pose, **pose), "tone": replace(before.tone, **tone)}
-    return before, simulate(seed, **known | other)
+    after: dict = known | other
+    # another site decides anew what the caller left to it; the other changes come on top
+    own = exposure_of(seed, known.get("pose"), known.get("tone"), after.get("site"))
+    after |= {"pose": replace(own[0], **pose), "tone": replace(own[1], **tone)}
+    return simulate(seed, **known), simulate(seed, **after)
 
 # %% ../nbs/18_shortcuts.ipynb #92be1d73
 def flip_test(
@@ -84,16 +88,17 @@ def flip_test(
     after: Sequence[float],  # its answers to the same patients with one thing changed, in the same order
     draws: int = 1000,  # of the bootstrap
     seed: int = 0,
-) -> dict[str, float]:  # mean, low, high (95 %) of the change; share of patients whose answer rises; pairs
+) -> dict[str, float]:  # mean change, low, high (95 %; nan for one pair); share of patients whose answer rises; pairs
     "How much one thing alone moves a model's answer; raises DataError where answers do not fit"
-    rows = (check_row(before, "before"), check_row(after, "after"))
-    first, second = (pd.to_numeric(pd.Series(row), errors="coerce").to_numpy(float) for row in rows)
-    if first.shape != second.shape or not len(first) or not np.isfinite([first, second]).all():
-        raise DataError(
-            f"before has {len(first)} answers and after {len(second)}; give a number of each for every patient"
-        )
+    first, second = check_numbers(before, "before"), check_numbers(after, "after")
+    if len(first) != len(second) or not len(first):
+        raise DataError(f"before has {len(first)} answers and after {len(second)}; give one of each for every patient")
+    odd = ~np.isfinite([first, second]).all(0)
+    if odd.any():
+        row = int(odd.argmax())
+        raise DataError(f"row {row} (from 0): {first[row]} before, {second[row]} after; give two finite numbers")
     change = second - first
     means = patient_draws(len(change), draws, seed, "flip") @ change / len(change)
-    low, high = np.percentile(means, (2.5, 97.5))
+    low, high = np.percentile(means, (2.5, 97.5)) if len(change) > 1 else (np.nan, np.nan)
     found = {"mean": change.mean(), "low": low, "high": high, "rises": (change > 0).mean()}
     return {name: float(number) for name, number in found.items()} | {"pairs": len(change)}

@@ -41,6 +41,13 @@ def shown(
     return f"a {type(value).__name__} of shape {shape}" if isinstance(shape, tuple) else f"a {type(value).__name__}"
 
 
+def _detached(
+    values: Any,  # anything
+) -> Any:  # a tensor without its gradients, all else as it is
+    "NumPy takes no tensor that learns"
+    return values.detach().cpu() if callable(getattr(values, "detach", None)) else values
+
+
 def check_number(
     value: Any,  # what was given
     what: str,  # how a message begins, such as "the IoU threshold"
@@ -147,11 +154,11 @@ def check_row(
     if values is None or isinstance(values, str | bytes | Mapping | Set):
         raise fault(f"{what} must be a list of values, not {shown(values)}")
     try:
-        array = np.asarray(values)
+        array = np.asarray(_detached(values))
         if array.dtype.kind == "U" and isinstance(values, list | tuple):
             if not all(isinstance(one, str) for one in values):  # 1 and "1" stay two things, and nan no text
                 array = np.asarray(values, object)
-    except (TypeError, ValueError) as error:  # lists of several lengths
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of several lengths, of tensors that learn
         raise fault(f"{what} must be a list of single values, not {shown(values)}") from error
     if array.ndim and not array.size:
         return array.reshape(-1)
@@ -197,8 +204,8 @@ def check_array(
 ) -> np.ndarray:  # floats of this shape, none missing
     "Finite numbers in rows and columns"
     try:
-        array = np.asarray(values, float)
-    except (TypeError, ValueError) as error:  # text, or rows of several lengths
+        array = np.asarray(_detached(values), float)
+    except (TypeError, ValueError, RuntimeError) as error:  # text, or rows of several lengths
         raise fault(f"{what} must be numbers of shape {shape}, not {shown(values)}") from error
     if array.shape != shape or not np.isfinite(array).all():
         raise fault(f"{what} must be finite numbers of shape {shape}, not {shown(values)}")

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..base.arguments import check_path
 from ..base.errors import DataError, printable
 from ..base.files import check_folder
 from .pictures import Task, path_hash
@@ -77,6 +78,8 @@ def _listed(
     "The images to prepare; DataError where `out` cannot be their cache"
     # the folder's hash; id, file and file from the folder on; id and error of what is not there
     one = isinstance(source, str | Path)
+    if one:
+        check_path(source)
     if not isinstance(source, Dataset) and not (one and not Path(source).is_file()):
         return "", _named([Path(source)] if one else _given(source), None), []
     root = source.root if isinstance(source, Dataset) else Path(source)

@@ -6,9 +6,10 @@ Docs: https://covidxr.github.io/covidxr/engine/attribution.html.md"""
 
 # %% auto #0
 __all__ = ['CELLS', 'METHODS', 'Question', 'open_classifier', 'ask_about', 'probable_class', 'network_input', 'xray_pixels',
-           'on_xray', 'at_rest', 'feature_layer', 'attribute']
+           'on_xray', 'at_rest', 'feature_layer', 'check_mapped', 'attribute']
 
 # %% ../../nbs/engine/attribution.ipynb #attribution-003
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -19,7 +20,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..base.errors import DataError, ModelError
+from ..base.arguments import check_list, check_number, check_whole, shown
+from ..base.errors import DataError, ModelError, reason
 from ..base.extras import opencv, require
 from ..base.process import quiet
 from .classifier import load_classifier
@@ -44,18 +46,42 @@ class Question(torch.nn.Module):
         self.network, self.boxed = network, boxed
         self.register_buffer("asked", torch.tensor(asked), persistent=False)
 
+    def answer(
+        self,
+        batch: torch.Tensor,  # (images, 1, size, size), scaled as the network knows it
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:  # logits (images, classes); or map, logits, extent
+        "What the network says; raises ModelError where it takes no such picture, or knows other classes"
+        weights = next((one for one in self.network.parameters() if one.is_floating_point()), batch)
+        try:
+            said = self.network(batch.to(weights.dtype))
+        except (RuntimeError, TypeError, ValueError) as error:  # PyTorch's, for channels and sizes that do not fit
+            what = f"this network does not take a batch of shape {tuple(batch.shape)}"
+            raise ModelError(
+                f"{what}: {reason(error)}; it must take grey pictures of the size in its configuration"
+            ) from error
+        logits = said[1] if isinstance(said, tuple) and len(said) == 3 else said
+        shape, wanted = getattr(logits, "shape", ()), (len(batch), len(self.asked))
+        if tuple(shape) != wanted:
+            given = f"numbers of shape {tuple(shape)}" if shape else shown(logits)
+            cure = "its configuration must name each of its classes once"
+            raise ModelError(f"this network answers with {given}, not of shape {wanted}; {cure}")
+        return tuple(one.float() for one in said) if isinstance(said, tuple) else said.float()
+
     def forward(
         self,
         batch: torch.Tensor,  # (images, 1, size, size), scaled as the network knows it
     ) -> torch.Tensor:  # (images,)
-        answer = self.network(batch)
+        answer = self.answer(batch)
         if self.boxed is not None:
+            if not isinstance(answer, tuple):
+                raise ModelError("this network draws no map, though its configuration says so (map); correct it")
             sure = answer[0].sigmoid().flatten(1).topk(SUREST).values.mean(1).clamp(1e-6, 1 - 1e-6)
             return sure.logit() * (1 if self.asked[self.boxed] else -1)
         chances = (answer[1] if isinstance(answer, tuple) else answer).log_softmax(1)
         return chances[:, self.asked].logsumexp(1) - chances[:, ~self.asked].logsumexp(1)
 
 # %% ../../nbs/engine/attribution.ipynb #attribution-009
+@torch.inference_mode(False)
 def open_classifier(
     model: Any,  # a classifier's folder; or (network or networks, config); the shipped one where None
 ) -> tuple[list[torch.nn.Module], dict]:  # the networks, whose mean answers; and their configuration
@@ -68,15 +94,18 @@ def open_classifier(
     try:
         network, config = model
         networks = list(network) if isinstance(network, torch.nn.ModuleList | list | tuple) else [network]
-        classes, size = list(config["classes"]), int(config["size"])
+        classes, size = config["classes"], config["size"]
     except (TypeError, ValueError, KeyError) as error:
         such = "such as load_classifier(folder) gives, with classes and size in its configuration"
         raise ModelError(f"a model is a classifier's folder, or a network and its configuration, {such}") from error
-    if not networks or not all(isinstance(one, torch.nn.Module) for one in networks) or len(classes) < 2 or size < 8:
-        raise ModelError("a model is a PyTorch network with two classes or more, and a picture of 8 pixels or more")
+    check_whole(size, "size (of the picture, in a model's configuration)", 8, fault=ModelError)
+    classes = check_list(classes, "classes (in a model's configuration)", ModelError)
+    if not networks or not all(isinstance(one, torch.nn.Module) for one in networks) or len(classes) < 2:
+        raise ModelError("a model is a PyTorch network, or several, with two classes or more in its configuration")
     return networks, config
 
 
+@torch.inference_mode(False)  # a caller may be in it, and what is made there knows no gradients
 def ask_about(
     networks: list[torch.nn.Module],
     config: dict,  # classes, map, answer
@@ -84,10 +113,10 @@ def ask_about(
 ) -> list[Question]:  # one per network
     "The question how sure the networks are of some classes; raises DataError for a class that they do not know"
     classes = list(config["classes"])
-    wanted = [target] if isinstance(target, str) else list(target)
-    odd = [name for name in wanted if name not in classes]
-    if odd or not wanted or set(wanted) == set(classes):
-        raise DataError(f"target {target!r:.60}: must be one of {', '.join(classes)}, or several of them, not all")
+    wanted = check_list(target, "target") if np.iterable(target) and not isinstance(target, str) else [target]
+    if not wanted or not all(name in classes for name in wanted) or all(name in wanted for name in classes):
+        known = ", ".join(map(str, classes))
+        raise DataError(f"target {shown(target)}: must be one of {known}, or several of them, not all")
     answer = config.get("answer") if len(classes) == 2 else None
     boxed = classes.index(answer) if config.get("map") and answer in classes else None
     return [Question(one, [name in wanted for name in classes], boxed).to(_device(one)) for one in networks]
@@ -123,7 +152,11 @@ def network_input(
     pixels = torch.from_numpy(np.ascontiguousarray(squares))[:, None].float() / 255
     if config.get("map"):
         return standardised(pixels)
-    return (pixels - config.get("mean", MEAN)) / config.get("spread", SPREAD)
+    mean = check_number(config.get("mean", MEAN), "mean (in a model's configuration)", fault=ModelError)
+    spread = check_number(
+        config.get("spread", SPREAD), "spread (in a model's configuration)", 0, math.inf, True, ModelError
+    )
+    return (pixels - mean) / spread
 
 
 def xray_pixels(
@@ -161,7 +194,7 @@ def at_rest(
     for part in inplace:
         part.inplace = False
     try:
-        with torch.enable_grad(), quiet():
+        with torch.inference_mode(False), torch.enable_grad(), quiet():
             yield
     finally:
         for part, was in training.items():
@@ -207,7 +240,7 @@ def _grad_cam(
     from captum.attr import LayerGradCam
 
     heat = LayerGradCam(question, feature_layer(question, batch)).attribute(batch, relu_attributions=True)
-    return functional.interpolate(heat, batch.shape[2:], mode="bilinear", align_corners=False)
+    return functional.interpolate(heat.float(), batch.shape[2:], mode="bilinear", align_corners=False)
 
 
 def _occlusion(
@@ -243,10 +276,22 @@ def _own_map(
 ) -> torch.Tensor:  # of the same shape
     "Not an explanation: the map that the network has learnt to draw"
     with torch.no_grad():
-        answer = question.network(batch)
+        answer = question.answer(batch)
     if not isinstance(answer, tuple):
         raise ModelError("this classifier draws no map of its own; train one with boxes, or take the method grad_cam")
     return functional.interpolate(answer[0][:, None].sigmoid(), batch.shape[2:], mode="bilinear", align_corners=False)
+
+
+def check_mapped(
+    config: dict,  # classes, answer
+    target: str | Sequence[str],  # the classes that are asked about
+) -> None:
+    "DataError where a network's own map is asked about health: it is of opacities, whatever the class"
+    classes, answer = list(config["classes"]), config.get("answer")
+    calm = {"negative", "none"} | (set(classes) - {answer} if len(classes) == 2 and answer in classes else set())
+    healthy = calm.intersection([target] if isinstance(target, str) else target)
+    if healthy:
+        raise DataError(f"target {min(healthy)}: the network's own map shows opacities; take the method grad_cam")
 
 
 METHODS = {"grad_cam": _grad_cam, "occlusion": _occlusion, "gradients": _gradients, "map": _own_map}
@@ -263,6 +308,10 @@ def attribute(
     heats = []
     for question in questions:
         with at_rest(question):
-            heat = METHODS[method](question, batch.to(question.asked.device))
+            rows = batch.clone() if batch.is_inference() else batch
+            heat = METHODS[method](question, rows.to(question.asked.device))
         heats.append(heat.detach().clamp(min=0)[:, 0].cpu().numpy())
-    return np.mean(heats, axis=0).astype(np.float32)
+    found = np.mean(heats, axis=0).astype(np.float32)
+    if not np.isfinite(found).all():
+        raise ModelError("this network's answer is not a number; look at its weights, and at mean and spread")
+    return found

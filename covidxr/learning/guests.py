@@ -24,7 +24,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ..base.extras import opencv, require
-from ..base.process import quiet
+from ..base.process import quiet, same_filters
 
 # %% ../../nbs/engine/guests.ipynb #guests-006
 # variable to the values that libraries give it; None is any value
@@ -132,16 +132,6 @@ def _patches() -> Iterator[None]:
                 setattr(place, name, own)
 
 # %% ../../nbs/engine/guests.ipynb #guests-011
-@contextmanager
-def _filters() -> Iterator[None]:
-    "Take out the warning filters that libraries add when they are imported"
-    before = list(warnings.filters)
-    try:
-        yield
-    finally:
-        warnings.filters[:] = [one for one in warnings.filters if one in before]
-
-
 _LEVELS = threading.Lock()
 _hushed: dict[str, list] = {}  # logger to how many ask for silence, and its level before
 
@@ -194,7 +184,7 @@ def imported(
     with ONE_AT_A_TIME:
         if name not in _imported:
             levels = {one: logging.getLogger(one).level for one in ("sentry_sdk", "coremltools")}
-            with _filters(), quiet(), environment(), unchanged(), environment(changes):
+            with same_filters(), quiet(), environment(), unchanged(), environment(changes):
                 _imported[name] = load()
             for one, level in levels.items():
                 logging.getLogger(one).setLevel(level)

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from .. import __version__
+from ..base.arguments import check_path
 from ..base.errors import ModelError, reason
 from ..base.extras import require
 from ..base.files import atomic_path, json_text
@@ -253,7 +254,8 @@ def export_onnx(
         >>> facts = export_onnx("classifier", "classifier.onnx")  # doctest: +SKIP
     """
     require(*NEEDED)
-    out, config = Path(out), read_config(folder, "classifier", "detector")
+    folder, out = check_path(folder, ModelError), check_path(out, ModelError)
+    config = read_config(folder, "classifier", "detector")
     if out.suffix != ".onnx" or out.is_dir():
         raise ModelError(f"{out}: give the name of a file that ends in .onnx")
     with atomic_path(out) as file:
@@ -275,7 +277,8 @@ def export_models(
     out: str | Path,  # the folder for the files
 ) -> dict[str, dict[str, str]]:  # by file: what `export_onnx` says of it
     "Write each model of a folder as NAME.onnx; raises ModelError"
-    models = sorted(path.parent for path in Path(folder).glob("*/config.json"))
+    folder, out = check_path(folder, ModelError), check_path(out, ModelError)
+    models = sorted(path.parent for path in folder.glob("*/config.json"))
     if not models:
         raise ModelError(f"{folder}: holds no trained models; give a run's folder of models")
-    return {f"{one.name}.onnx": export_onnx(one, Path(out) / f"{one.name}.onnx") for one in models}
+    return {f"{one.name}.onnx": export_onnx(one, out / f"{one.name}.onnx") for one in models}

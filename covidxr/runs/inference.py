@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..base.arguments import check_path
 from ..base.errors import DataError, SubmissionError, XrayError, reason
 from ..base.extras import opencv
 from ..base.files import check_file, owned_file, read_json
@@ -53,9 +54,9 @@ def given_files(
     xrays: str | Path | Iterable[str | Path],  # files and folders
 ) -> pd.DataFrame:  # image_id, study_id, path
     "The X-rays behind some names, with the ids that `prepare` gives them; one study each, unless headers tell more"
-    named = [xrays] if isinstance(xrays, str | Path) else list(xrays)
+    named = list(xrays) if isinstance(xrays, Iterable) and not isinstance(xrays, str) else [xrays]
     files = []
-    for given in map(Path, named):
+    for given in map(check_path, named):  # an empty name, as of an unset variable, is no folder
         if not given.exists():
             raise DataError(f"{given}: no such file or folder")
         files += xray_files(given) if given.is_dir() else [given]
@@ -184,6 +185,8 @@ def predict(
     check_file(out, SubmissionError)
     if extents is not None:
         check_file(extents)
+        if os.path.realpath(out) == os.path.realpath(extents):
+            raise DataError(f"{extents}: the submission goes there; give the extents a file of their own")
     images = given_files(xrays)
     with tempfile.TemporaryDirectory() as cache:
         index = prepare(list(images["path"]), cache, size=size)

@@ -77,12 +77,12 @@ def installed_models(
 
 
 def check_dataset(
-    root: Path,  # a dataset's folder
+    root: str | Path,  # a dataset's folder
     folder: Path,  # the run's folder
 ) -> None:
     "Say what is wrong with a dataset before anything is written into the run's folder"
     dataset = open_dataset(root)
-    if folder.resolve().is_relative_to(root.resolve()):
+    if folder.resolve().is_relative_to(Path(root).resolve()):
         raise DataError(f"{folder}: lies inside the dataset; choose an --out outside of it")
     if not len(dataset.boxes):
         cure = "a plain folder needs boxes.csv (file, x, y, width, height)"

@@ -78,7 +78,8 @@ def _asked_classifier(
     choice = read_json(run.folder / "choices.json")[0]
     weights = choice.get("in_turns", choice)["class_weights"]
     folder = run.folder / "models" / f"{max(weights, key=weights.get, default='')}-1"
-    return folder if (folder / "config.json").exists() else None
+    config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    return folder if config.get("kind") == "classifier" else None
 
 
 def heat_maps(

@@ -8,11 +8,13 @@ Docs: https://covidxr.github.io/covidxr/engine/canvas.html.md"""
 __all__ = ['Canvas', 'smooth_curve', 'side_generator', 'lung_levels']
 
 # %% ../../nbs/engine/canvas.ipynb #canvas-003
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..base.extras import opencv
+from ..base.process import same_filters
 from ..base.seeds import generator
 from .patient import Patient, Pose
 
@@ -137,6 +139,9 @@ def smooth_curve(
     values: Sequence[float],
 ) -> Callable:
     "A smooth curve that does not overshoot (monotone cubic, Fritsch and Carlson 1980)"
+    if "scipy.interpolate" not in sys.modules:
+        with same_filters():  # SciPy adds two when it is imported
+            import scipy.interpolate  # noqa: F401
     from scipy.interpolate import PchipInterpolator
 
     return PchipInterpolator(knots, values)

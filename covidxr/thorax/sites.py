@@ -12,15 +12,16 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from ..base.arguments import check_whole
+from ..base.arguments import check_choice, check_list, check_number, check_whole, shown
 from ..base.errors import DataError
 from ..base.seeds import generator
 from ..base.terms import APPEARANCES
-from .patient import Pose, check_pose, random_pose
-from .physics import Tone, check_tone, random_tone
+from .patient import Pose, check_letter, check_pose, check_word, random_pose
+from .physics import TONE_LIMITS, Tone, check_tone, random_tone
 
 # %% ../../nbs/engine/sites.ipynb #95188059
 _SICK = (0.653, 0.239, 0.108)  # typical, indeterminate, atypical among the competition's sick
+_FIELD = (28, 46)  # cm: what the shorter side of a chest's picture may cover
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,22 @@ class Site:
     field: float = 37.5  # what the shorter side of the picture covers, cm
     tone: Tone = Tone()  # the usual one
     spread: float = 1.0  # of tone and field from picture to picture: 0 none, 1 as in a mixture of hospitals
-    label_noise: float = 0.06  # of the studies, those to which the reader gives a neighbouring class
+    label_noise: float = 0.06  # of the studies, at most those to which the reader gives a neighbouring class
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise DataError(f"a site's name must be text, not {shown(self.name)}")
+        what = f"site {self.name}"
         for name in _SHARES:
-            if not 0 <= getattr(self, name) <= 1:  # nan is in no range, either
-                raise DataError(f"site {self.name}: {name} {getattr(self, name)!r}: must be a share from 0 to 1")
-        check_tone(self.tone)
+            check_number(getattr(self, name), f"{what}: {name}", 0, 1)
+        check_number(self.field, f"{what}: field", *_FIELD)
+        check_letter(self.letter, what)
+        words = check_list(self.words, f"{what}: words")
+        if len(words) != 2:
+            raise DataError(f"{what}: words must be two, in bed and standing, not {shown(self.words)}")
+        for word in words:
+            check_word(word, what)
+        check_tone(self.tone, f"{what}: tone")
 
     def facts(self) -> dict:
         "All habits as JSON holds them"
@@ -54,7 +64,8 @@ class Site:
     @property
     def classes(self) -> tuple[float, ...]:
         "Shares of negative, typical, indeterminate and atypical, as `Shares` takes them"
-        return (1 - self.prevalence, *(self.prevalence * share for share in _SICK))
+        sick = float(self.prevalence)  # NumPy's short numbers would not add up to 1
+        return (1 - sick, *(sick * share for share in _SICK))
 
     def appearance(
         self,
@@ -78,17 +89,19 @@ _SHARES = ("prevalence", "portable", "leads", "tubes", "lettered", "border", "sp
 def reader_label(
     appearance: str,  # the truth, one of APPEARANCES
     classes: tuple[float, ...],  # shares of the four classes; their sum need not be 1
-    disagreement: float,  # studies to which the reader gives a neighbouring class
+    disagreement: float,  # studies to which the reader gives a neighbouring class, at most; fewer where one is rare
     rng: np.random.Generator,
 ) -> str:
     "What a reader writes: mostly the truth, sometimes the neighbouring class"
+    check_choice(appearance, APPEARANCES, "appearance")
     share = dict(zip(APPEARANCES, np.array(classes) / sum(classes), strict=True))
     others = [name for name in APPEARANCES if name != "indeterminate"]  # between these no reader hesitates
     rest = sum(share[name] for name in others)
     part = share["indeterminate"] if appearance == "indeterminate" else rest
-    if rng.random() >= disagreement / 2 / max(part, 1e-9):
+    # As many leave a class as enter it, so shares stay; and half of a rare class keeps its own label.
+    if rng.random() >= min(disagreement, share["indeterminate"], rest) / 2 / max(part, 1e-9):
         return appearance
-    if appearance == "indeterminate" and rest:
+    if appearance == "indeterminate":
         return str(rng.choice(others, p=[share[name] / rest for name in others]))
     return "indeterminate"
 
@@ -113,7 +126,7 @@ def site_pose(
         letter=site.letter,
         word=site.words[0 if bed else 1],
         border=float(0.2 + border / site.border) if border < site.border else 0.0,
-        field=float(np.clip(site.field + 2.0 * site.spread * field, 28, 46)),
+        field=float(np.clip(site.field + 2.0 * site.spread * field, *_FIELD)),
     )
 
 
@@ -123,12 +136,12 @@ def site_tone(
 ) -> Tone:
     "Exposure and tone curve as usual here, more or less"
     own, usual, spread = random_tone(check_whole(seed, "seed")), site.tone, site.spread
-    return Tone(
-        middle=float(usual.middle + spread * (own.middle - Tone.middle)),
-        steep=float(usual.steep * (own.steep / Tone.steep) ** spread),
-        white=float(min(1, usual.white + spread * (own.white - Tone.white))),
-        photons=usual.photons,
-    )
+    drawn = {
+        "middle": usual.middle + spread * (own.middle - Tone.middle),
+        "steep": usual.steep * (own.steep / Tone.steep) ** spread,
+        "white": usual.white + spread * (own.white - Tone.white),
+    }
+    return replace(usual, **{name: float(np.clip(value, *TONE_LIMITS[name])) for name, value in drawn.items()})
 
 # %% ../../nbs/engine/sites.ipynb #0b1c7d86
 SITES = {
@@ -172,7 +185,7 @@ def site_named(
         return site
     if isinstance(site, str) and site in SITES:
         return SITES[site]
-    raise DataError(f"there is no site {site!r}; sites are {', '.join(SITES)}, or make a Site of your own")
+    raise DataError(f"there is no site {shown(site)}; sites are {', '.join(SITES)}, or make a Site of your own")
 
 
 def exposure_of(
@@ -185,6 +198,9 @@ def exposure_of(
     site = site_named(site)
     if tone is not None:
         check_tone(tone)
-    pose = pose or (random_pose(seed) if site is None else site_pose(site, seed))
+    else:
+        tone = random_tone(seed) if site is None else site_tone(site, seed)
+    if pose is None:
+        pose = random_pose(seed) if site is None else site_pose(site, seed)
     check_pose(pose)
-    return pose, tone or (random_tone(seed) if site is None else site_tone(site, seed))
+    return pose, tone

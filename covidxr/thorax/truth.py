@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from ..base.arguments import check_whole
+from ..base.arguments import check_flag, check_number, check_whole
 from ..base.errors import DataError
 from ..base.terms import BOX_COLUMNS
 from ..dicom import Xray, XrayFacts
@@ -131,6 +131,7 @@ def check_simulation(
     size: int,  # the longer side, pixels
     strength: float | None,  # 0 to 10
     pose: Pose | None,
+    marked: bool = True,  # the word SIMULATED
     **seeds: int | None,  # by their names
 ) -> int:  # the size as Python's own whole number
     "Check what a caller of `simulate` asks for; raises DataError"
@@ -138,8 +139,9 @@ def check_simulation(
     for what, seed in seeds.items():
         if seed is not None or what == "seed":
             check_whole(seed, what)
-    if strength is not None and not 0 <= strength <= 10:
-        raise DataError(f"strength {strength!r}: must be a number from 0 to 10; 0.4 is subtle, 1.6 obvious")
+    if strength is not None:
+        check_number(strength, "the strength (0.4 is subtle, 1.6 obvious)", 0, 10)
+    check_flag(marked, "marked")
     if pose is not None:
         check_pose(pose)
     return check_whole(size, "size", *SIZES)

@@ -189,6 +189,79 @@ def test_the_truth_itself_has_the_best_scores_and_an_empty_map_those_of_chance(x
         map_scores(np.zeros((100, 100)), simulate(3, "negative", 100))
 
 
+def test_tied_pixels_count_by_their_share_and_none_comes_first(xray):
+    mask = np.any(xray.opacities, axis=0)
+    opaque, pixels = int(mask.sum()), mask.size
+    by_chance = opaque * mask.mean()
+    assert map_scores(np.zeros(mask.shape), xray)["overlap"] == pytest.approx(by_chance / (2 * opaque - by_chance))
+    half = np.zeros(mask.shape)
+    half.ravel()[np.flatnonzero(mask)[: opaque // 2]] = 1  # half of the opacity found, all else a tie
+    found = opaque // 2 + (opaque - opaque // 2) ** 2 / (pixels - opaque // 2)
+    assert map_scores(half, xray)["overlap"] == pytest.approx(found / (2 * opaque - found))
+    assert map_scores(half[::-1], xray)["pointing"] == mask[half[::-1] == 1].mean()
+    noise = np.random.default_rng(0).permutation(pixels).reshape(mask.shape).astype(float)  # no ties
+    inside = mask.ravel()[np.argsort(noise, axis=None)[::-1][:opaque]].sum()
+    assert map_scores(noise, xray)["overlap"] == inside / (2 * opaque - inside)
+    assert map_scores(torch.from_numpy(half).requires_grad_(), xray) == map_scores(half, xray)
+
+
+def test_the_own_map_is_of_opacities_and_not_of_health(xray):
+    for target in ("negative", ["negative", "typical"]):
+        with pytest.raises(DataError, match="target negative: the network's own map shows opacities"):
+            explain(None, xray, "map", target=target)
+    np.testing.assert_array_equal(explain(None, xray, "map", target="typical"), explain(None, xray, "map"))
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "map"])
+def test_a_heat_that_is_no_number_is_refused(xray, method):
+    network, config = build_classifier("test_resnet", 2), {"classes": ["a", "b"], "size": 96}
+    with pytest.raises(ModelError, match=r"spread \(in a model's configuration\) must be above 0, not 0"):
+        explain((network, config | {"spread": 0}), xray, method, "a")
+    for weights in network.parameters():
+        torch.nn.init.constant_(weights, float("nan"))
+    with pytest.raises(ModelError, match="answer is not a number"):
+        explain((network, config), xray, method, "a")
+
+
+def test_a_network_that_does_not_fit_its_configuration_is_named(xray):
+    network, config = build_classifier("test_resnet", 4), {"classes": FOUR, "size": 96}
+    for classes in (FOUR[:3], [*FOUR, "fifth"]):
+        for method in ("grad_cam", "occlusion", "gradients"):
+            with pytest.raises(
+                ModelError, match=rf"answers with numbers of shape .*, not of shape \(\d+, {len(classes)}\)"
+            ):
+                explain((network, config | {"classes": classes}), xray, method, "typical")
+    coloured = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    with pytest.raises(ModelError, match=r"does not take a batch of shape \(1, 1, 96, 96\)"):
+        explain((coloured, {"classes": ["a", "b"], "size": 96}), xray, "occlusion")
+    with pytest.raises(ModelError, match="draws no map, though its configuration says so"):
+        explain(
+            (build_classifier("test_resnet", 2), {"classes": ["a", "b"], "size": 96, "map": True, "answer": "a"}), xray
+        )
+    for wrong, said in (
+        ({"size": float("inf")}, "size .* must be a whole number from 8, not inf"),
+        ({"mean": None}, "mean .* must be a number, not None"),
+        ({"classes": None}, "classes .* must be a list"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            explain((network, config | wrong), xray)
+    for target in (1, [], [1], 3.5, [["typical"]]):
+        with pytest.raises(DataError, match="must be one of negative, typical"):
+            explain((network, config), xray, target=target)
+    assert explain((network, config | {"classes": [0, 1, 2, 3]}), xray, target=1).shape == xray.pixels.shape
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_half_and_double_numbers_and_inference_mode_give_the_same_map(xray, method):
+    usual = explain(None, xray, method, ILL)
+    with torch.inference_mode():
+        np.testing.assert_array_equal(explain(None, xray, method, ILL), usual)
+    networks, config = open_classifier(None)
+    for kind, least in ((torch.float64, 0.999), (torch.bfloat16, 0.9)):
+        again = explain(([one.to(kind) for one in networks], config), xray, method, ILL)
+        assert again.dtype == np.float32 and np.corrcoef(again.ravel(), usual.ravel())[0, 1] > least
+
+
 def test_a_missing_captum_is_named_with_the_extra(xray, monkeypatch):
     import sys
 

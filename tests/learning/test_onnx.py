@@ -155,6 +155,11 @@ def test_what_cannot_be_exported_is_told_in_words(models: Path, xrays: list[Path
         export_onnx(tmp_path / "nowhere", tmp_path / "one.onnx")
     with pytest.raises(ModelError, match="holds no trained models"):
         export_models(tmp_path, tmp_path / "out")
+    for wrong in (5, None, ""):
+        for call in (export_onnx, export_models):
+            for given in ((wrong, tmp_path / "one.onnx"), (models / "plain", wrong)):
+                with pytest.raises(ModelError, match="not a file's name"):
+                    call(*given)
     monkeypatch.setattr(onnx_export, "_write", lambda plan, file, name: None)
     monkeypatch.setattr(onnx_export, "_describe", lambda plan, file: {})
     with pytest.raises(ModelError, match="no image was given"):

@@ -24,6 +24,7 @@ from covidxr.dicom import read_xray
 from covidxr.folds import Round
 from covidxr.metrics import score
 from covidxr.pipeline import predict, run
+from covidxr.prepare import prepare
 from covidxr.runs.baselines import prior_submission, with_unread
 from covidxr.runs.evaluate import evaluate_run
 from covidxr.runs.inference import given_files
@@ -67,7 +68,7 @@ def test_the_report_is_one_page_that_needs_nothing_else_and_says_what_it_is(fini
     page = (finished / "report.html").read_text()
     assert page.count("simulated X-rays") >= 5 and "clinical use" in page
     assert 'src="http' not in page and 'href="http' not in page and "<script" not in page
-    assert page.count("<img") == page.count('alt="') == 4
+    assert page.count("<img") == page.count('alt="') == 5
     for name in json.loads((finished / "metrics.json").read_text())["scores"]:
         assert name in page
 
@@ -321,6 +322,32 @@ def test_pictures_in_deep_folders_are_no_study_of_one_another(tmp_path):
         (tmp_path / name).write_bytes(b"")
     given = given_files([tmp_path])
     assert given["study_id"].tolist() == given["image_id"].tolist()
+
+
+@pytest.mark.parametrize("named", ["", [""], 5, None, [None]])
+def test_an_empty_name_is_not_the_working_folder(named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("one.png").write_bytes(b"")
+    with pytest.raises(DataError, match="not a file's name"):
+        given_files(named)
+    assert len(given_files(".")) == 1
+    for call in (open_dataset, lambda name: prepare(name, tmp_path / "out"), lambda name: run(name, tmp_path / "out")):
+        with pytest.raises(DataError, match="not a file's name"):
+            call("")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_submission_and_its_extents_are_two_files(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    choice = {"class_weights": {}, "box_weights": {}, "shares": {"typical": 1.0}}
+    (run / "choices.json").write_text(json.dumps([choice]))
+    (run / "config.json").write_text(json.dumps({"profile": {"cache_size": 64}}))
+    (tmp_path / "link").symlink_to(run)
+    for other in ("run/o.csv", "link/o.csv", "run/../link/o.csv"):
+        with pytest.raises(DataError, match="give the extents a file of their own"):
+            predict(run, tmp_path, run / "o.csv", extents=tmp_path / other)
+    assert not (run / "o.csv").exists()
 
 
 def test_given_files_of_one_name_and_of_odd_bytes_are_told_apart(tmp_path):

@@ -90,7 +90,7 @@ def test_the_report_tells_all_three(finished: Path, told: dict) -> None:
     parts = [page.index(f"<h2>{title}</h2>") for title in ("For whom it works", "Where it looks", "How much lung")]
     assert parts == sorted(parts)
     assert f"{told['pointing']['hits']:.2f}" in page[parts[1] : parts[2]] and "<img" in page[parts[1] : parts[2]]
-    assert "simulated X-rays alone" in page[parts[2] :] and "too few" in page[parts[0] : parts[1]]
+    assert "pictures of covidxr's simulator alone" in page[parts[2] :] and "too few" in page[parts[0] : parts[1]]
     assert (finished / "figures" / "looking.png").stat().st_size > 5000
 
 

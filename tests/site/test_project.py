@@ -24,7 +24,7 @@ import psutil
 import pytest
 from conftest import ROOT, copy_project
 from filelock import FileLock
-from measure import in_time
+from measure import trains_in_time
 from readme import readme_text
 
 NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
@@ -168,7 +168,7 @@ def test_a_notebook_runs_from_top_to_bottom_and_says_what_it_says(notebook, tmp_
         request.getfixturevalue("course")  # what the lessons share is not this lesson's time
     fresh, seconds, megabytes = _run(notebook, tmp_path)
     assert not list(tmp_path.iterdir()), "a lesson writes only to temporary folders"
-    assert in_time(seconds, 180) and megabytes < 4096, f"{seconds:.0f} s and {megabytes:.0f} MB"
+    assert trains_in_time(seconds, 180) and megabytes < 4096, f"{seconds:.0f} s and {megabytes:.0f} MB"
     if "COVIDXR_TIMES" in os.environ and "/" not in _name(notebook):
         table = Path(os.environ["COVIDXR_TIMES"])
         with FileLock(f"{table}.lock"):

@@ -247,8 +247,9 @@ def test_other_doors_of_the_simulator_say_what_cannot_be(tmp_path):
     with pytest.raises(DataError, match="boolean and of one shape"):
         opacity_extent(np.ones((3, 3), bool), np.ones((4, 4), bool))
     half = (0.5, 0.5)
-    for shares in (Shares(classes=half), Shares(classes=(0, 0, 0, 0)), Shares(test=2), Shares(unboxed=float("nan"))):
-        with pytest.raises(DataError, match="must be"):
+    odd = ({"classes": half}, {"classes": (0, 0, 0, 0)}, {"classes": "abcd"}, {"test": 2}, {"test": "a"})
+    for shares in (*(Shares(**one) for one in odd), Shares(unboxed=float("nan")), None, 0.5):
+        with pytest.raises(DataError, match="must (be|lie)"):
             plan_dataset(4, 1, 96, shares)
     for wrong in ({"studies": 1}, {"studies": 4.0}, {"size": 10}, {"seed": -1}, {"workers": 0}, {"workers": -1}):
         with pytest.raises(DataError, match="must be a whole number"):

@@ -1,5 +1,8 @@
 "Any one factor of a simulated picture can be changed, and what that factor does not touch stays as it is; sites."
 
+import subprocess
+import sys
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +12,12 @@ import pytest
 from covidxr.base.errors import DataError
 from covidxr.base.files import read_json
 from covidxr.base.terms import APPEARANCES
-from covidxr.hospital import simulate_dataset
+from covidxr.hospital import Shares, plan_dataset, simulate_dataset
 from covidxr.phantom import SITES, random_patient, random_pose, simulate
 from covidxr.thorax.anatomy import build_chest
 from covidxr.thorax.canvas import Canvas
 from covidxr.thorax.physics import Tone, exposure_noise, random_tone
-from covidxr.thorax.sites import Site, site_pose
+from covidxr.thorax.sites import Site, exposure_of, site_pose
 
 SIZE, SEED = 160, 21
 PLAIN = replace(random_pose(SEED), leads=False, tubes=False, pacemaker=False, border=0.0, view="AP")
@@ -177,10 +180,20 @@ def test_a_dataset_of_a_site_has_its_prevalence_and_its_letters(tmp_path):
     [
         ({"site": "D"}, "there is no site 'D'; sites are A, B, C"),
         ({"site": 1}, "there is no site 1"),
-        ({"tone": Tone(steep=0)}, "tone: steep 0: must be from"),
-        ({"tone": Tone(white=float("nan"))}, "tone: white nan"),
+        ({"tone": Tone(steep=0)}, "tone: steep must lie from 0.1 to 20, not 0"),
+        ({"tone": Tone(white=float("nan"))}, "tone: white must lie from 0.1 to 1, not nan"),
         ({"pose": replace(PLAIN, letter="left")}, "pose: letter 'left'"),
         ({"pose": replace(PLAIN, word="x" * 17)}, "pose: word"),
+        ({"pose": replace(PLAIN, word="a\nb")}, "pose: word"),
+        ({"pose": replace(PLAIN, shift=(50, 0))}, "pose: shift must lie from -10 to 10"),
+        ({"pose": replace(PLAIN, shift="left")}, "pose: shift must be numbers"),
+        ({"pose": replace(PLAIN, leads="no")}, "pose: leads must be True or False"),
+        *(({"pose": pose}, "a pose is a Pose") for pose in ("AP", {}, False)),
+        *(({"tone": tone}, "tone: must be a Tone") for tone in (0.5, "soft", {}, False)),
+        ({"tone": Tone(middle="a")}, "tone: middle must lie from -1 to 2, not 'a'"),
+        *(({"strength": much}, "the strength .* must lie from 0 to 10") for much in ("a", True)),
+        ({"marked": "no"}, "marked must be True or False, not 'no'"),
+        ({"site": {}}, "there is no site {}"),
     ],
 )
 def test_simulate_says_which_factor_cannot_be(wrong, said):
@@ -189,7 +202,62 @@ def test_simulate_says_which_factor_cannot_be(wrong, said):
 
 
 def test_a_site_says_which_habit_cannot_be():
-    with pytest.raises(DataError, match="site mine: prevalence 2: must be a share"):
+    with pytest.raises(DataError, match="site mine: prevalence must lie from 0 to 1, not 2"):
         Site("mine", prevalence=2)
-    with pytest.raises(DataError, match="tone: photons"):
+    with pytest.raises(DataError, match="site mine: tone: photons"):
         Site("mine", tone=Tone(photons=0))
+    for habit, wrong in (
+        ("prevalence", ["a", None, True, float("nan")]),
+        ("words", [None, ("P",), "PO", "PORTABLE", ("\u00c4\u00d6 mit Punkten", "")]),
+        ("field", ["a", 1000, float("nan")]),
+        ("letter", ["Q", 1]),
+        ("tone", [None, 0.5]),
+    ):
+        for value in wrong:
+            with pytest.raises(DataError, match=f"site mine: {habit.removesuffix('s')}"):
+                Site("mine", **{habit: value})
+    with pytest.raises(DataError, match="unknown appearance 'covid'; it can be negative"):
+        Site("mine").label(1, "covid")
+
+
+@pytest.mark.parametrize("noise", [0.06, 1.0])
+def test_a_reader_of_a_rare_disease_keeps_its_share_and_half_of_its_labels(noise):
+    shares = replace(Shares(), classes=SITES["B"].classes, disagreement=noise)
+    plans = pd.DataFrame(plan_dataset(12_000, 0, 64, shares))
+    truth, label = plans["appearance"], plans["label"]
+    sick = [(names != "negative").mean() for names in (truth, label)]
+    assert sick[1] == pytest.approx(sick[0], abs=0.002) and sick[0] == pytest.approx(0.012, abs=0.002)
+    assert (truth[label != "negative"] != "negative").mean() > 0.8
+    doubtful = truth == "indeterminate"
+    assert (label[doubtful] == "indeterminate").mean() == pytest.approx(0.5, abs=0.2)
+    assert (truth != label).mean() == pytest.approx(SITES["B"].classes[2], abs=0.001)
+
+
+def test_the_readers_of_a_and_c_write_what_they_wrote():
+    written = [
+        SITES[name].label(seed, appearance) for name in "AC" for seed in range(300) for appearance in APPEARANCES
+    ]
+    assert zlib.crc32(" ".join(written).encode()) == 855260706
+
+
+def test_a_tone_at_the_edge_of_what_can_be_stays_there():
+    dark = Site("dark", tone=Tone(middle=2.0, steep=20, white=0.1))
+    tones = [exposure_of(seed, None, None, dark)[1] for seed in range(50)]  # raises nothing
+    assert max(tone.middle for tone in tones) == 2.0 and max(tone.steep for tone in tones) == 20
+    assert min(tone.white for tone in tones) == 0.1 and simulate(2, size=64, site=dark).tone == tones[2]
+
+
+FIRST = """
+import warnings
+import covidxr.phantom
+import numpy, pandas, cv2
+before = list(warnings.filters)
+covidxr.phantom.simulate(1, size=64)
+assert "scipy.interpolate" in __import__("sys").modules
+assert warnings.filters == before, warnings.filters
+"""
+
+
+def test_the_first_simulation_adds_no_warning_filter():
+    done = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
