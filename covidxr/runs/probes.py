@@ -102,12 +102,28 @@ def heat_maps(
     return [explain(opened, read_prepared(file).astype(np.float32) / 255, target=target) for file in images["file"]]
 
 
+def _share_interval(
+    hits: np.ndarray,  # 0 to 1, an image each
+    owners: np.ndarray,  # the number of each image's patient
+    draws: int,
+    seed: int,
+) -> tuple[float | None, float | None]:  # None where all images are of one patient
+    "The 95 % interval of a share, by resampling patients"
+    if owners.max() < 1:
+        return None, None
+    counts = patient_draws(owners.max() + 1, draws, seed, "pointing")[:, owners]
+    low, high = np.percentile((counts @ hits) / counts.sum(axis=1), (2.5, 97.5))
+    return float(low), float(high)
+
+
 def pointing(
     run: Run,
     images: pd.DataFrame,  # image_id, file, patient_id: of tested images
     boxes: pd.DataFrame,  # image_id and corners in pixels of the prepared pictures
     most: int = 40,  # images that are asked about
-) -> dict:  # model, images, hits (a share), low, high (95 %), chance; {} where nothing can be asked
+) -> (
+    dict
+):  # model, images, hits (a share), low, high (95 %; None of one patient), chance; {} where nothing can be asked
     "How often a classifier's hottest pixel lies in a true box, beside chance"
     from covidxr.explain import pointing_game
 
@@ -125,11 +141,9 @@ def pointing(
         hits.append(pointing_game(heat, inside))
         chances.append(inside.mean())
     owners = number_patients(boxed["patient_id"].replace("", np.nan).fillna(boxed["image_id"]))
-    draws = patient_draws(owners.max() + 1, run.profile.draws, run.seed, "pointing")[:, owners]
-    low, high = np.percentile((draws @ np.array(hits)) / draws.sum(axis=1), (2.5, 97.5))
-    found = {"hits": np.mean(hits), "low": low, "high": high, "chance": np.mean(chances)}
-    name = _asked_classifier(run).name
-    return {"model": name, "images": len(hits)} | {key: float(value) for key, value in found.items()}
+    low, high = _share_interval(np.array(hits), owners, run.profile.draws, run.seed)
+    shares = {"hits": float(np.mean(hits)), "low": low, "high": high, "chance": float(np.mean(chances))}
+    return {"model": _asked_classifier(run).name, "images": len(hits)} | shares
 
 # %% ../../nbs/engine/probes.ipynb #2ae93412
 def _extent(

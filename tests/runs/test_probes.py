@@ -65,6 +65,8 @@ def test_pointing_counts_maps_that_point_into_a_box(finished: Path, monkeypatch,
     found = pointing(run, pictures, boxes, most=5)
     assert (found["hits"], found["low"], found["high"], found["images"]) == (hits, hits, hits, 5)
     assert pointing(run, pictures[~pictures["image_id"].isin(boxes["image_id"])], boxes) == {}
+    one = pointing(run, pictures.assign(patient_id="one"), boxes, most=5)
+    assert (one["hits"], one["low"], one["high"]) == (hits, None, None)
 
 
 def test_pointing_tells_which_classifier_and_its_interval(finished: Path, told: dict) -> None:
