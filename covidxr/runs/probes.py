@@ -121,9 +121,7 @@ def pointing(
     images: pd.DataFrame,  # image_id, file, patient_id: of tested images
     boxes: pd.DataFrame,  # image_id and corners in pixels of the prepared pictures
     most: int = 40,  # images that are asked about
-) -> (
-    dict
-):  # model, images, hits (a share), low, high (95 %; None of one patient), chance; {} where nothing can be asked
+) -> dict:  # model, images, hits (a share), low, high (95 %; None of one patient), chance; {} if nothing can be asked
     "How often a classifier's hottest pixel lies in a true box, beside chance"
     from covidxr.explain import pointing_game
 

@@ -16,7 +16,7 @@ import pandas as pd
 from ...base.seeds import generator
 from ...base.terms import APPEARANCES
 from ...boxes.calibration import conformal_limit, fit_temperature, predictive_values, tempered
-from ..checking import Answer
+from ..checking import Answer, not_below
 
 # %% ../../../nbs/engine/course_answers_calibrate.ipynb #course_answers_calibrate-005
 def _test_and_place(
@@ -93,14 +93,7 @@ def _beats_a_temperature(
         return "four probabilities in each row that sum to 1"
     best = fit_temperature(known[names].to_numpy(), known["truth"].to_numpy())
     ours, scaled = (-np.log(one[rows, truth].clip(1e-9)) for one in (said, tempered(new[names].to_numpy(), best)))
-    draws = generator(0, "calibration judge").integers(0, len(truth), (500, len(truth)))
-    low, high = np.quantile((ours - scaled)[draws].mean(axis=1), [0.025, 0.975])
-    if high < 0:
-        return ""
-    return (
-        f"a mean log loss below {scaled.mean():.3f}, that of one temperature; yours is {ours.mean():.3f}, and the "
-        f"difference of {ours.mean() - scaled.mean():+.3f} ({low:+.3f} to {high:+.3f}) is not below 0 for sure"
-    )
+    return not_below(ours, scaled, "a mean log loss", "one temperature")
 
 
 ANSWERS = {
