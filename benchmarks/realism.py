@@ -1,6 +1,6 @@
 """How alike are simulated and real X-rays? Grey levels, power spectrum, local contrast, edges, in the same preparation.
 
-    python benchmarks/realism.py [--real ../shared/real/cxr_boxes] [--images 60] [--size 512] [--out runs/realism]
+    python benchmarks/realism.py [--real ../shared/real/cxr_boxes] [--images 240] [--size 512] [--out runs/realism]
 
 Real X-rays are 8-bit squares in FOLDER/images_512 (271 of NIH ChestX-ray14 in our checks); simulated ones are drawn square with the
 course's class shares, at 512 pixels, without the word SIMULATED; with `--size 2400` at a detector's size and then shrunk to 512, as
@@ -101,7 +101,7 @@ def main() -> None:
     options.add_argument(
         "--real", type=Path, default=Path(os.environ.get("COVIDXR_REAL", "../shared/real")) / "cxr_boxes"
     )
-    options.add_argument("--images", type=int, default=60)
+    options.add_argument("--images", type=int, default=240)
     options.add_argument("--size", type=int, default=SIZE, help="of the simulated X-rays before they are shrunk")
     options.add_argument("--out", type=Path, default=Path("runs/realism"))
     options = options.parse_args()
