@@ -23,8 +23,9 @@ def _commands(text: str) -> Counter:
 
 
 def _links(text: str) -> Counter:
-    "Where links and pictures lead; the link between the two languages is left out"
-    return Counter(target for target in re.findall(r"\]\(([^)\s]+)\)", text) if target not in BETWEEN)
+    "Where links and pictures lead, a Korean page counted as its English one; links between the two languages are left out"
+    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if target not in BETWEEN]
+    return Counter(target.replace("_ko.qmd", ".qmd") for target in targets)
 
 
 def _numbers(text: str) -> Counter:
