@@ -33,6 +33,8 @@ from pathlib import Path
 from readme import readme_text
 from stored_pictures import packed
 
+from covidxr.course.site import wide_tables
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "nbs"
 TIMES = Path(__file__).with_name("lesson_times.json")
@@ -206,9 +208,25 @@ def korean_names(text: str) -> dict[str, str]:
     }
 
 
-def korean_page(text: str) -> str:
-    "README.ko.md as a page of the site"
+def anchor(heading: str) -> str:
+    "The name of a heading in links, of letters that each tool writes alike"
+    return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
+
+
+def with_anchors(text: str, english: str) -> str:
+    """A text whose headings bear the anchors of another's, heading by heading.
+
+    Quarto writes the Korean name of a heading in one way and the link to it in its table of contents in another.
+    """
+    fences = r"(?ms)^```.*?^```|^(#{2,} )([^\n]+)"
+    named = iter(anchor(found[2]) for found in re.finditer(fences, english) if found[2])
+    return re.sub(fences, lambda found: f"{found[0]} {{#{next(named)}}}" if found[2] else found[0], text)
+
+
+def korean_page(text: str, english: str) -> str:
+    "README.ko.md as a page of the site; its headings bear the anchors of README.md"
     body = text.split("\n", 1)[1].lstrip().replace("](nbs/", "](").replace("](README.md)", "](index.ipynb)")
+    body = wide_tables(with_anchors(body, english), "표")
     return f"---\ntitle: covidxr\nlang: ko\n---\n\n{body}"
 
 
@@ -351,12 +369,13 @@ def sidebar() -> str:
 def changelog_page() -> str:
     "CHANGELOG.md as a page"
     body = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n", 1)[1].lstrip()
-    return f"---\ntitle: Changelog\n---\n\n{body}"
+    return f"---\ntitle: Changelog\n---\n\n{wide_tables(body)}"
 
 
 def api_pages() -> dict[str, str]:
     "The pages of nbs/api/, by file name: a page per module, and the list of all"
-    return {"index.qmd": api_index(), **{f"{name}.qmd": api_page(name) for name in modules()}}
+    pages = {"index.qmd": api_index(), **{f"{name}.qmd": api_page(name) for name in modules()}}
+    return {name: wide_tables(text) for name, text in pages.items()}
 
 
 def write_api(
@@ -388,7 +407,7 @@ def written() -> dict[Path, str]:
     texts[NOTEBOOKS / "changelog.qmd"] = changelog_page()
     korean = (ROOT / "README.ko.md").read_text(encoding="utf-8")
     korean = between_marks(korean, time_table(times, "nbs/", KOREAN, korean_names(korean)))
-    texts |= {ROOT / "README.ko.md": korean, NOTEBOOKS / "ko.qmd": korean_page(korean)}
+    texts |= {ROOT / "README.ko.md": korean, NOTEBOOKS / "ko.qmd": korean_page(korean, readme_text())}
     return texts
 
 
