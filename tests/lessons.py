@@ -13,6 +13,8 @@
 `python tests/lessons.py api` makes nbs/api/ before the site is built, which Git does not keep: a page per module, with
 signatures, tables of arguments and links to the source, and a list of all modules, those of the engine room too.
 
+`python tests/lessons.py dates` writes into the site map of the built site when each page's source was last changed, by Git.
+
 Times come from tests/lesson_times.json, which a test run writes where COVIDXR_TIMES names it:
 
     COVIDXR_TIMES=tests/lesson_times.json pytest tests/site/test_project.py -k top_to_bottom
@@ -26,7 +28,9 @@ import inspect
 import json
 import re
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -389,6 +393,41 @@ def write_api(
         (folder / name).write_text(text, encoding="utf-8")
 
 
+def source(
+    page: str,  # a page of the built site, such as metrics.html or engine/files.html
+) -> Path:
+    "The file that a page is made of"
+    folder, _, name = page.removesuffix(".html").rpartition("/")
+    name = name or "index"
+    found = [NOTEBOOKS / folder / f"{name}.ipynb", NOTEBOOKS / folder / f"{name}.qmd"]
+    if folder == "api":  # made of the modules
+        found = [ROOT / "covidxr" / f"{'__init__' if name == 'index' else name}.py"]
+    elif not folder:
+        found += NOTEBOOKS.glob(f"[0-9]*_{name}.ipynb")
+    for path in found:
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"{page}: made of nothing that is known")
+
+
+def changed(path: Path) -> str:
+    "The day on which a file was last changed, by Git"
+    command = ["git", "log", "-1", "--format=%cs", "--", str(path)]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def with_dates(
+    sitemap: str,
+    date: Callable[[Path], str] = changed,  # of a file
+) -> str:
+    "A site map that says when each page was last changed; Quarto knows only when the file was checked out"
+    return re.sub(
+        r"(<loc>https://covidxr\.github\.io/covidxr/([^<]*)</loc>)(\s*)(?:<lastmod>[^<]*</lastmod>)?",
+        lambda found: f"{found[1]}{found[3]}<lastmod>{date(source(found[2]))}</lastmod>",
+        sitemap,
+    )
+
+
 def written() -> dict[Path, str]:
     "Every file that this script writes and Git keeps, with its text"
     times = json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.exists() else {}
@@ -414,6 +453,10 @@ def written() -> dict[Path, str]:
 if __name__ == "__main__":
     if sys.argv[1:] == ["api"]:
         write_api(NOTEBOOKS)
+        sys.exit()
+    if sys.argv[1:] == ["dates"]:
+        place = ROOT / "_docs" / "sitemap.xml"
+        place.write_text(with_dates(place.read_text(encoding="utf-8")), encoding="utf-8")
         sys.exit()
     for path, text in written().items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:

@@ -308,6 +308,17 @@ def fetched(html: str) -> list[str]:
     return parser.hosts
 
 
+def headless(html: str) -> list[str]:
+    "What the head of a built page leaves out"
+    wanted = {
+        "no icon": r'<link[^>]*rel="(?:shortcut )?icon"',
+        "no canonical link": r'<link[^>]*rel="canonical"',
+        "no picture for links to it": r'<meta[^>]*property="og:image"',
+    }
+    lacking = [fault for fault, pattern in wanted.items() if not re.search(pattern, html)]
+    return lacking + ["two slashes"] * bool(re.search(r'(?:content|href)="https://[^"]*[^:"]//', html))
+
+
 def from_elsewhere(page: Path) -> list[str]:
     "What would load from another host once Quarto has made a page of this"
     found = []

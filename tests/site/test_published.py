@@ -7,7 +7,6 @@ import copy
 import json
 import re
 from collections.abc import Callable
-from configparser import ConfigParser
 from pathlib import Path
 
 import lessons
@@ -204,8 +203,6 @@ def test_what_each_page_gets_is_there_and_loads_from_nowhere_else():
 
 def test_the_site_says_where_it_is_and_has_a_picture_of_its_own():
     html, site = SITE["format"]["html"], SITE["website"]
-    config = ConfigParser(delimiters=["="])
-    config.read(ROOT / "settings.ini", encoding="utf-8")
     assert html["canonical-url"] is True
     assert site["site-url"] == "https://covidxr.github.io/covidxr", "Quarto puts a slash between this and a path"
     card = site["open-graph"]["image"]
@@ -219,6 +216,43 @@ def test_what_readers_look_for_stands_in_the_text_of_a_lesson():
     text = pages.prose(ROOT / "nbs" / "02_dicom.ipynb")
     for phrase in ("DICOM windowing", "VOI LUT", "De-identification", "transfer syntax", "level"):
         assert re.search(re.escape(phrase), text), f"the site's search looks for the letters of {phrase!r}"
+
+
+HEAD = """<html><head><link rel="icon" href="site/favicon.svg"><link rel="canonical" href="https://covidxr.github.io/covidxr/x.html">
+<meta property="og:image" content="https://covidxr.github.io/covidxr/site/card.png"></head></html>"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("icon", "icon", ""),
+        ('<link rel="icon" href="site/favicon.svg">', "", "no icon"),
+        ("canonical", "alternate", "no canonical link"),
+        ("og:image", "og:title", "no picture for links to it"),
+        ("/site/card.png", "//site/card.png", "two slashes"),
+    ],
+)
+def test_a_page_without_what_its_head_must_say_is_found(old, new, said):
+    assert pages.headless(HEAD.replace(old, new)) == ([said] if said else [])
+
+
+def test_a_page_of_the_site_map_is_as_old_as_its_source():
+    url = "<url><loc>https://covidxr.github.io/covidxr/{}</loc>{}</url>"
+    given = [("metrics.html", "<lastmod>2020-01-01T00:00:00Z</lastmod>"), ("faq.html", ""), ("api/metrics.html", "")]
+    made = lessons.with_dates("".join(url.format(*one) for one in given), lambda path: f"[{path.name}]")
+    assert re.findall(r"<lastmod>(.*?)</lastmod>", made) == ["[08_metrics.ipynb]", "[faq.qmd]", "[metrics.py]"]
+    for page in pages.listed(ROOT / "_quarto.yml"):
+        assert lessons.source(re.sub(r"^\d+_|\.\w+$", "", page) + ".html").exists(), page
+    assert lessons.source("") == ROOT / "nbs" / "index.ipynb"
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        lessons.source("nowhere.html")
+
+
+def test_the_workflow_dates_the_site_by_git():
+    steps = (ROOT / ".github" / "workflows" / "pages.yml").read_text()
+    assert "fetch-depth: 0" in steps, "or each page is as old as the last commit"
+    places = [steps.index(f"run: {one}") for one in ("nbdev-docs", "python tests/lessons.py dates", "python -m pytest")]
+    assert places == sorted(places)
 
 
 def test_nbdev_does_the_step_for_each_notebook():
