@@ -32,6 +32,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from configparser import ConfigParser
+from datetime import date
 from pathlib import Path
 
 from readme import readme_text
@@ -411,19 +412,20 @@ def source(
 
 
 def changed(path: Path) -> str:
-    "The day on which a file was last changed, by Git"
+    "The day on which a file was last changed, by Git; today if Git does not know it yet"
     command = ["git", "log", "-1", "--format=%cs", "--", str(path)]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    day = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    return day or date.today().isoformat()
 
 
 def with_dates(
     sitemap: str,
-    date: Callable[[Path], str] = changed,  # of a file
+    day: Callable[[Path], str] = changed,  # of a file
 ) -> str:
     "A site map that says when each page was last changed; Quarto knows only when the file was checked out"
     return re.sub(
         r"(<loc>https://covidxr\.github\.io/covidxr/([^<]*)</loc>)(\s*)(?:<lastmod>[^<]*</lastmod>)?",
-        lambda found: f"{found[1]}{found[3]}<lastmod>{date(source(found[2]))}</lastmod>",
+        lambda found: f"{found[1]}{found[3]}<lastmod>{day(source(found[2]))}</lastmod>",
         sitemap,
     )
 

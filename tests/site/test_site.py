@@ -206,6 +206,8 @@ def built(tmp_path_factory) -> Path:
     subprocess.run(
         [str(nbdev)], cwd=copy, check=True, env={**os.environ, "PATH": f"{nbdev.parent}:{os.environ['PATH']}"}
     )
+    sitemap = copy / "_docs" / "sitemap.xml"
+    sitemap.write_text(lessons.with_dates(sitemap.read_text(encoding="utf-8")), encoding="utf-8")
     return copy / "_docs"
 
 
