@@ -130,7 +130,8 @@ def site_output(
         data["text/markdown"] = wide_tables(_text(data["text/markdown"])).splitlines(keepends=True)
     if "<table" in html:
         table, names = plain_table(html)
-        data["text/markdown"] = scrolling(f"```{{=html}}\n{table}\n```", names).splitlines(keepends=True)
+        block = scrolling(f"```{{=html}}\n{table}\n```", names)
+        data["text/markdown"] = f"\n{block}\n".splitlines(keepends=True)  # Pandoc wants an empty line before
     elif html and not _text(data.get("text/plain", "")).strip():
         raise ValueError(f"an output has HTML and no text that could be shown in its place: {html[:80]!r}")
 
