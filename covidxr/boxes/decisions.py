@@ -169,7 +169,9 @@ def share_interval(
         worth = rows / max(variance / (share * (1 - share) / (rows - 1)), 1.0)
     z = 1.959964  # 95 % of the normal distribution lie within
     middle, spread = share + z**2 / (2 * worth), z * np.sqrt(share * (1 - share) / worth + z**2 / (4 * worth**2))
-    return float(share), float((middle - spread) / (1 + z**2 / worth)), float((middle + spread) / (1 + z**2 / worth))
+    low, high = ((middle + way * spread) / (1 + z**2 / worth) for way in (-1, 1))
+    # rounding can put an end past a share of 0 or 1; error bars may not be negative
+    return float(share), float(max(min(low, share), 0)), float(min(max(high, share), 1))
 
 
 def operating_point(

@@ -16,16 +16,15 @@ EXTENTS = np.array(
         [0.0, 0.0, 0.0, 0.0],
         [0.5, 0.0, 0.0, 1.0],
         [1.0, 0.0, 1.0, 2.0],
-        [1.5, 0.0, 1.0, 4.0],
-        [2.0, 0.6, 2.0, 4.0],
-        [2.5, 1.0, 3.0, 5.0],
-        [3.0, 1.0, 3.0, 5.0],
+        [1.5, 0.0, 1.0, 2.0],
+        [2.0, 0.75, 2.0, 3.25],
+        [2.5, 1.0, 3.0, 4.0],
+        [3.0, 2.0, 3.0, 4.0],
         [3.5, 3.0, 4.0, 5.0],
         [4.0, 3.0, 4.0, 5.0],
         [4.5, 3.0, 4.0, 5.0],
         [5.0, 3.0, 4.0, 6.0],
-        [6.0, 4.1, 5.0, 6.9],
-        [8.0, 4.1, 8.0, 8.0],
+        [8.0, 3.0, 8.0, 8.0],
     ]
 )
 
@@ -38,7 +37,7 @@ def graded_extent(
     return low, middle, high
 
 # %% ../../nbs/engine/extents.ipynb #extents-009
-_SLOPE, _OFFSET, _CLEAR = 5.66, -0.68, 5.0  # per cent of a lung per per cent of the square; per cent of a lung
+_SLOPE, _OFFSET, _CLEAR = 5.44, -0.34, 5.0  # per cent of a lung per per cent of the square; per cent of a lung
 
 
 def mean_halves(

@@ -13,6 +13,7 @@ from covidxr.base.files import json_text
 from covidxr.base.seeds import generator
 from covidxr.base.terms import APPEARANCES
 from covidxr.boxes.calibration import conformal_limit, fit_temperature, tempered
+from covidxr.boxes.decisions import share_interval
 from covidxr.calibrate import calibrate, conformal, operating_points, reliability
 
 CLASSES = list(APPEARANCES)
@@ -325,3 +326,11 @@ def test_nothing_that_is_given_is_changed_and_an_answer_comes_again() -> None:
     assert reliability(new)["ece"] == reliability(new.sample(frac=1, random_state=1))["ece"].__float__()
     pd.testing.assert_frame_equal(known, before[0])
     pd.testing.assert_frame_equal(new, before[1])
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_interval_of_a_share_holds_the_share_to_the_last_digit(share):
+    "Else an error bar drawn from share, low and high has a negative length, and matplotlib refuses it"
+    for rows in range(1, 300):
+        value, low, high = share_interval(np.full(rows, bool(share)), np.arange(rows))
+        assert low <= value <= high and 0 <= low and high <= 1

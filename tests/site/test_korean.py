@@ -1,4 +1,4 @@
-"README.ko.md says the same as README.md: commands, figures, links and tables."
+"The Korean pages say the same as the English ones: commands, figures, links and tables."
 
 import re
 from collections import Counter
@@ -6,6 +6,10 @@ from collections import Counter
 import lessons
 import pytest
 from conftest import ROOT
+
+
+PAGES = {"README": ("README.md", "README.ko.md"), "results": ("nbs/results.qmd", "nbs/results_ko.qmd")}
+BETWEEN = {"README.md", "README.ko.md", "results.qmd", "results_ko.qmd"}  # links between the two languages
 
 
 def _code(text: str) -> list[str]:
@@ -20,7 +24,7 @@ def _commands(text: str) -> Counter:
 
 def _links(text: str) -> Counter:
     "Where links and pictures lead; the link between the two languages is left out"
-    return Counter(target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not target.startswith("README"))
+    return Counter(target for target in re.findall(r"\]\(([^)\s]+)\)", text) if target not in BETWEEN)
 
 
 def _numbers(text: str) -> Counter:
@@ -54,47 +58,50 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def both() -> tuple[str, str]:
-    "The English and the Korean text"
-    return tuple((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ko.md"))
+def _both(page: str) -> tuple[str, str]:
+    "The English and the Korean text, without the front matter"
+    texts = ((ROOT / name).read_text(encoding="utf-8") for name in PAGES[page])
+    return tuple(re.sub(r"(?s)\A---\n.*?\n---\n", "", text) for text in texts)
 
 
+@pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_korean_readme_is_equal_in(kind, both):
-    english, korean = map(KINDS[kind], both)
+def test_a_korean_page_is_equal_in(kind, page):
+    english, korean = map(KINDS[kind], _both(page))
     if isinstance(english, Counter):
         assert english - korean == Counter() and korean - english == Counter()
     assert english == korean
 
 
 @pytest.mark.parametrize(
-    ("kind", "old", "new"),
+    ("page", "kind", "old", "new"),
     [
-        ("code", "covidxr run\n```", "covidxr run --seed 1\n```"),
-        ("commands", "`covidxr doctor`", "`covidxr doktor`"),
-        ("links", "nbs/08_metrics.ipynb", "nbs/09_classify.ipynb"),
-        ("numbers", "0.638", "0.683"),
-        ("numbers", "6,334", "6,343"),
-        ("tables", "| test_resnet-map-128 + yolo11n-160 | ", "| test_resnet-map-128 | yolo11n-160 | "),
-        ("sections", "## 결과", "### 결과"),
+        ("README", "code", "covidxr run\n```", "covidxr run --seed 1\n```"),
+        ("README", "commands", "`covidxr doctor`", "`covidxr doktor`"),
+        ("README", "links", "nbs/08_metrics.ipynb", "nbs/09_classify.ipynb"),
+        ("results", "numbers", "0.638", "0.683"),
+        ("results", "numbers", "6,334", "6,343"),
+        ("results", "tables", "| test_resnet-map-128 + yolo11n-160 | ", "| test_resnet-map-128 | yolo11n-160 | "),
+        ("README", "sections", "## 강의", "### 강의"),
     ],
 )
-def test_a_slip_is_noticed(kind, old, new, both):
-    english, korean = both
+def test_a_slip_is_noticed(page, kind, old, new):
+    english, korean = _both(page)
     assert old in korean
     assert KINDS[kind](korean.replace(old, new, 1)) != KINDS[kind](english)
 
 
-def test_it_is_korean(both):
-    letters = re.findall(r"[가-힣]", both[1])
+@pytest.mark.parametrize("page", PAGES)
+def test_it_is_korean(page):
+    letters = re.findall(r"[가-힣]", _both(page)[1])
     assert len(letters) > 1500
 
 
-def test_a_lesson_has_one_korean_name(both):
-    named = lessons.korean_names(both[1])
+def test_a_lesson_has_one_korean_name():
+    korean = _both("README")[1]
+    named = lessons.korean_names(korean)
     assert list(named) == [path.name for path in lessons.lessons()]
-    table = both[1].partition("<!-- times -->")[2].partition("<!-- end of times -->")[0]
+    table = korean.partition("<!-- times -->")[2].partition("<!-- end of times -->")[0]
     assert re.findall(r"\| \[\d\d ([^\]]+)\]\(nbs/([^)]+)\)", table) == [(name, file) for file, name in named.items()]
 
 
@@ -109,5 +116,5 @@ def test_a_lesson_has_one_korean_name(both):
         (r"사전 비율", "사전 is a dictionary, too: 사전확률"),
     ],
 )
-def test_words_that_mislead_do_not_come_back(pattern, why, both):
-    assert re.search(pattern, both[1]) is None, why
+def test_words_that_mislead_do_not_come_back(pattern, why):
+    assert all(re.search(pattern, _both(page)[1]) is None for page in PAGES), why

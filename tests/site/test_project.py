@@ -490,7 +490,7 @@ def test_debris_is_found(text, tmp_path):
 def test_readme_is_made_from_the_index_and_short_enough():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text == readme_text()
-    assert len(text.splitlines()) < 150
+    assert len(text.splitlines()) < 120
     for target in re.findall(r"\]\(([^)#\s]+)\)", text):
         if not target.startswith("http"):
             assert (ROOT / target).exists(), target
