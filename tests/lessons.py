@@ -6,7 +6,7 @@
   comes next; in README.ko.md the name of its table of parts
 - the table of times in nbs/index.ipynb, and README.md from that notebook
 - the same table in README.ko.md
-- nbs/changelog.qmd from CHANGELOG.md
+- nbs/changelog.qmd from CHANGELOG.md; tables of all pages in blocks that scroll on a phone
 - stored pictures without an alpha channel that says nothing
 - the modules and the engine room's notebooks in the sidebar of _quarto.yml
 
@@ -223,9 +223,9 @@ def with_anchors(text: str, english: str) -> str:
 
     Quarto writes the Korean name of a heading in one way and the link to it in its table of contents in another.
     """
-    fences = r"(?ms)^```.*?^```|^(#{2,} )([^\n]+)"
+    fences = r"(?ms)^```.*?^```|^(#{2,} )([^\n]+?)(?: \{#[\w-]+\})?$"
     named = iter(anchor(found[2]) for found in re.finditer(fences, english) if found[2])
-    return re.sub(fences, lambda found: f"{found[0]} {{#{next(named)}}}" if found[2] else found[0], text)
+    return re.sub(fences, lambda found: f"{found[1]}{found[2]} {{#{next(named)}}}" if found[2] else found[0], text)
 
 
 def korean_page(text: str, english: str) -> str:
@@ -233,6 +233,18 @@ def korean_page(text: str, english: str) -> str:
     body = text.split("\n", 1)[1].lstrip().replace("](nbs/", "](").replace("](README.md)", "](index.ipynb)")
     body = wide_tables(with_anchors(body, english), "표")
     return f"---\ntitle: covidxr\nlang: ko\n---\n\n{body}"
+
+
+def own_pages() -> dict[Path, str]:
+    "The pages that are written by hand, with tables that scroll, and the anchors of a Korean one's English twin"
+    texts = {}
+    for path in sorted({*NOTEBOOKS.glob("*.qmd")} - {NOTEBOOKS / "ko.qmd", NOTEBOOKS / "changelog.qmd"}):
+        text = path.read_text(encoding="utf-8")
+        if path.stem.endswith("_ko"):
+            twin = path.with_name(path.name.replace("_ko.", "."))
+            text = with_anchors(text, twin.read_text(encoding="utf-8"))
+        texts[path] = wide_tables(text, "표" if path.stem.endswith("_ko") else "Table")
+    return texts
 
 
 def engine() -> list[Path]:
@@ -444,6 +456,7 @@ def written() -> dict[Path, str]:
         path: json.dumps(packed(notebook), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
         for path, notebook in files.items()
     }
+    texts |= own_pages()
     texts[ROOT / "_quarto.yml"] = sidebar()
     texts[NOTEBOOKS / "changelog.qmd"] = changelog_page()
     korean = (ROOT / "README.ko.md").read_text(encoding="utf-8")

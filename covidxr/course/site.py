@@ -74,6 +74,7 @@ def plain_table(
 
 # %% ../../nbs/engine/course_site.ipynb #course_site-011
 _BARE = re.compile(r"\[([^\[\]]*)\]\([^)]*\)|[`*\\\"{}<>]")  # of Markdown only the words are said
+_WRAPPED = re.compile(r"^::: \{\.wide [^\n]*\}\n\n(\|.*?)\n\n:::$", re.M | re.S)  # a table that scrolls already
 _RULE = re.compile(r"\|[ :|-]+\|? *$")  # the line below the heads of a table in Markdown
 
 
@@ -96,7 +97,7 @@ def wide_tables(
 ) -> str:
     "The same text with its tables in blocks that scroll; what stands in code is no table"
     made, table, fence = [], [], ""
-    for line in [*markdown.split("\n"), None]:
+    for line in [*_WRAPPED.sub(r"\1", markdown).split("\n"), None]:
         if line is not None and not fence and line.startswith("|"):
             table.append(line)
             continue

@@ -7,7 +7,6 @@ import lessons
 import pytest
 from conftest import ROOT
 
-
 PAGES = {"README": ("README.md", "README.ko.md"), "results": ("nbs/results.qmd", "nbs/results_ko.qmd")}
 BETWEEN = {"README.md", "README.ko.md", "results.qmd", "results_ko.qmd"}  # links between the two languages
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from PIL import Image
+from readme import readme_text
 
 from covidxr.course.site import SitePage, wide_tables
 
@@ -160,11 +161,22 @@ def test_a_heading_that_no_link_finds_is_found(faults):
 def test_the_korean_page_has_the_anchors_of_the_english_one_and_the_readme_has_none():
     korean = (ROOT / "README.ko.md").read_text(encoding="utf-8")
     page = (ROOT / "nbs" / "ko.qmd").read_text(encoding="utf-8")
-    english = re.sub(r"(?ms)^```.*?^```", "", (ROOT / "README.md").read_text(encoding="utf-8"))
+    english = re.sub(r"(?ms)^```.*?^```", "", readme_text())
     names = [lessons.anchor(words) for words in re.findall(r"(?m)^## (.+)", english)]
     assert re.findall(r"(?m)^## .+ \{#([\w-]+)\}$", page) == names and "begin" in names
     assert "{#" not in korean and ":::" not in korean
     assert pages.unlinkable_headings(ROOT / "nbs" / "ko.qmd") == []
+
+
+def test_a_table_of_a_page_written_by_hand_is_put_in_a_block_that_scrolls_and_only_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(lessons, "NOTEBOOKS", tmp_path)
+    (tmp_path / "more.qmd").write_text(f"## One part\n\n{TABLE}\n", encoding="utf-8")
+    (tmp_path / "more_ko.qmd").write_text(f"## 하나\n\n{TABLE}\n", encoding="utf-8")
+    for _ in range(2):
+        for path, text in lessons.own_pages().items():
+            path.write_text(text, encoding="utf-8")
+            assert text.count("::: {.wide ") == 1 and pages.too_wide(path) == []
+    assert "## 하나 {#one-part}" in (tmp_path / "more_ko.qmd").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
