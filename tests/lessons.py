@@ -6,12 +6,14 @@
   comes next; in README.ko.md the name of its table of parts
 - the table of times in nbs/index.ipynb, and README.md from that notebook
 - the same table in README.ko.md
-- nbs/changelog.qmd from CHANGELOG.md
+- nbs/changelog.qmd from CHANGELOG.md; tables of all pages in blocks that scroll on a phone
 - stored pictures without an alpha channel that says nothing
 - the modules and the engine room's notebooks in the sidebar of _quarto.yml
 
 `python tests/lessons.py api` makes nbs/api/ before the site is built, which Git does not keep: a page per module, with
 signatures, tables of arguments and links to the source, and a list of all modules, those of the engine room too.
+
+`python tests/lessons.py dates` writes into the site map of the built site when each page's source was last changed, by Git.
 
 Times come from tests/lesson_times.json, which a test run writes where COVIDXR_TIMES names it:
 
@@ -26,12 +28,17 @@ import inspect
 import json
 import re
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from configparser import ConfigParser
+from datetime import date
 from pathlib import Path
 
 from readme import readme_text
 from stored_pictures import packed
+
+from covidxr.course.site import wide_tables
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "nbs"
@@ -206,10 +213,38 @@ def korean_names(text: str) -> dict[str, str]:
     }
 
 
-def korean_page(text: str) -> str:
-    "README.ko.md as a page of the site"
+def anchor(heading: str) -> str:
+    "The name of a heading in links, of letters that each tool writes alike"
+    return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
+
+
+def with_anchors(text: str, english: str) -> str:
+    """A text whose headings bear the anchors of another's, heading by heading.
+
+    Quarto writes the Korean name of a heading in one way and the link to it in its table of contents in another.
+    """
+    fences = r"(?ms)^```.*?^```|^(#{2,} )([^\n]+?)(?: \{#[\w-]+\})?$"
+    named = iter(anchor(found[2]) for found in re.finditer(fences, english) if found[2])
+    return re.sub(fences, lambda found: f"{found[1]}{found[2]} {{#{next(named)}}}" if found[2] else found[0], text)
+
+
+def korean_page(text: str, english: str) -> str:
+    "README.ko.md as a page of the site; its headings bear the anchors of README.md"
     body = text.split("\n", 1)[1].lstrip().replace("](nbs/", "](").replace("](README.md)", "](index.ipynb)")
+    body = wide_tables(with_anchors(body, english), "표")
     return f"---\ntitle: covidxr\nlang: ko\n---\n\n{body}"
+
+
+def own_pages() -> dict[Path, str]:
+    "The pages that are written by hand, with tables that scroll, and the anchors of a Korean one's English twin"
+    texts = {}
+    for path in sorted({*NOTEBOOKS.glob("*.qmd")} - {NOTEBOOKS / "ko.qmd", NOTEBOOKS / "changelog.qmd"}):
+        text = path.read_text(encoding="utf-8")
+        if path.stem.endswith("_ko"):
+            twin = path.with_name(path.name.replace("_ko.", "."))
+            text = with_anchors(text, twin.read_text(encoding="utf-8"))
+        texts[path] = wide_tables(text, "표" if path.stem.endswith("_ko") else "Table")
+    return texts
 
 
 def engine() -> list[Path]:
@@ -351,12 +386,13 @@ def sidebar() -> str:
 def changelog_page() -> str:
     "CHANGELOG.md as a page"
     body = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n", 1)[1].lstrip()
-    return f"---\ntitle: Changelog\n---\n\n{body}"
+    return f"---\ntitle: Changelog\n---\n\n{wide_tables(body)}"
 
 
 def api_pages() -> dict[str, str]:
     "The pages of nbs/api/, by file name: a page per module, and the list of all"
-    return {"index.qmd": api_index(), **{f"{name}.qmd": api_page(name) for name in modules()}}
+    pages = {"index.qmd": api_index(), **{f"{name}.qmd": api_page(name) for name in modules()}}
+    return {name: wide_tables(text) for name, text in pages.items()}
 
 
 def write_api(
@@ -368,6 +404,42 @@ def write_api(
     folder.mkdir()
     for name, text in api_pages().items():
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def source(
+    page: str,  # a page of the built site, such as metrics.html or engine/files.html
+) -> Path:
+    "The file that a page is made of"
+    folder, _, name = page.removesuffix(".html").rpartition("/")
+    name = name or "index"
+    found = [NOTEBOOKS / folder / f"{name}.ipynb", NOTEBOOKS / folder / f"{name}.qmd"]
+    if folder == "api":  # made of the modules
+        found = [ROOT / "covidxr" / f"{'__init__' if name == 'index' else name}.py"]
+    elif not folder:
+        found += NOTEBOOKS.glob(f"[0-9]*_{name}.ipynb")
+    for path in found:
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"{page}: made of nothing that is known")
+
+
+def changed(path: Path) -> str:
+    "The day on which a file was last changed, by Git; today if Git does not know it yet"
+    command = ["git", "log", "-1", "--format=%cs", "--", str(path)]
+    day = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    return day or date.today().isoformat()
+
+
+def with_dates(
+    sitemap: str,
+    day: Callable[[Path], str] = changed,  # of a file
+) -> str:
+    "A site map that says when each page was last changed; Quarto knows only when the file was checked out"
+    return re.sub(
+        r"(<loc>https://covidxr\.github\.io/covidxr/([^<]*)</loc>)(\s*)(?:<lastmod>[^<]*</lastmod>)?",
+        lambda found: f"{found[1]}{found[3]}<lastmod>{day(source(found[2]))}</lastmod>",
+        sitemap,
+    )
 
 
 def written() -> dict[Path, str]:
@@ -384,17 +456,22 @@ def written() -> dict[Path, str]:
         path: json.dumps(packed(notebook), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
         for path, notebook in files.items()
     }
+    texts |= own_pages()
     texts[ROOT / "_quarto.yml"] = sidebar()
     texts[NOTEBOOKS / "changelog.qmd"] = changelog_page()
     korean = (ROOT / "README.ko.md").read_text(encoding="utf-8")
     korean = between_marks(korean, time_table(times, "nbs/", KOREAN, korean_names(korean)))
-    texts |= {ROOT / "README.ko.md": korean, NOTEBOOKS / "ko.qmd": korean_page(korean)}
+    texts |= {ROOT / "README.ko.md": korean, NOTEBOOKS / "ko.qmd": korean_page(korean, readme_text())}
     return texts
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["api"]:
         write_api(NOTEBOOKS)
+        sys.exit()
+    if sys.argv[1:] == ["dates"]:
+        place = ROOT / "_docs" / "sitemap.xml"
+        place.write_text(with_dates(place.read_text(encoding="utf-8")), encoding="utf-8")
         sys.exit()
     for path, text in written().items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:

@@ -104,14 +104,24 @@ def dead_links(page: Path, root: Path) -> list[str]:
     return dead
 
 
+def _said_of_figures(source: str) -> str:
+    "The alt text that Quarto reads: that of the directives at the top of a cell, which have to be YAML"
+    top = re.match(r"(?:#\|.*(?:\n|\Z))*", source)[0]
+    lines = [line[3:] for line in top.splitlines() if re.match(r"#\| [\w-]+: ", line)]  # nbdev's own have no colon
+    try:
+        said = yaml.safe_load("\n".join(lines)) or {}
+    except yaml.YAMLError:
+        return ""
+    return " ".join(map(str, said["fig-alt"])) if isinstance(said.get("fig-alt"), list) else said.get("fig-alt") or ""
+
+
 def without_words(page: Path) -> list[str]:
     "Pictures of a page that have no alt text"
     wordless = [source[:60] for words, source in _references(page)[1] if not words.strip()]
     for cell in cells(page):
         source = "".join(cell["source"])
-        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])) and not re.search(
-            r'#\| fig-alt: *\S{3,}|#\| fig-alt: *".{3,}"', source
-        ):
+        drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+        if drawn and len(str(_said_of_figures(source)).strip()) < 3:
             wordless.append(source[:60])
     return wordless
 
@@ -247,6 +257,150 @@ def stale(stored: list[dict], fresh: list[dict]) -> list[str]:
         elif not (_of_a_kind if varies else _look_alike)(_pictures(before), _pictures(after)):
             wrong.append(f"{source[:80]!r} draws another picture now; run the notebook again")
     return wrong
+
+
+SCRIPTED = ("text/html", "application/javascript", "application/vnd.jupyter.widget-view+json")
+# What a browser fetches by itself, unlike a link that a reader may follow.
+FETCHED = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "embed": "src",
+}
+LINKED = ("stylesheet", "icon", "preload", "modulepreload", "preconnect", "dns-prefetch", "manifest")
+
+
+class _Fetches(HTMLParser):
+    "What an HTML page fetches from elsewhere, in tags, in styles and in scripts of its own"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hosts: list[str] = []
+        self.inside = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        target = given.get(FETCHED.get(tag, "")) or (given.get("data") if tag == "object" else "") or ""
+        if tag == "link" and {*(given.get("rel") or "").split()} & {*LINKED}:
+            target = given.get("href") or ""
+        if re.match(r"(?:https?:)?//", target):
+            self.hosts.append(f"<{tag}> fetches {target}")
+        self.inside = tag if tag in ("script", "style") else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, text: str) -> None:
+        pattern = {
+            "style": r"(?:@import|url\()[^;)]*//[^;)]*",
+            "script": r"(?:import|fetch)\b[^;\n]*['\"`]https?://[^;\n]*",
+        }
+        self.hosts += [f"<{self.inside}> fetches {one}" for one in re.findall(pattern.get(self.inside, "(?!)"), text)]
+
+
+def fetched(html: str) -> list[str]:
+    "What a page of HTML fetches from another host"
+    parser = _Fetches()
+    parser.feed(html)
+    return parser.hosts
+
+
+def headless(html: str) -> list[str]:
+    "What the head of a built page leaves out"
+    wanted = {
+        "no icon": r'<link[^>]*rel="(?:shortcut )?icon"',
+        "no canonical link": r'<link[^>]*rel="canonical"',
+        "no picture for links to it": r'<meta[^>]*property="og:image"',
+    }
+    lacking = [fault for fault, pattern in wanted.items() if not re.search(pattern, html)]
+    return lacking + ["two slashes"] * bool(re.search(r'(?:content|href)="https://[^"]*[^:"]//', html))
+
+
+def from_elsewhere(page: Path) -> list[str]:
+    "What would load from another host once Quarto has made a page of this"
+    found = []
+    for cell in cells(page):
+        for output in cell.get("outputs", []):
+            kinds = [kind for kind in output.get("data", {}) if kind in SCRIPTED]
+            found += [f"an output of the kind {kind}: Quarto loads jQuery and RequireJS for it" for kind in kinds]
+            found += fetched(_shown_text(output))
+        if cell["cell_type"] in ("markdown", "raw"):
+            found += fetched("".join(cell["source"]))
+            pictures = re.findall(r"!\[[^\]]*\]\(((?:https?:)?//[^)\s]+)", "".join(cell["source"]))
+            found += [f"a picture from {one}" for one in pictures]
+    return found
+
+
+def _markdown(page: Path) -> list[str]:
+    "All Markdown of a page, text by text: that of its cells, and what code puts there, as Markdown or as HTML"
+    texts = ["".join(cell["source"]) for cell in cells(page) if cell["cell_type"] == "markdown"]
+    outputs = [output.get("data", {}) for cell in cells(page) for output in cell.get("outputs", [])]
+    return texts + ["".join(data.get(kind, "")) for data in outputs for kind in ("text/markdown", "text/html")]
+
+
+RULE = r"\|[ :|-]*-[ :|-]*\|? *$"  # the line under the heads of a table
+
+
+def _heads(line: str) -> list[str]:
+    "The heads of a table in Markdown"
+    return [head.strip() for head in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+
+
+def nameless_columns(page: Path) -> list[str]:
+    "Tables with a head that says nothing"
+    found = []
+    for text in _markdown(page):
+        plain = re.sub(r"(?ms)^```(?!\{=html\}).*?^```", "", text)
+        found += [line for line in re.findall(rf"(?m)^(\|.*)\n{RULE}", plain) if not all(_heads(line))]
+        found += [one for one in re.findall(r"<th\b[^>]*>.*?</th>", plain, re.S) if not re.sub(r"<[^>]+>|\s", "", one)]
+    return found
+
+
+PHONE = 340  # pixels that a phone of 390 leaves for the text
+LONGEST = 40  # letters of one word in a table: more, and a table of two columns cannot be read on a phone
+
+
+def _too_long(row: str) -> list[str]:
+    "Words of a table's row that no line takes"
+    bare = re.sub(r"\]\([^)]*\)|<[^>]*>", " ", row)
+    return [word for word in re.split(r"[\s|/_-]+", bare) if len(word) > LONGEST]
+
+
+def too_wide(page: Path) -> list[str]:
+    "What is wider than a phone: tables that do not scroll by themselves, words without an end, fixed widths"
+    found = []
+    for text in _markdown(page):
+        plain = re.sub(r"(?ms)^```(?!\{=html\}).*?^```", "", text)
+        inside = re.findall(r"(?ms)^::: \{\.wide .*?^:::$", plain)
+        for block in inside:
+            if not re.match(r'::: \{\.wide role="group" tabindex="0" aria-label="[^":]+: [^"]+" ', block):
+                found.append(f"a block that scrolls has no name, or the keyboard does not reach it: {block[:80]}")
+            found += [f"a long word in a table: {word}" for row in block.splitlines()[2:] for word in _too_long(row)]
+        outside = re.sub(r"(?ms)^::: \{\.wide .*?^:::$", "", plain)
+        found += [f"a table that does not scroll: {one}" for one in re.findall(rf"(?m)^(\|.*)\n{RULE}", outside)]
+        found += [f"a table that does not scroll: {one}" for one in re.findall(r"<table\b[^>]*>", outside)]
+        widths = re.findall(r"\b(?:min-)?width\s*[:=]\s*[\"']?(\d+)(?:px)?(?![\d%.]|\s*(?:em|rem|in|cm|vw))", plain)
+        found += [f"a width of {width} pixels" for width in widths if int(width) > PHONE]
+    return found
+
+
+def skipped_headings(page: Path) -> list[str]:
+    "Headings that are more than one level below the one before them; the page's title is the first"
+    before, found = 1, []
+    for marks, words in re.findall(r"(?m)^(#+) (.+)", prose(page)):
+        if len(marks) > before + 1:
+            found.append(f"{marks} {words}")
+        before = len(marks)
+    return found
+
+
+def unlinkable_headings(page: Path) -> list[str]:
+    "Headings with other letters than a to z, and no name of their own: Quarto writes the link to them in another way"
+    lines = re.findall(r"(?m)^#{2,} .+", prose(page))
+    return [line for line in lines if re.search(r"[^\W\d_a-zA-Z]", line) and not re.search(r"\{#[\w-]+\}$", line)]
 
 
 def listed(site: Path) -> list[str]:

@@ -245,6 +245,12 @@ def test_processed_pages_are_whole(processed):
         assert pages.dead_links(page, processed) == [], page.name
         assert pages.without_words(page) == [], page.name
         assert pages.debris(page) == [], page.name
+        assert pages.from_elsewhere(page) == [], page.name
+        assert pages.nameless_columns(page) == [], page.name
+        assert pages.too_wide(page) == [], page.name
+        assert pages.skipped_headings(page) == [], page.name
+        assert pages.unlinkable_headings(page) == [], page.name
+    assert (processed / "site" / "site.css").exists(), "nbdev hands Quarto what each page gets"
 
 
 def test_the_pages_of_the_modules_name_what_each_offers_and_are_made_before_the_site_is_built(tmp_path):

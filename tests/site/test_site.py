@@ -16,11 +16,14 @@ from pathlib import Path
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 import lessons
+import pages
 import pytest
 from conftest import ROOT, copy_project
 
 WIDTHS = (390, 1280)  # a phone, a laptop
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+BEST = ("landmark-unique", "empty-table-header", "heading-order", "skip-link")  # good practice, held on the site
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
@@ -56,8 +59,8 @@ def browser():
         window.close()
 
 
-def walk(browser, folder: Path, start: str = "index.html", dark: bool = False) -> list[str]:
-    "Follow every link from a page on; what is wrong, a line each"
+def walk(browser, folder: Path, start: str = "index.html", dark: bool = False, best: tuple[str, ...] = ()) -> list[str]:
+    "Follow every link from a page on; what is wrong, a line each; `best` names axe's rules beyond those of WCAG"
     from axe_playwright_python.sync_playwright import Axe
 
     faults: list[str] = []
@@ -104,7 +107,11 @@ def walk(browser, folder: Path, start: str = "index.html", dark: bool = False) -
                         waiting.append(target)
                 if page.evaluate("document.documentElement.scrollWidth") > width + 1:
                     faults.append(f"{here}: wider than {width} pixels")
-                answer = Axe().run(page, options={"runOnly": {"type": "tag", "values": RULES}})
+                options = {
+                    "runOnly": {"type": "tag", "values": RULES},
+                    "rules": {rule: {"enabled": True} for rule in best},
+                }
+                answer = Axe().run(page, options=options)
                 for broken in answer.response["violations"]:
                     faults.append(
                         f"{here}: {broken['id']} at {width} pixels: {broken['help']}: {broken['nodes'][0]['html'][:120]}"
@@ -131,12 +138,53 @@ GOOD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>A pa
         ('<img src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=">', "image-alt"),
         ('<p style="color:#aaa;background:#fff">pale</p>', "color-contrast"),
         ('<p style="width:2000px">wide</p>', "wider than"),
+        ('<nav><a href="#top">one</a></nav><nav><a href="#top">two</a></nav>', "landmark-unique"),
+        ("<table><tr><th></th><th>a</th></tr><tr><th>b</th><td>1</td></tr></table>", "empty-table-header"),
+        ("<h3>three</h3>", "heading-order"),
+        (
+            '<div style="width:200px;overflow-x:auto"><p style="width:900px">wide</p></div>',
+            "scrollable-region-focusable",
+        ),
+        (
+            '<p><a href="#top" style="display:inline-block;width:9px;height:9px;overflow:hidden">a</a><a href="#top" '
+            'style="display:inline-block;width:9px;height:9px;overflow:hidden">b</a></p>',
+            "target-size",
+        ),
     ],
 )
 def test_the_walk_sees_each_kind_of_fault(browser, tmp_path, slip, said):
     (tmp_path / "index.html").write_text(GOOD % slip)
-    faults = walk(browser, tmp_path)
+    faults = walk(browser, tmp_path, best=BEST)
     assert faults == [] if said is None else any(said in fault for fault in faults), faults
+
+
+# As Quarto writes a page: two navigations without names, a wide table as the step before Quarto makes it, wide output.
+QUARTO = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>A page</title><link rel="icon" href="data:,">
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>%s</style></head><body>
+<nav id="quarto-sidebar"><ul><li><a href="#text">Lessons</a></li></ul></nav>
+<main id="quarto-document-content"><h1 id="text">A page</h1>%s<p>%s</p>
+<div class="wide" role="group" tabindex="0" aria-label="Table: a"><table class="dataframe"><tr><td></td>%s</tr></table></div>
+<div class="cell-output"><pre style="overflow-x:auto"><code>%s</code></pre></div></main>
+<nav class="page-navigation"><a href="#text">Next</a></nav>%s</body></html>"""
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["with", "without"])
+def test_what_the_site_adds_to_quartos_pages_cures_them(browser, tmp_path, whole):
+    style, begin, end = ((ROOT / "nbs" / "site" / name).read_text() for name in ("site.css", "begin.html", "end.html"))
+    heads = "".join(f'<th scope="col">{name}</th>' for name in ["appearance"] * 30)
+    page = QUARTO % (style * whole, begin * whole, "long" * 200, heads, "0.25 " * 200, end * whole)
+    (tmp_path / "index.html").write_text(page, encoding="utf-8")
+    faults = walk(browser, tmp_path, best=BEST)
+    if whole:
+        assert faults == []
+        window = browser.new_page()
+        window.goto((tmp_path / "index.html").as_uri())
+        window.keyboard.press("Tab")
+        assert window.evaluate("document.activeElement.className") == "skip", "the first stop leads to the text"
+        window.close()
+    else:
+        for said in ("landmark-unique", "wider than 390", "wider than 1280"):
+            assert any(said in fault for fault in faults), faults
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -158,9 +206,23 @@ def built(tmp_path_factory) -> Path:
     subprocess.run(
         [str(nbdev)], cwd=copy, check=True, env={**os.environ, "PATH": f"{nbdev.parent}:{os.environ['PATH']}"}
     )
+    sitemap = copy / "_docs" / "sitemap.xml"
+    sitemap.write_text(lessons.with_dates(sitemap.read_text(encoding="utf-8")), encoding="utf-8")
     return copy / "_docs"
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_the_site_is_whole_and_readable_by_all(browser, built, dark):
-    assert walk(browser, built, dark=dark) == []
+    assert walk(browser, built, dark=dark, best=BEST) == []
+
+
+def test_the_built_pages_fetch_nothing_from_elsewhere_and_say_where_they_are(built):
+    found = sorted(built.rglob("*.html"))
+    whole = [path for path in found if "<main" in path.read_text(encoding="utf-8")]  # the rest only leads on
+    assert len(whole) > 40
+    for path in found:
+        assert pages.fetched(path.read_text(encoding="utf-8")) == [], path.name
+    for path in whole:
+        assert pages.headless(path.read_text(encoding="utf-8")) == [], path.name
+    sitemap = (built / "sitemap.xml").read_text(encoding="utf-8")
+    assert sitemap.count("<loc>") == sitemap.count("<lastmod>") > 40
