@@ -53,13 +53,12 @@ def _checked_rows(
     frame, wanted = _read_rows(path), None if ids is None else set(ids)
     seen: dict[str, int] = {}
     for line, name, string in zip(frame.index, frame["id"], frame["PredictionString"], strict=True):
-        row = f"{path}: row {line}"
         if not name.endswith(("_study", "_image")):
-            raise SubmissionError(f"{row}: id {shown_id(name) if name else '(empty)'} must end in _study or _image")
+            raise SubmissionError(f"{path}: row {line}: id {shown_id(name) if name else '(empty)'} must end in _study or _image")
         if name in seen:
-            raise SubmissionError(f"{row}: id {name} appears twice, first in row {seen[name]}; keep one")
+            raise SubmissionError(f"{path}: row {line}: id {name} appears twice, first in row {seen[name]}; keep one")
         if wanted is not None and name not in wanted:
-            raise SubmissionError(f"{row}: unknown id {shown_id(name)}; {reference} has no such id")
+            raise SubmissionError(f"{path}: row {line}: unknown id {shown_id(name)}; {reference} has no such id")
         seen[name] = line
         yield line, name, string
     if wanted is not None and len(seen) < len(wanted):
