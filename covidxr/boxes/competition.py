@@ -62,9 +62,8 @@ def prediction_strings(
     columns = ["confidence", "label", *BOX_COLUMNS]
     ordered = table.sort_values(columns, ascending=[False] + [True] * 5)
     parts: dict[str, list[str]] = {}
-    for name, label, confidence, *corners in ordered[["id", "label", "confidence", *BOX_COLUMNS]].itertuples(
-        index=False
-    ):
+    cells = [ordered[name].tolist() for name in ["id", "label", "confidence", *BOX_COLUMNS]]
+    for name, label, confidence, *corners in zip(*cells, strict=True):
         short = [f"{value:.2f}".rstrip("0").rstrip(".") for value in corners]
         parts.setdefault(name, []).append(prediction(label, f"{confidence:.6g}", short))
     return {name: " ".join(mine) for name, mine in parts.items()}
