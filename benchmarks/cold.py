@@ -91,7 +91,9 @@ def main() -> None:
     options.add_argument("--run", help="the folder of a finished quick run")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--only", default="", help="names of commands, a comma between them")
-    options.add_argument("--no-bytecode", action="store_true", help="compile every module from its source, at every call")
+    options.add_argument(
+        "--no-bytecode", action="store_true", help="compile every module from its source, at every call"
+    )
     options = options.parse_args()
     unit = [sys.executable, "-c", "import pandas"]
     print("| command | first call | later calls | seconds, later |\n|---|---|---|---|")

@@ -56,7 +56,9 @@ def _checked_rows(
     seen: dict[str, int] = {}
     for line, name, string in rows:
         if not name.endswith(("_study", "_image")):
-            raise SubmissionError(f"{path}: row {line}: id {shown_id(name) if name else '(empty)'} must end in _study or _image")
+            raise SubmissionError(
+                f"{path}: row {line}: id {shown_id(name) if name else '(empty)'} must end in _study or _image"
+            )
         if name in seen:
             raise SubmissionError(f"{path}: row {line}: id {name} appears twice, first in row {seen[name]}; keep one")
         if wanted is not None and name not in wanted:

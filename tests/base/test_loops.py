@@ -103,7 +103,9 @@ def test_one_submission_is_scored_and_two_are_fused_without_the_compiler(tmp_pat
         sure = 1 if not number else 0.5
         at = rng.integers(0, 50, 300)
         rows = [f"opacity {sure} {x} {x} {x + 100} {x + 90}" for x in at]
-        pd.DataFrame({"id": [f"{name}_image" for name in range(300)], "PredictionString": rows}).to_csv(file, index=False)
+        pd.DataFrame({"id": [f"{name}_image" for name in range(300)], "PredictionString": rows}).to_csv(
+            file, index=False
+        )
     truth, one, two = map(str, files)
     for words in (["score", truth, one], ["ensemble", one, two, "--out", str(tmp_path / "fused.csv")]):
         command = [sys.executable, "-c", FRESH.format(words=words)]
