@@ -297,37 +297,47 @@ def _add_option(
         command.add_argument(f"--{name}", default=default, help=comment, **how)
 
 
+def _comments(
+    work: Callable[..., int],  # a command's function
+) -> dict[str, Any]:  # a parameter to what its comment says
+    "The comments beside a function's parameters"
+    from fastcore.docments import docments  # takes as long as a tenth of pandas, so it is loaded only for help
+
+    return docments(work)
+
+
 def _add_command(
     commands: Any,  # what argparse's `add_subparsers` returned
     name: str,  # of the command
     work: Callable[..., int] | None,  # does it; None where it only leads to other commands
     summary: str = "",  # the work's own where empty
+    helps: bool = True,  # as in `parser`
 ) -> argparse.ArgumentParser:
     "One command with its help"
-    from fastcore.docments import docments
-
     summary = summary or inspect.getdoc(work) or ""
     command = commands.add_parser(name, help=summary, description=f"{summary}. {NOT_CLINICAL}", allow_abbrev=False)
     if work:
         command.set_defaults(work=work)
-        comments = docments(work)
+        comments = _comments(work) if helps else {}
         for parameter in inspect.signature(work).parameters.values():
             _add_option(command, parameter, " ".join((comments.get(parameter.name) or "").split()))
     return command
 
 
-def parser() -> argparse.ArgumentParser:  # for `main` and for the documentation
+def parser(
+    helps: bool = True,  # whether somebody asks for help; without it the options do not tell what they are for
+) -> argparse.ArgumentParser:  # for `main` and for the documentation
     "The command line's words"
     about = f"COVID-19 findings in chest X-rays: a course and a library. {NOT_CLINICAL}"
     top = argparse.ArgumentParser("covidxr", description=about, allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"covidxr {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, work in _COMMANDS.items():
-        command = _add_command(commands, name, work, "" if work else "Make or fetch a dataset")
+        command = _add_command(commands, name, work, "" if work else "Make or fetch a dataset", helps)
         if not work:
             datasets = command.add_subparsers(title="datasets", required=True, metavar="DATASET")
             for dataset, make in _DATASETS.items():
-                _add_command(datasets, dataset, make)
+                _add_command(datasets, dataset, make, helps=helps)
     return top
 
 # %% ../nbs/engine/cli.ipynb #cli-014
@@ -347,7 +357,8 @@ def main(
     words: list[str] | None = None,  # the command line; that of the process where None
 ) -> int:  # the exit code
     "The `covidxr` command"
-    options = vars(parser().parse_args(words))
+    asks = any(word.startswith(("-h", "--h")) for word in (sys.argv[1:] if words is None else words))
+    options = vars(parser(asks).parse_args(words))
     work = options.pop("work")
     if words is None:  # the process is ours; else it is somebody's who calls this function
         _stop_as_ctrl_c_does()

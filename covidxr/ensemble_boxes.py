@@ -15,6 +15,7 @@ import numpy as np
 from covidxr.base.arguments import (
     check_choice,
     check_corners,
+    check_flag,
     check_list,
     check_number,
     check_numbers,
@@ -122,6 +123,108 @@ def _image(
     corners = np.ascontiguousarray(corners[stays])
     return names, BoxArrays(group, len(names), corners, sure[stays], model[stays], share)
 
+# %% ../nbs/engine/ensemble_boxes.ipynb #ensemble_boxes-theirs-2
+def _their_image(
+    boxes: Sequence,  # as in `weighted_boxes_fusion`
+    scores: Sequence,
+    labels: Sequence,
+    weights: Sequence[float] | None,
+    least: float,  # boxes with a lower score are left out
+) -> tuple[np.ndarray, np.ndarray]:  # a row per box: label, weighted score, weight, model, corners; weights
+    "The boxes that ensemble-boxes 1.0.9 would fuse, turned and cut as it does"
+    boxes = _each(boxes, "boxes", check_corners)
+    scores, labels = _each(scores, "scores", check_numbers), _each(labels, "labels", check_numbers)
+    sizes = [[len(one) for one in several] for several in (boxes, scores, labels)]
+    if not sizes[0] == sizes[1] == sizes[2]:
+        raise DataError(
+            f"boxes, scores and labels must be as many for each model; they are {sizes[0]}, {sizes[1]} and {sizes[2]}"
+        )
+    share = np.ones(len(boxes)) if weights is None else check_numbers(weights, "weights")
+    share = share if len(share) == len(boxes) else np.ones(len(boxes))  # it prints a warning
+    corners, sure = np.concatenate([np.zeros((0, 4)), *boxes]), np.concatenate([np.zeros(0), *scores])
+    label, model = np.concatenate([np.zeros(0), *labels]), np.repeat(np.arange(len(boxes)), sizes[0])
+    for low, high in ((0, 2), (1, 3)):
+        swapped = corners[:, high] < corners[:, low]
+        corners[swapped, low], corners[swapped, high] = corners[swapped, high], corners[swapped, low]
+    corners = corners.clip(0, 1)
+    area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    rows = np.column_stack([np.trunc(label), sure * share[model], share[model], model, corners])
+    return rows[~(sure < least) & (area != 0)], share
+
+
+def _their_overlaps(
+    placed: np.ndarray,  # (n, 4) corners
+    box: np.ndarray,  # (4,)
+) -> np.ndarray:  # (n,)
+    "Intersection over union in their order of operations"
+    sides = [np.minimum(placed[:, at + 2], box[at + 2]) - np.maximum(placed[:, at], box[at]) for at in (0, 1)]
+    both = np.maximum(sides[0], 0) * np.maximum(sides[1], 0)
+    areas = (placed[:, 2] - placed[:, 0]) * (placed[:, 3] - placed[:, 1])
+    return both / (areas + (box[2] - box[0]) * (box[3] - box[1]) - both)
+
+
+def _their_clusters(
+    rows: np.ndarray,  # boxes of one label, the surest first, as `_their_image` gives them
+    iou_threshold: float,
+) -> tuple[np.ndarray, list[np.ndarray]]:  # (clusters, 4) corners; the rows of each cluster
+    "Each box joins the cluster that it overlaps most; its mean is rounded to 32 bits after each box"
+    placed, members = np.zeros((0, 4)), []
+    for number, row in enumerate(rows):
+        overlaps = _their_overlaps(placed, row[4:])
+        best = int(overlaps.argmax()) if members else -1
+        if best < 0 or overlaps[best] <= iou_threshold:
+            members.append([number])
+            placed = np.vstack([placed, row[4:]])
+            continue
+        members[best].append(number)
+        mean = np.zeros(4, np.float32)
+        for one in rows[members[best]]:
+            mean += one[1] * one[4:]
+        mean /= np.cumsum(rows[members[best], 1])[-1]
+        placed[best] = mean
+    return placed, [rows[some] for some in members]
+
+
+def _their_confidence(
+    rows: np.ndarray,  # the boxes of one cluster
+    share: np.ndarray,  # the weight of each model
+    confidence_type: str,
+    allows_overflow: bool,
+) -> float:
+    "How sure a cluster is; a mean of several boxes is rounded to 32 bits"
+    count, sums = len(rows), np.cumsum(rows[:, 1:3], axis=0)[-1]
+    sure, weight = rows[:, 1].max() if confidence_type == "max" else sums[0] / count, sums[1]
+    if count > 1:
+        sure, weight = np.float64(np.float32(sure)), np.float64(np.float32(weight))
+    models, first = np.unique(rows[:, 3], return_index=True)
+    if confidence_type == "box_and_model_avg":
+        return sure * count / weight * rows[first, 2].sum() / share.sum()
+    if confidence_type == "absent_model_aware_avg":
+        return sure * count / (weight + np.delete(share, models.astype(int)).sum())
+    if confidence_type == "max":
+        return sure / share.max()
+    return sure * (count if allows_overflow else min(len(share), count)) / share.sum()
+
+
+def _their_fusion(
+    rows: np.ndarray,  # as `_their_image` gives them
+    share: np.ndarray,
+    iou_threshold: float,
+    confidence_type: str,
+    allows_overflow: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # boxes (n, 4), scores, labels
+    "The answer of ensemble-boxes 1.0.9"
+    parts = []
+    with np.errstate(all="ignore"):
+        for label in dict.fromkeys(rows[:, 0].tolist()):
+            mine = rows[rows[:, 0] == label]
+            placed, members = _their_clusters(mine[mine[:, 1].argsort()[::-1]], iou_threshold)
+            sure = [_their_confidence(some, share, confidence_type, allows_overflow) for some in members]
+            parts.append(np.column_stack([placed, sure, np.full(len(sure), label)]))
+    whole = np.concatenate([np.zeros((0, 6)), *parts])
+    whole = whole[whole[:, 4].argsort()[::-1]]
+    return whole[:, :4], whole[:, 4], whole[:, 5]
+
 # %% ../nbs/engine/ensemble_boxes.ipynb #ensemble_boxes-008
 def weighted_boxes_fusion(
     boxes_list: Sequence,  # for each model its boxes: x_min, y_min, x_max, y_max from 0 to 1
@@ -132,9 +235,14 @@ def weighted_boxes_fusion(
     skip_box_thr: float = 0.0,  # boxes with a lower score are left out
     conf_type: str = "avg",  # or "max", "box_and_model_avg", "absent_model_aware_avg"
     allows_overflow: bool = False,  # with "avg": every box has a vote, so that scores can exceed 1
+    compatible: bool = False,  # the numbers of ensemble-boxes 1.0.9 to the last bit, its faults included
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # boxes (n, 4), scores, labels, the surest first
     "Weighted boxes fusion (Solovyev, Wang and Gabruseva 2021), called as in ensemble-boxes; raises DataError"
     check_choice(conf_type, CONFIDENCE_TYPES, "conf_type")
+    if check_flag(compatible, "compatible"):
+        given = _their_image(boxes_list, scores_list, labels_list, weights, skip_box_thr)
+        check_iou_threshold(iou_thr)
+        return _their_fusion(*given, iou_thr, conf_type, allows_overflow)
     names, given = _image(boxes_list, scores_list, labels_list, weights, iou_thr, skip_box_thr)
     cluster, fused, label = cluster_boxes(given, given.weighted(), iou_thr)
     agreed = cluster_confidence(given, cluster, len(label), conf_type, allows_overflow)

@@ -10,6 +10,7 @@ __all__ = ['CONFIDENCE_TYPES', 'check_iou_threshold', 'check_weights', 'BoxArray
            'rescale_boxes']
 
 # %% ../../nbs/engine/clusters.ipynb #clusters-003
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_choice, check_number, check_numbers, check_table, shown
-from ..base.compiled import compiled
 from ..base.errors import DataError
+from ..base.loops import loop
 from ..base.process import cores
 from ..base.terms import BOX_COLUMNS
 from .matching import overlap
@@ -137,7 +138,7 @@ def fusable_boxes(
     return BoxTable(group, len(keys), corners, confidence, model, values, boxes, keys)
 
 # %% ../../nbs/engine/clusters.ipynb #clusters-009
-@compiled
+@loop(lambda rows, starts, *_: (np.diff(starts) ** 2).sum())
 def suppress(
     rows: np.ndarray,  # boxes group by group, the surest first
     starts: np.ndarray,  # where each group starts, and the end
@@ -168,7 +169,7 @@ def suppress(
                 other = waiting[place]
                 iou = overlap(x_min, y_min, x_max, y_max, corners, other)
                 if kind == 2:
-                    left[other] *= np.exp(-(iou**2) / sigma)
+                    left[other] *= math.exp(-(iou * iou) / sigma)  # NumPy's `exp` may differ in the last bit
                 elif iou > iou_threshold:
                     left[other] = -1.0 if kind == 0 else left[other] * (1 - iou)
     return left
@@ -208,7 +209,7 @@ def soft_nms(
     return given.boxes.assign(confidence=left).iloc[rows[left[rows] > threshold]].reset_index(drop=True)
 
 # %% ../../nbs/engine/clusters.ipynb #clusters-012
-@compiled
+@loop(lambda rows, starts, *_: (np.diff(starts) ** 2).sum())
 def _cluster_groups(
     rows: np.ndarray,  # boxes group by group, the surest first
     starts: np.ndarray,  # where each group starts, and the end
@@ -235,7 +236,8 @@ def _cluster_groups(
                 start, stop = top[number], bottom[number]
                 height = (y_max if y_max < stop else stop) - (y_min if y_min > start else start)
                 if height > 0:
-                    value = width * height / (own + area[number] - width * height)
+                    either = own + area[number] - width * height  # may be too small for a number
+                    value = width * height / either if either > 0 else 0.0
                     if value > best:
                         best, joins = value, number
             weight = weighted[row] if weighted[row] > 1e-300 else 1e-300  # where all are 0 the plain mean is left

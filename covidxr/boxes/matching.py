@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_choice, check_number
-from ..base.compiled import compiled
+from ..base.loops import loop
 from ..base.process import cores
 from .competition import order_labels
 from .tables import factorize_column, scorable_boxes, sort_by_confidence
 
 # %% ../../nbs/engine/matching.ipynb #matching-006
-@compiled
+@loop()
 def overlap(
     x_min: float,  # of one box
     y_min: float,
@@ -39,10 +39,11 @@ def overlap(
     if height <= 0:
         return 0.0
     areas = (x_max - x_min) * (y_max - y_min) + (other[row, 2] - other[row, 0]) * (other[row, 3] - other[row, 1])
-    return width * height / (areas - width * height)
+    either = areas - width * height
+    return width * height / either if either != 0 else 0.0  # their areas may be too small for a number
 
 
-@compiled
+@loop(lambda rows, starts, _, true_starts, *__: len(rows) + np.diff(starts) @ np.diff(true_starts))
 def _hits(
     rows: np.ndarray,  # predictions image by image, the surest first
     starts: np.ndarray,  # where each image's predictions start, and the end
@@ -55,6 +56,8 @@ def _hits(
     "Match every image"
     hits, free = np.zeros(len(corners), np.bool_), np.ones(len(true_corners), np.bool_)
     for image in range(len(starts) - 1):
+        if true_starts[image] == true_starts[image + 1]:  # nothing to find
+            continue
         for row in rows[starts[image] : starts[image + 1]]:
             x_min, y_min, x_max, y_max = corners[row]
             best, found = -1.0, -1
@@ -135,7 +138,7 @@ def match_labels(
     return ids, matched()
 
 # %% ../../nbs/engine/matching.ipynb #matching-010
-@compiled
+@loop(lambda _, __, hit, ___, counts, *____: len(counts) * (len(hit) + counts.shape[1]))
 def _areas(
     starts: np.ndarray,  # where each group of equal confidence that holds a hit starts, in rows by falling confidence
     ends: np.ndarray,  # and where it ends
@@ -198,7 +201,7 @@ def weighted_average_precision(
     def work(part: slice) -> np.ndarray:
         return _areas(first[holds], last[holds], hit, patient, counts[part], totals[part], points)
 
-    threads = min(cores(), len(counts))
+    threads = min(cores(), len(counts)) if len(counts) > 1 else 1
     if threads < 2:
         return work(slice(None))
     bounds = np.linspace(0, len(counts), threads + 1).astype(int)

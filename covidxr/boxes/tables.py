@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_by_id, check_list, check_table, shown
-from ..base.compiled import compiled
 from ..base.errors import DataError
+from ..base.loops import loop
 from ..base.terms import BOX_COLUMNS
 
 # %% ../../nbs/engine/tables.ipynb #tables-006
@@ -228,7 +228,7 @@ def image_answers(
     return known.to_numpy(bool)
 
 # %% ../../nbs/engine/tables.ipynb #tables-015
-@compiled
+@loop(lambda order, group, groups: len(order))
 def _by_group(
     order: np.ndarray,  # (n,) row numbers, the surest first
     group: np.ndarray,  # (n,) the group of each row, from 0
@@ -246,7 +246,7 @@ def _by_group(
     return rows, starts
 
 
-@compiled
+@loop(lambda rows, starts, confidence, keys: len(rows))
 def _break_ties(
     rows: np.ndarray,  # what `_by_group` gave; changed in place
     starts: np.ndarray,

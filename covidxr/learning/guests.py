@@ -12,10 +12,12 @@ __all__ = ['ONE_AT_A_TIME', 'environment', 'random_numbers', 'hushed', 'unchange
 import logging
 import os
 import random
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -81,12 +83,17 @@ def random_numbers() -> Iterator[None]:
             torch.cuda.set_rng_state_all(on_gpus)
 
 
+def _strictness() -> tuple[bool, bool]:  # are only deterministic algorithms allowed; do others only warn
+    "Which algorithms PyTorch may take"
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
 @contextmanager
 def _torch_settings() -> Iterator[None]:
     "Put back how PyTorch and OpenCV compute: threads, deterministic algorithms, the chosen GPU"
     cv2 = opencv()
     threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
-    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    strict = _strictness()
     cudnn = torch.backends.cudnn
     flags, fills = (cudnn.deterministic, cudnn.benchmark), torch.utils.deterministic.fill_uninitialized_memory
     gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
@@ -97,7 +104,8 @@ def _torch_settings() -> Iterator[None]:
             torch.set_num_threads(threads)
         if cv2.getNumThreads() != cv2_threads:
             cv2.setNumThreads(cv2_threads)
-        torch.use_deterministic_algorithms(strict, warn_only=warns)
+        if _strictness() != strict:  # setting it loads PyTorch's compiler
+            torch.use_deterministic_algorithms(strict[0], warn_only=strict[1])
         cudnn.deterministic, cudnn.benchmark = flags
         torch.utils.deterministic.fill_uninitialized_memory = fills
         if gpu is not None:
@@ -157,6 +165,43 @@ def hushed(
                     if logging.getLogger(name).level == logging.ERROR:  # else its owner has set another one meanwhile
                         logging.getLogger(name).setLevel(level)
 
+# %% ../../nbs/engine/guests.ipynb #guests-013b
+_COMPILER = "torch._dynamo.utils"
+
+
+class _Later(ModuleType):
+    "Stands in for a module of PyTorch's compiler, and loads it once something else than one question is wanted of it"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # the import system's own questions
+            raise AttributeError(name)
+        if name == "is_compile_supported":  # what torchvision imports
+            return lambda *given, **named: self._of_the_real_one(name)(*given, **named)
+        return self._of_the_real_one(name)
+
+    def _of_the_real_one(self, name: str) -> Any:
+        if sys.modules.get(_COMPILER) is self:
+            del sys.modules[_COMPILER]
+        return getattr(import_module(_COMPILER), name)
+
+
+@contextmanager
+def _compiler_later() -> Iterator[None]:
+    "Import libraries without loading PyTorch's compiler, which they would use later or never"
+    if "torch._dynamo" in sys.modules or not hasattr(torch, "_disable_dynamo"):  # loaded already; another PyTorch
+        yield
+        return
+    stand_in, disable = _Later(_COMPILER), torch.compiler.disable
+    sys.modules[_COMPILER] = stand_in
+    # PyTorch's own decorator of this kind, which looks for the compiler when the function is called
+    torch.compiler.disable = lambda fn=None, recursive=True, **_: torch._disable_dynamo(fn, recursive)
+    try:
+        yield
+    finally:
+        torch.compiler.disable = disable
+        if sys.modules.get(_COMPILER) is stand_in:
+            del sys.modules[_COMPILER]
+
 # %% ../../nbs/engine/guests.ipynb #guests-014
 ONE_AT_A_TIME = threading.RLock()  # for whatever changes the process while it runs: imports and trainings
 
@@ -184,7 +229,7 @@ def imported(
     with ONE_AT_A_TIME:
         if name not in _imported:
             levels = {one: logging.getLogger(one).level for one in ("sentry_sdk", "coremltools")}
-            with same_filters(), quiet(), environment(), unchanged(), environment(changes):
+            with same_filters(), quiet(), environment(), unchanged(), environment(changes), _compiler_later():
                 _imported[name] = load()
             for one, level in levels.items():
                 logging.getLogger(one).setLevel(level)

@@ -21,7 +21,7 @@ from ..base.process import quiet
 from ..base.progress import stepwise
 from .guests import hushed, unchanged
 from .models import number
-from .yolo import CHANNELS, ultralytics
+from .yolo import CHANNELS, load_for_training, ultralytics
 
 # %% ../../nbs/engine/yolo_training.ipynb #yolo_training-006
 def yolo_labels(
@@ -194,6 +194,7 @@ def fit(
     settings |= {"amp": False, "plots": False, "save": False, "verbose": False, "deterministic": True}
     settings |= {"nbs": plan["batch_size"], **plan["training"]}
     theirs = ultralytics().DetectionTrainer
+    load_for_training()
     with unchanged(), hushed("ultralytics"), quiet():
         trainer = _with(_Trainer, theirs)(data, settings, start, f"train {plan['model']}")
         trainer.train()

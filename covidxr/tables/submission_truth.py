@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_list, check_path
-from ..base.csv_files import read_table
+from ..base.csv_files import read_rows
 from ..base.errors import DataError
 from ..base.terms import APPEARANCES, BOX_COLUMNS
 from ..boxes.competition import IMAGE_LABELS, parse_predictions, prediction
@@ -25,24 +25,25 @@ from .submission_reading import read_ids
 # %% ../../nbs/engine/submission_truth.ipynb #submission_truth-006
 def _truth_strings(
     path: Path,  # one of the competition's train tables, or a CSV of id,PredictionString
-) -> pd.DataFrame:  # id, PredictionString
+) -> list[tuple[int, str, str]]:  # the line in the file, id, PredictionString
     "Truth as rows in the submission's form"
-    frame = read_table(path, rows=False)
-    if {"id", "PredictionString"} <= set(frame.columns):
-        return frame[["id", "PredictionString"]]
-    if {"id", "label", "StudyInstanceUID"} <= set(frame.columns):
-        return frame[["id", "label"]].rename(columns={"label": "PredictionString"})
-    words = {column.split(" ")[0].lower(): column for column in frame.columns if column != "id"}
-    if "id" in frame and set(words) == set(APPEARANCES):
+    names, rows = read_rows(path, rows=False)
+    for string, more in (("PredictionString", ()), ("label", ("StudyInstanceUID",))):
+        if {"id", string, *more} <= set(names):
+            own, place = names.index("id"), names.index(string)
+            return [(line, cells[own], cells[place]) for line, cells in rows]
+    words = {column.split(" ")[0].lower(): column for column in names if column != "id"}
+    if "id" in names and set(words) == set(APPEARANCES):
+        frame = pd.DataFrame([cells for _, cells in rows], columns=names, dtype=str)
         values = frame[[words[name] for name in APPEARANCES]].apply(pd.to_numeric, errors="coerce").to_numpy(float)
         wrong = ~np.isin(values, (0, 1)).all(1) | (values.sum(1) != 1)
         if wrong.any():
-            place = f"row {frame.index[int(wrong.argmax())]}"
+            place = f"row {rows[int(wrong.argmax())][0]}"
             raise DataError(f"{path}: {place}: exactly one of the four classes must be 1, the others 0")
         strings = [prediction(APPEARANCES[number], 1) for number in values.argmax(1)]
-        return pd.DataFrame({"id": frame["id"], "PredictionString": strings})
+        return [(line, name, string) for (line, _), name, string in zip(rows, frame["id"], strings, strict=True)]
     neither = "neither a CSV of id,PredictionString nor one of the competition's train tables"
-    raise DataError(f"{path}: {neither}; it has {', '.join(frame.columns)}")
+    raise DataError(f"{path}: {neither}; it has {', '.join(names)}")
 
 # %% ../../nbs/engine/submission_truth.ipynb #submission_truth-008
 def _truth_files(
@@ -78,8 +79,7 @@ def _read_files(
     "One truth and its ids"
     rows, ids = [], {}
     for path in paths:
-        frame = _truth_strings(path)
-        for line, name, string in zip(frame.index, frame["id"], frame["PredictionString"], strict=True):
+        for line, name, string in _truth_strings(path):
             if name in ids:
                 raise DataError(f"{path}: row {line}: id {name} appears twice; keep one")
             ids[name] = line
@@ -92,7 +92,8 @@ def _read_files(
                 swapped = f"a truth has confidence 1, not {unsure[0]:g}; are truth and submission swapped?"
                 raise DataError(f"{path}: row {line}: {swapped}")
             rows.extend((name, label, *corners) for label, _, *corners in parts)
-    table = pd.DataFrame(rows, columns=["id", "label", *BOX_COLUMNS])
+    columns = ["id", "label", *BOX_COLUMNS]
+    table = pd.DataFrame(dict(zip(columns, zip(*rows)))) if rows else pd.DataFrame(columns=columns)
     return table.astype(dict.fromkeys(BOX_COLUMNS, float)), list(ids)
 
 # %% ../../nbs/engine/submission_truth.ipynb #submission_truth-009
