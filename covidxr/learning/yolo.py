@@ -28,7 +28,7 @@ import torch
 from ..base.errors import ModelError, reason
 from ..base.extras import opencv, require
 from ..base.process import quiet
-from .guests import ONE_AT_A_TIME, hushed, imported, unchanged
+from .guests import ONE_AT_A_TIME, compiler_later, hushed, imported, unchanged
 from .models import read_tensors
 
 # %% ../../nbs/engine/yolo.ipynb #yolo-006
@@ -116,7 +116,9 @@ def _load() -> SimpleNamespace:
 
 def load_for_training() -> None:
     "Import without a trace what Ultralytics' trainer would import later; who only predicts does not wait for it"
-    imported("what Ultralytics trains with", lambda: import_module("scipy.optimize"))
+    imported(
+        "what Ultralytics trains with", lambda: [import_module(one) for one in ("scipy.optimize", "torch._dynamo")]
+    )
 
 
 _parts: list[SimpleNamespace] = []  # what `ultralytics` returns, once it is there
@@ -131,7 +133,8 @@ def ultralytics() -> SimpleNamespace:  # YOLODataset, DetectionTrainer, Detectio
             first = "ultralytics.utils" not in sys.modules
             alone = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
             alone["YOLO_CONFIG_DIR"] = folder
-            parts = imported("ultralytics", _load, alone if first else None)
+            with compiler_later():
+                parts = imported("ultralytics", _load, alone if first else None)
             if first:
                 _hand_over(sys.modules["ultralytics.utils"])
             _parts.append(parts)

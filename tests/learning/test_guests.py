@@ -53,7 +53,8 @@ def load():
     import torch._dynamo
     from torch._dynamo.utils import counters
     return counters
-found = guests.imported("a trial", load)
+with guests.compiler_later():
+    found = load()
 import torch._dynamo.utils
 assert found is torch._dynamo.utils.counters and type(torch._dynamo.utils).__name__ == "module"
 """
