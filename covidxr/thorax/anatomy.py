@@ -48,12 +48,13 @@ def lung_outline(
 
 # %% ../../nbs/engine/anatomy.ipynb #anatomy-007
 def _distance_from_line(
-    canvas: Canvas,
+    x: np.ndarray,  # cm, float32
+    y: np.ndarray,
     start: Sequence[float],  # cm
     end: Sequence[float],  # cm
 ) -> np.ndarray:  # cm from the line between the two points
     along = np.subtract(end, start)
-    x, y = canvas.x - np.float32(start[0]), canvas.y - np.float32(start[1])
+    x, y = x - np.float32(start[0]), y - np.float32(start[1])
     along = along.astype(np.float32)
     nearest = np.clip((x * along[0] + y * along[1]) / (along @ along), 0, 1)
     return np.sqrt((x - nearest * along[0]) ** 2 + (y - nearest * along[1]) ** 2)
@@ -64,7 +65,7 @@ def _arms(
 ) -> tuple[np.ndarray, np.ndarray]:  # cm of soft tissue; 0 to 1 bone
     "Upper arms: spread where the patient stands with the hands on the hips (PA), beside the chest in bed"
     patient, rng = canvas.patient, generator(canvas.patient.seed, "arms")
-    tissue, bone = np.zeros((2, *canvas.shape), np.float32)
+    tissue, bone = np.zeros(canvas.shape, np.float32), np.zeros(canvas.shape)
     radius = (4.2 + 2.0 * patient.fat) * patient.scale
     for side in (-1, 1):
         shoulder = np.array([side * (17.0 * patient.scale + 0.8), 7.0])
@@ -73,12 +74,14 @@ def _arms(
             side * ((34 if canvas.pose.view == "PA" else 7) + spread),
             26 if canvas.pose.view == "PA" else 42,
         ]
-        distance = _distance_from_line(canvas, shoulder, elbow)
-        tissue = np.maximum(tissue, 2 * np.sqrt(np.clip(radius**2 - distance**2, 0, None)))
-        from_joint = np.sqrt((canvas.x - shoulder[0] + side * 0.6) ** 2 + (canvas.y - shoulder[1]) ** 2)
+        near = side * canvas.x > side * shoulder[0] - radius - 0.1  # no pixel beyond belongs to this arm
+        x, y = canvas.x[near], canvas.y[near]
+        distance = _distance_from_line(x, y, shoulder, elbow)
+        tissue[near] = np.maximum(tissue[near], 2 * np.sqrt(np.clip(radius**2 - distance**2, 0, None)))
+        from_joint = np.sqrt((x - shoulder[0] + side * 0.6) ** 2 + (y - shoulder[1]) ** 2)
         shaft = np.clip((1.3 - distance) / 0.35, 0, 1) * (0.55 + 0.45 * np.clip((distance - 0.5) / 0.3, 0, 1))
         head = 0.6 * np.sqrt(np.clip(1 - (from_joint / 2.6) ** 2, 0, 1))
-        bone = np.maximum(bone, np.maximum(shaft * np.clip((from_joint - 1.5) / 1.5, 0, 1), head))
+        bone[near] = np.maximum(bone[near], np.maximum(shaft * np.clip((from_joint - 1.5) / 1.5, 0, 1), head))
     return tissue, bone
 
 
