@@ -95,6 +95,23 @@ def _check_image(
             raise DataError(f"box {corners[row].tolist()} with score {sure[row]:g} {what}")
 
 
+def _lists(
+    boxes: Sequence,  # as in `weighted_boxes_fusion`
+    scores: Sequence,
+    labels: Sequence,
+    check_labels: Callable,  # what a model's labels must pass
+) -> tuple[list, list, list, list[int]]:  # the three as arrays; how many boxes each model has
+    "What each model says, checked; DataError where the three are not as many"
+    parts = _each(boxes, "boxes", check_corners), _each(scores, "scores", check_numbers)
+    parts = (*parts, _each(labels, "labels", check_labels))
+    sizes = [[len(one) for one in several] for several in parts]
+    if not sizes[0] == sizes[1] == sizes[2]:
+        raise DataError(
+            f"boxes, scores and labels must be as many for each model; they are {sizes[0]}, {sizes[1]} and {sizes[2]}"
+        )
+    return *parts, sizes[0]
+
+
 def _image(
     boxes: Sequence,  # for each model its boxes: x_min, y_min, x_max, y_max from 0 to 1
     scores: Sequence,  # for each model a score a box, from 0 to 1
@@ -106,18 +123,12 @@ def _image(
     "The lists of one image as arrays; DataError says what cannot be fused"
     check_iou_threshold(iou_threshold)
     check_number(least, "the score below which boxes are left out", 0, 1)
-    boxes = _each(boxes, "boxes", check_corners)
-    scores, labels = _each(scores, "scores", check_numbers), _each(labels, "labels", check_row)
-    sizes = [[len(one) for one in several] for several in (boxes, scores, labels)]
-    if not sizes[0] == sizes[1] == sizes[2]:
-        raise DataError(
-            f"boxes, scores and labels must be as many for each model; they are {sizes[0]}, {sizes[1]} and {sizes[2]}"
-        )
+    boxes, scores, labels, sizes = _lists(boxes, scores, labels, check_row)
     share = _check_weights(weights, len(boxes))
     corners, sure = np.concatenate([np.zeros((0, 4)), *boxes]), np.concatenate([np.zeros(0), *scores])
     label = _joined(labels)
     _check_image(corners, sure)
-    corners, model = corners.clip(0, 1), np.repeat(np.arange(len(boxes)), sizes[0])
+    corners, model = corners.clip(0, 1), np.repeat(np.arange(len(boxes)), sizes)
     stays = (sure >= least) & (share[model] > 0) & (corners[:, 2:] > corners[:, :2]).all(1)
     names, group = np.unique(label[stays], return_inverse=True)
     corners = np.ascontiguousarray(corners[stays])
@@ -132,17 +143,11 @@ def _their_image(
     least: float,  # boxes with a lower score are left out
 ) -> tuple[np.ndarray, np.ndarray]:  # a row per box: label, weighted score, weight, model, corners; weights
     "The boxes that ensemble-boxes 1.0.9 would fuse, turned and cut as it does"
-    boxes = _each(boxes, "boxes", check_corners)
-    scores, labels = _each(scores, "scores", check_numbers), _each(labels, "labels", check_numbers)
-    sizes = [[len(one) for one in several] for several in (boxes, scores, labels)]
-    if not sizes[0] == sizes[1] == sizes[2]:
-        raise DataError(
-            f"boxes, scores and labels must be as many for each model; they are {sizes[0]}, {sizes[1]} and {sizes[2]}"
-        )
+    boxes, scores, labels, sizes = _lists(boxes, scores, labels, check_numbers)
     share = np.ones(len(boxes)) if weights is None else check_numbers(weights, "weights")
     share = share if len(share) == len(boxes) else np.ones(len(boxes))  # it prints a warning
     corners, sure = np.concatenate([np.zeros((0, 4)), *boxes]), np.concatenate([np.zeros(0), *scores])
-    label, model = np.concatenate([np.zeros(0), *labels]), np.repeat(np.arange(len(boxes)), sizes[0])
+    label, model = np.concatenate([np.zeros(0), *labels]), np.repeat(np.arange(len(boxes)), sizes)
     for low, high in ((0, 2), (1, 3)):
         swapped = corners[:, high] < corners[:, low]
         corners[swapped, low], corners[swapped, high] = corners[swapped, high], corners[swapped, low]
