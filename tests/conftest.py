@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core tests already; set before anything loads NumPy
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import psutil
 import pytest
 from filelock import FileLock
@@ -114,6 +116,15 @@ def copy_project(folder: Path) -> Path:
         return anywhere(place, names) | (top if Path(place) == ROOT else set())  # covidxr/runs is no folder of runs
 
     return Path(shutil.copytree(ROOT, folder / "copy", ignore=left_out, symlinks=True))
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    "Random weights and numbers are those of this test, whichever tests ran before it in the same process"
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")
