@@ -32,8 +32,10 @@ class BuildWithLessons(build_py):
         if self.editable_mode:  # a clone has its lessons in nbs/
             return
         target = Path(self.build_lib) / "covidxr" / "lessons"
-        for path in [*(here / "nbs").glob("*.ipynb"), *(here / "nbs" / "images").iterdir()]:
-            place = target / path.relative_to(here / "nbs")
+        texts = [(path, path.relative_to(here)) for path in (here / "i18n").rglob("*.po")]
+        pages = [*(here / "nbs").glob("*.ipynb"), *(here / "nbs" / "images").iterdir()]
+        for path, name in [*texts, *((path, path.relative_to(here / "nbs")) for path in pages)]:
+            place = target / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
 

@@ -81,16 +81,18 @@ def _data_siim(
 
 def _course(
     folder: Folder,  # where to work
+    lang: Literal["en", "ko"] = "en",  # of the lessons: English or Korean
 ) -> int:
     "Write the lessons into a folder to work in, and solved ones beside them; overwrites nothing"
     from covidxr.course import write_course
     from covidxr.course.folder import course_note
 
-    found = write_course(folder)
+    found = write_course(folder, lang)
+    lessons = Path(folder) / ("lessons" if lang == "en" else f"lessons_{lang}")
     kept = f", {len(found['kept'])} that were there left as they are" if found["kept"] else ""
     print(f"{folder}: {len(found['written'])} files written{kept}")
     print(course_note())
-    print(f"Open the lessons: jupyter lab {shlex.quote(str(Path(folder) / 'lessons'))}")
+    print(f"Open the lessons: jupyter lab {shlex.quote(str(lessons))}")
     return 0
 
 # %% ../nbs/engine/cli.ipynb #cli-009

@@ -112,7 +112,7 @@ def copy_project(folder: Path) -> Path:
             ".ruff_cache",
         }
         if Path(place) == ROOT / "nbs":
-            return anywhere(place, names) | {"api"}  # made before the site is built
+            return anywhere(place, names) | {"api", "ko"}  # made before the site is built
         return anywhere(place, names) | (top if Path(place) == ROOT else set())  # covidxr/runs is no folder of runs
 
     return Path(shutil.copytree(ROOT, folder / "copy", ignore=left_out, symlinks=True))

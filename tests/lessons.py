@@ -8,7 +8,7 @@
 - the same table in README.ko.md
 - nbs/changelog.qmd from CHANGELOG.md; tables of all pages in blocks that scroll on a phone
 - stored pictures without an alpha channel that says nothing
-- the modules and the engine room's notebooks in the sidebar of _quarto.yml
+- the Korean lessons, the modules and the engine room's notebooks in the sidebar of _quarto.yml
 
 `python tests/lessons.py api` makes nbs/api/ before the site is built, which Git does not keep: a page per module, with
 signatures, tables of arguments and links to the source, and a list of all modules, those of the engine room too.
@@ -371,9 +371,10 @@ def _module_table(named: list[tuple[str, str]]) -> str:
 
 
 def sidebar() -> str:
-    "_quarto.yml with the modules' pages under API, and the notebooks of the engine room under Library"
+    "_quarto.yml with the Korean lessons, the modules' pages under API, and the notebooks of the engine room under Library"
     text = (ROOT / "_quarto.yml").read_text(encoding="utf-8")
     listed = {
+        "한국어 강의": [f"ko/{path.name}" for path in [*lessons(), NOTEBOOKS / "gallery.ipynb"]],
         "API": [f"api/{name}.qmd" for name in ("index", *modules())],
         "Library": [f"engine/{path.name}" for path in engine()],
     }
@@ -413,6 +414,8 @@ def source(
     folder, _, name = page.removesuffix(".html").rpartition("/")
     name = name or "index"
     found = [NOTEBOOKS / folder / f"{name}.ipynb", NOTEBOOKS / folder / f"{name}.qmd"]
+    if folder == "ko":  # made of a lesson and its catalogue, which changes with it
+        found = [*(ROOT / "i18n" / "ko").glob(f"[0-9]*_{name}.po"), ROOT / "i18n" / "ko" / f"{name}.po"]
     if folder == "api":  # made of the modules
         found = [ROOT / "covidxr" / f"{'__init__' if name == 'index' else name}.py"]
     elif not folder:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..base.errors import DataError
 from .checking import Exercise, Question
+from .translation import catalogue, check_language, lesson_file_name, translated_question
 
 # %% ../../nbs/engine/course_catalog.ipynb #course_catalog-006
 @cache
@@ -53,11 +54,14 @@ def _unknown(
 
 def question(
     key: str,  # the lesson's name and a number, such as "metrics.1"
+    language: str = "en",  # of its texts: en or ko
 ) -> Question:
     "The texts of an exercise by its id; raises DataError if there is none"
+    check_language(language)
     if not isinstance(key, str) or key not in questions():
         raise DataError(_unknown(key))
-    return questions()[key]
+    texts = catalogue(lesson_file_name(key.partition(".")[0], language), language)
+    return translated_question(questions()[key], texts) if texts else questions()[key]
 
 
 @cache
@@ -71,6 +75,7 @@ def _checking(
 
 def exercise(
     key: str,  # the lesson's name and a number, such as "metrics.1"
+    language: str = "en",  # of the question and its hints: en or ko
 ) -> Exercise:
     "An exercise by its id; raises DataError if there is none"
-    return _checking(question(key))
+    return _checking(question(key, language))

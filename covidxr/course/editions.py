@@ -23,6 +23,7 @@ from ..base.errors import DataError
 from ..base.files import atomic_path, owned_folder, write_text
 from .catalog import question, questions
 from .progress import solved
+from .translation import catalogue, check_language, translated
 
 # %% ../../nbs/engine/course_editions.ipynb #course_editions-006
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def lessons() -> list[Lesson]:
     return found
 
 # %% ../../nbs/engine/course_editions.ipynb #course_editions-009
-_ASKED = re.compile(r'^exercise\("([^"]+)"\)\s*$')  # a cell that shows a question
+_ASKED = re.compile(r'^exercise\("([^"]+)"(?:, language="(\w+)")?\)\s*$')  # a cell that shows a question
 _SITE = "https://covidxr.github.io/covidxr/"
 _PAGE = re.compile(r"\]\(((?:engine|api)/\w+|[\w-]+(?=\.qmd))\.(?:ipynb|qmd)")  # a link to what only the site has
 _SUMMARY = re.compile(r'^#\| code-summary: "(.*)"\n', re.M)  # of a cell that the site shows folded
@@ -103,7 +104,7 @@ def edition(
         one = question(asked[1])
         code = "import numpy as np\nimport pandas as pd\n\n\n" + (one.code if with_solutions else one.stub)
         check = f"ask.check({one.name})  # stuck? ask.hint(), and at last ask.solution()"
-        cells.append({**cell, "source": [f'ask = exercise("{one.key}")\n', "ask"]})
+        cells.append({**cell, "source": [f"ask = {asked[0].strip()}\n", "ask"]})
         cells += [_code_cell(code, f"{cell['id']}-answer"), _code_cell(check, f"{cell['id']}-check")]
     made["cells"] = cells
     return made
@@ -113,33 +114,39 @@ def _write_one(
     path: Path,  # a lesson, or a picture that lessons show
     place: Path,  # where it goes
     with_solutions: bool,  # as in `edition`
+    language: str,  # as in `write_course`
 ) -> None:
     "Write one file of a course"
     if path.suffix != ".ipynb":
         with atomic_path(place) as unfinished:
             shutil.copyfile(path, unfinished)
         return
-    made = edition(json.loads(path.read_text(encoding="utf-8")), with_solutions)
+    lesson = json.loads(path.read_text(encoding="utf-8"))
+    if language != "en":
+        lesson = translated(lesson, catalogue(path.stem, language), language)
+    made = edition(lesson, with_solutions)
     write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", place)
 
 
 def write_course(
     folder: str | Path,  # where to work: `lessons/` and `solved/` are made in it
+    language: str = "en",  # en, or ko: Korean lessons lie in `lessons_ko/` and `solved_ko/`, beside the English ones
 ) -> dict[str, list[str]]:  # written, kept: file names
     """The lessons with room for answers, and solved ones beside them; files that are in a course's folder are kept.
 
     Raises DataError for a folder that holds anything else: what a course writes would lie among somebody's files.
     """
-    source = lessons_folder()
+    check_language(language)
+    source, ending = lessons_folder(), "" if language == "en" else f"_{language}"
     found: dict[str, list[str]] = {"written": [], "kept": []}
     with owned_folder(folder, "course") as target:
         for path in sorted([*source.glob("*.ipynb"), *source.glob("images/*.*")]):
             for part, with_solutions in (("lessons", False), ("solved", True)):
-                place = target / part / path.relative_to(source)
+                place = target / f"{part}{ending}" / path.relative_to(source)
                 if os.path.lexists(place):
                     found["kept"].append(str(place))
                     continue
-                _write_one(path, place, with_solutions)
+                _write_one(path, place, with_solutions, language)
                 found["written"].append(str(place))
     return found
 

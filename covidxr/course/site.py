@@ -11,7 +11,10 @@ __all__ = ['plain_table', 'scrolling', 'wide_tables', 'site_output', 'SitePage']
 import re
 from html import escape
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
+
+from .translation import LANGUAGES, catalogue_file
 
 # %% ../../nbs/engine/course_site.ipynb #course_site-006
 class _Rows(HTMLParser):
@@ -137,6 +140,15 @@ def site_output(
         raise ValueError(f"an output has HTML and no text that could be shown in its place: {html[:80]!r}")
 
 
+def _switch(
+    nb: dict[str, Any],  # the notebook that is processed
+) -> str:  # empty where there is no such page
+    "A link to the same page in Korean"
+    file = Path(getattr(nb, "path_", ""))
+    there = file.suffix == ".ipynb" and file.parent.name == "nbs" and catalogue_file(file.stem, "ko").exists()
+    return f"English · [{LANGUAGES['ko']}](ko/{file.name})" if there else ""
+
+
 class SitePage:
     "A processor for nbdev (`doc_procs`): makes of a notebook's cells what a page of the site may hold"
 
@@ -146,6 +158,9 @@ class SitePage:
     ) -> None:
         self.nb = nb
         self.level = 1  # of the last heading in the text; the title is the first
+        first = _text(nb["cells"][0]["source"]) if nb["cells"] else ""
+        self.called = "표" if re.search("^lang: ko$", first, re.M) else "Table"
+        self.switch = _switch(nb)
 
     def __call__(
         self,
@@ -153,7 +168,9 @@ class SitePage:
     ) -> None:
         "Process one cell"
         if cell["cell_type"] == "markdown":
-            cell["source"] = wide_tables(_text(cell["source"]))
+            cell["source"] = wide_tables(_text(cell["source"]), self.called)
+            if self.switch and not cell["source"].startswith("# "):  # below the title
+                cell["source"], self.switch = f"{self.switch}\n\n{cell['source']}", ""
             self.level = max([self.level, *(len(marks) for marks in _HEADING.findall(cell["source"]))])
         for output in cell.get("outputs", []):
             site_output(output.get("data", {}))

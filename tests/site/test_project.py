@@ -18,6 +18,7 @@ from configparser import ConfigParser
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import catalogues
 import lessons
 import pages
 import psutil
@@ -27,7 +28,8 @@ from filelock import FileLock
 from measure import trains_in_time
 from readme import readme_text
 
-NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+MADE = {".ipynb_checkpoints", "api", "ko"}  # folders in nbs/ that Git does not keep
+NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if not MADE & set(path.parts))
 BIN = Path(sys.executable).parent
 
 
@@ -188,7 +190,8 @@ def test_figures_have_alt_text_and_outputs_hold_no_debris(notebook):
 
 
 def test_stored_outputs_stay_small():
-    assert sum(path.stat().st_size for path in (ROOT / "nbs").rglob("*") if path.is_file()) < 12_000_000
+    kept = [path for path in (ROOT / "nbs").rglob("*") if path.is_file() and not MADE & set(path.parts)]
+    assert sum(path.stat().st_size for path in kept) < 12_000_000
 
 
 def test_what_scripts_write_is_what_they_would_write_now():
@@ -211,8 +214,9 @@ def test_every_page_stands_in_the_sidebar_and_lessons_in_their_order():
     named = pages.listed(ROOT / "_quarto.yml")
     there = [path for pattern in ("*.ipynb", "*.qmd") for path in (ROOT / "nbs").rglob(pattern)]
     names = [path.relative_to(ROOT / "nbs").as_posix() for path in there if ".ipynb_checkpoints" not in path.parts]
-    kept = [name for name in names if not name.startswith("api/")]
+    kept = [name for name in names if not name.startswith(("api/", "ko/"))]
     made = ["api/index.qmd", *(f"api/{name}.qmd" for name in lessons.modules())]
+    made += [f"ko/{path.name}" for path in catalogues.translated_pages()]
     assert sorted(named) == sorted([*kept, *made])
     ordered = [name for name in named if name[0].isdigit()]
     assert ordered == sorted(ordered)
@@ -226,6 +230,7 @@ def processed(tmp_path_factory) -> Path:
     "The pages as nbdev hands them to Quarto"
     copy = copy_project(tmp_path_factory.mktemp("site"))
     lessons.write_api(copy / "nbs")
+    catalogues.site_pages("ko", copy / "nbs" / "ko")
     code = "import nbdev.quarto as q; q._ensure_quarto = lambda: None; q.nbdev_proc_nbs()"
     answer = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
