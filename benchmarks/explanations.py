@@ -151,6 +151,16 @@ def box_row(network: str, method: str, maps: list[np.ndarray], people: list[Simu
     return {"network": network, "method": method, "AP": value, "low": low, "high": high, "share": best}
 
 
+def dealt(maps: list[np.ndarray], people: list[SimulatedXray]) -> pd.DataFrame:
+    "For each patient the mean scores of the other patients' maps: what maps reach that know places, but not this patient"
+    rows = []
+    for number, one in enumerate(people):
+        size = one.pixels.shape[::-1]
+        others = [cv2.resize(heat, size) for place, heat in enumerate(maps) if place != number]
+        rows.append(scored(others, [one] * len(others))[TRUTH].mean())
+    return pd.DataFrame(rows)
+
+
 def random_networks(people: list[SimulatedXray]) -> list[dict]:
     "The shipped network's plan with random weights: 50 networks; then layer by layer from the answer down, five seeds"
     rows, (_, config) = [], shipped()
@@ -158,11 +168,15 @@ def random_networks(people: list[SimulatedXray]) -> list[dict]:
     every: list[pd.DataFrame] = []
     for number in range(50):
         own = [one for one, group in zip(people, groups, strict=True) if group == number]
-        every.append(scored(heats((randomised(99, number), config), own, "grad_cam"), own).assign(network=number))
+        maps = heats((randomised(99, number), config), own, "grad_cam")
+        others = dealt(maps, own).add_prefix("dealt_")
+        every.append(scored(maps, own).join(others).assign(network=number))
     table = pd.concat(every, ignore_index=True)
-    rows.append(
-        row_of("randomised", "grad_cam", table, table["network"].to_numpy()) | {"chance": table["chance"].mean()}
-    )
+    networks = table["network"].to_numpy()
+    rows.append(row_of("randomised", "grad_cam", table, networks) | {"chance": table["chance"].mean()})
+    other = table[[f"dealt_{name}" for name in TRUTH]].set_axis(TRUTH, axis=1)
+    rows.append(row_of("randomised", "grad_cam of the other patients", other, networks))
+    rows.append(row_of("randomised", "own map less the others'", table[TRUTH] - other, networks))
     for layers, name in enumerate(["", "classes", "+ join", "+ layer4", "+ layer3", "+ layer2", "+ layer1", "+ all"]):
         some, seeds = people[:100], range(5 if layers else 1)
         tables = [scored(heats((randomised(layers, seed), config), some, "grad_cam"), some) for seed in seeds]
