@@ -72,8 +72,12 @@ def opened(file: Path, language: str) -> Catalog:
 
 def updated(held: Catalog, notebook: Path, language: str) -> Catalog:
     "A catalogue brought up to the English text"
+    before = {entry.id: entry.previous_id for entry in held if entry.fuzzy}  # a second update would forget it
     held.update(template(notebook, language), update_header_comment=False)
     held.obsolete.clear()
+    for entry in held:
+        if entry.fuzzy and not entry.previous_id:
+            entry.previous_id = before.get(entry.id, [])
     return held
 
 
