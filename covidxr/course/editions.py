@@ -54,7 +54,7 @@ def lessons() -> list[Lesson]:
     return found
 
 # %% ../../nbs/engine/course_editions.ipynb #course_editions-009
-_ASKED = re.compile(r'^exercise\("([^"]+)"\)\s*$')  # a cell that shows a question
+_ASKED = re.compile(r'^(?:#\| .*\n)*exercise\("([^"]+)"\)\s*$')  # a cell that shows a question
 _SITE = "https://covidxr.github.io/covidxr/"
 _PAGE = re.compile(r"\]\(((?:engine|api)/\w+|[\w-]+(?=\.qmd))\.(?:ipynb|qmd)")  # a link to what only the site has
 _SUMMARY = re.compile(r'^#\| code-summary: "(.*)"\n', re.M)  # of a cell that the site shows folded
