@@ -1,226 +1,161 @@
 "Answers that learners give: three wrong ones and a right one in another style, for every exercise."
 
 ANSWERS: dict[str, dict] = {
-    "start.1": {
+    "calibrate.1": {
         "wrong": [
             """
-def called(probabilities, threshold):
-    surest = max(probabilities, key=probabilities.get)
-    return surest if probabilities[surest] > threshold else None
+def ppv(sensitivity, specificity, prevalence):
+    return sensitivity
 """,
             """
-def called(probabilities, threshold):
-    return max(probabilities, key=probabilities.get)
+def ppv(sensitivity, specificity, prevalence):
+    return sensitivity / (sensitivity + 1 - specificity)
 """,
             """
-def called(probabilities, threshold):
-    for name, share in probabilities.items():
-        if share >= threshold:
-            return name
-    return None
+def ppv(sensitivity, specificity, prevalence):
+    right = sensitivity * prevalence
+    return right / (right + specificity * (1 - prevalence))
 """,
         ],
         "other": """
-def called(probabilities, threshold):
-    share, name = max((share, name) for name, share in probabilities.items())
-    return None if share < threshold else name
+def ppv(sensitivity, specificity, prevalence):
+    odds = prevalence / (1 - prevalence) * sensitivity / (1 - specificity)
+    return odds / (1 + odds)
 """,
     },
-    "start.2": {
+    "calibrate.2": {
         "wrong": [
             """
-def rates(ill, called):
-    found = sum(i and c for i, c in zip(ill, called))
-    return found / max(sum(called), 1), 0.0
+def limit(strangeness, error):
+    return np.quantile(strangeness, 1 - error) if len(strangeness) else np.inf
 """,
             """
-def rates(ill, called):
-    found = sum(i and c for i, c in zip(ill, called))
-    spared = sum(not i and not c for i, c in zip(ill, called))
-    return found / len(ill), spared / len(ill)
+def limit(strangeness, error):
+    rank = int(np.ceil(len(strangeness) * (1 - error)))
+    return sorted(strangeness)[rank - 1] if strangeness else np.inf
 """,
             """
-def rates(ill, called):
-    found = sum(i and c for i, c in zip(ill, called))
-    spared = sum(not i and not c for i, c in zip(ill, called))
-    return spared / max(len(ill) - sum(ill), 1), found / max(sum(ill), 1)
+def limit(strangeness, error):
+    rank = int((len(strangeness) + 1) * (1 - error)) + 1
+    return sorted(strangeness)[rank - 1] if rank <= len(strangeness) else np.inf
 """,
         ],
         "other": """
-def rates(ill, called):
-    ill, called = np.array(ill), np.array(called)
-    sensitivity = called[ill].mean() if ill.any() else 0
-    specificity = (~called[~ill]).mean() if (~ill).any() else 0
-    return [sensitivity, specificity]
+def limit(strangeness, error):
+    known = len(strangeness)
+    for place, value in enumerate(sorted(strangeness), 1):
+        if (known + 1 - place) / (known + 1) <= error:
+            return value
+    return np.inf
 """,
     },
-    "start.3": {
+    "calibrate.3": {
         "wrong": [
             """
-def heart_ratio(heart, lungs):
-    return heart.sum() / lungs.sum()
+def recalibrate(known, new):
+    return new
 """,
             """
-def heart_ratio(heart, lungs):
-    return heart.any(axis=0).sum() / lungs.any(axis=0).sum()
+def recalibrate(known, new):
+    from covidxr.calibrate import calibrate
+    names = list(new.columns)
+    labelled = known[names].assign(label=[names[number] for number in known["truth"]])
+    return calibrate(new, labelled, classes=names)[names]
 """,
             """
-def heart_ratio(heart, lungs):
-    a, b = np.flatnonzero(heart.any(axis=0)), np.flatnonzero(lungs.any(axis=0))
-    return (a[-1] - a[0]) / (b[-1] - b[0])
+def recalibrate(known, new):
+    shares = known["truth"].value_counts(normalize=True).reindex(range(4), fill_value=0).to_numpy()
+    weighted = new * shares
+    return weighted.div(weighted.sum(axis=1), axis=0)
 """,
         ],
         "other": """
-def heart_ratio(heart, lungs):
-    def width(mask):
-        _, across = mask.nonzero()
-        return across.max() - across.min() + 1
-    return width(heart) / width(lungs)
+def recalibrate(known, new):
+    from sklearn.linear_model import LogisticRegression
+    names = list(new.columns)
+    model = LogisticRegression(max_iter=1000).fit(np.log(known[names]), known["truth"])
+    return model.predict_proba(np.log(new))
 """,
     },
-    "dicom.1": {
+    "classify.1": {
         "wrong": [
             """
-def window(values, center, width):
-    return (values - center) / width + 0.5
+def by_study(rows):
+    return {s: (n, t) for s, n, t in rows}
 """,
             """
-def window(values, center, width):
-    return np.clip((values - center) / width, 0, 1)
-""",
-            """
-def window(values, center, width):
-    return np.clip(values / width, 0, 1)
-""",
-        ],
-        "other": """
-def window(values, center, width):
-    low, high = center - width / 2, center + width / 2
-    out = []
-    for value in values:
-        out.append(0.0 if value <= low else 1.0 if value >= high else (value - low) / (high - low))
+def by_study(rows):
+    out = {}
+    for s, n, t in rows:
+        a, b = out.get(s, (0, 0))
+        out[s] = (a + n, b + t)
     return out
 """,
-    },
-    "dicom.2": {
-        "wrong": [
             """
-def linear(values, center, width):
-    return np.clip((values - center) / width + 0.5, 0, 1)
-""",
-            """
-def linear(values, center, width):
-    return np.clip((values - center - 0.5) / (width - 1) + 0.5, 0, 1)
-""",
-            """
-def linear(values, center, width):
-    return np.clip((values - (center - 0.5)) / width + 0.5, 0, 1)
+def by_study(rows):
+    out = {}
+    for s, n, t in rows:
+        a, b = out.get(s, (n, t))
+        out[s] = ((a + n) / 2, (b + t) / 2)
+    return out
 """,
         ],
         "other": """
-def linear(values, center, width):
-    low = center - 0.5 - (width - 1) / 2
-    high = center - 0.5 + (width - 1) / 2
-    return [min(1, max(0, (v - low) / (high - low))) for v in values]
+def by_study(rows):
+    t = pd.DataFrame(rows, columns=["s", "n", "t"])
+    return {s: [g["n"].mean(), g["t"].mean()] for s, g in t.groupby("s")}
 """,
     },
-    "dicom.3": {
+    "classify.2": {
         "wrong": [
             """
-def from_pixels(values, inside):
-    low, high = np.percentile(values, [0.5, 99.5])
-    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+def confusion(truth, said, classes):
+    p = list(zip(said, truth))
+    return [[p.count((a, b)) for b in classes] for a in classes]
 """,
             """
-def from_pixels(values, inside):
-    low, high = values[inside].min(), values[inside].max()
-    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+def confusion(truth, said, classes):
+    names = sorted(set(truth) | set(said))
+    p = list(zip(truth, said))
+    return [[p.count((a, b)) for b in names] for a in names]
 """,
             """
-def from_pixels(values, inside):
-    low, high = np.percentile(values[inside], [0.5, 99.5])
-    return np.clip((values[inside] - low) / max(high - low, 1e-6), 0, 1)
+def confusion(truth, said, classes):
+    n = max(len(truth), 1)
+    p = list(zip(truth, said))
+    return [[p.count((a, b)) / n for b in classes] for a in classes]
 """,
         ],
         "other": """
-def from_pixels(values, inside):
-    kept = pd.Series(values)[inside]
-    low, high = kept.quantile(0.005), kept.quantile(0.995)
-    span = high - low if high - low > 1e-6 else 1e-6
-    return [min(1.0, max(0.0, (v - low) / span)) for v in values]
+def confusion(truth, said, classes):
+    t = np.zeros((len(classes), len(classes)), int)
+    for a, b in zip(truth, said):
+        t[classes.index(a), classes.index(b)] += 1
+    return t
 """,
     },
-    "phantom.1": {
+    "classify.3": {
         "wrong": [
             """
-def extent(lung, opacity):
-    share = opacity.sum() / max(lung.sum(), 1)
-    return int(np.ceil(min(share, 1) * 4))
+def threshold(sick, value, sensitivity):
+    v = sorted((b for a, b in zip(sick, value) if a), reverse=True)
+    return v[int(sensitivity * len(v)) - 1]
 """,
             """
-def extent(lung, opacity):
-    share = (lung & opacity).mean()
-    return int(np.ceil(share * 4))
+def threshold(sick, value, sensitivity):
+    v = sorted(value, reverse=True)
+    return v[int(np.ceil(sensitivity * len(v))) - 1]
 """,
             """
-def extent(lung, opacity):
-    share = (lung & opacity).sum() / max(lung.sum(), 1)
-    return int(share * 4)
+def threshold(sick, value, sensitivity):
+    return min(b for a, b in zip(sick, value) if a)
 """,
         ],
         "other": """
-def extent(lung, opacity):
-    inside = [b for a, b in zip(lung.ravel(), opacity.ravel()) if a]
-    if not any(inside):
-        return 0
-    quarters = 4 * sum(inside) / len(inside)
-    return 2 if quarters == 1 else int(np.ceil(quarters))
-""",
-    },
-    "phantom.2": {
-        "wrong": [
-            """
-def mirrored(boxes, width):
-    return [[width - a, b, width - c, d] for a, b, c, d in boxes]
-""",
-            """
-def mirrored(boxes, width):
-    return [[width - 1 - c, b, width - 1 - a, d] for a, b, c, d in boxes]
-""",
-            """
-def mirrored(boxes, width):
-    return [[a, width - d, c, width - b] for a, b, c, d in boxes]
-""",
-        ],
-        "other": """
-def mirrored(boxes, width):
-    t = np.array(boxes, float).reshape(-1, 4)
-    return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
-""",
-    },
-    "phantom.3": {
-        "wrong": [
-            """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-changed = (abs(x.pixels - x.healthy) > 0.05).sum()
-""",
-            """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-changed = ((x.healthy - x.pixels) > 0.05).mean()
-""",
-            """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96)
-changed = (abs(x.pixels - x.healthy)).mean()
-""",
-        ],
-        "other": """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-d = np.abs(x.pixels - x.healthy).ravel().tolist()
-changed = len([v for v in d if v > 0.05]) / len(d)
+def threshold(sick, value, sensitivity):
+    ill = np.array(value)[np.array(sick)]
+    good = [t for t in value if (ill >= t).mean() >= sensitivity]
+    return max(good)
 """,
     },
     "dataset.1": {
@@ -304,84 +239,156 @@ def tidy(rows):
     return out
 """,
     },
-    "prepare.1": {
+    "detect.1": {
         "wrong": [
             """
-def fit(height, width, side):
-    scale = side / min(height, width)
-    return scale, (side - round(width * scale)) // 2, (side - round(height * scale)) // 2
+def yolo(boxes, side):
+    return [[a / side, b / side, (c - a) / side, (d - b) / side] for a, b, c, d in boxes]
 """,
             """
-def fit(height, width, side):
-    scale = side / max(height, width)
-    return scale, (side - round(height * scale)) // 2, (side - round(width * scale)) // 2
+def yolo(boxes, side):
+    return [[(a + c) / 2, (b + d) / 2, c - a, d - b] for a, b, c, d in boxes]
 """,
             """
-def fit(height, width, side):
-    scale = side / max(height, width)
-    return scale, (side - width * scale) / 2, (side - height * scale) / 2
+def yolo(boxes, side):
+    return [[(a + c) / 2 / side, (b + d) / 2 / side, c / side, d / side] for a, b, c, d in boxes]
 """,
         ],
         "other": """
-import math
-def fit(height, width, side):
-    longer = height if height > width else width
-    margins = [math.floor((side - max(1, round(n * (side / longer)))) / 2) for n in (width, height)]
-    return [side / longer, *margins]
+def yolo(boxes, side):
+    t = np.asarray(boxes, float).reshape(-1, 4) / side
+    return np.hstack([(t[:, :2] + t[:, 2:]) / 2, t[:, 2:] - t[:, :2]])
 """,
     },
-    "prepare.2": {
+    "detect.2": {
         "wrong": [
             """
-def there(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return [a * scale + left, b * scale + top, c * scale + left, d * scale + top]
+def corners_of(rows, side):
+    return [[x * side, y * side, (x + w) * side, (y + h) * side] for x, y, w, h in rows]
 """,
             """
-def there(box, height, width, scale, left, top):
-    a, b, c, d = np.clip(box, 0, [width, height, width, height])
-    return [(a + left) * scale, (b + top) * scale, (c + left) * scale, (d + top) * scale]
+def corners_of(rows, side):
+    return [[x - w / 2, y - h / 2, x + w / 2, y + h / 2] for x, y, w, h in rows]
 """,
             """
-def there(box, height, width, scale, left, top):
-    a, b, c, d = np.clip(box, 0, [width, height, width, height])
-    return [a * scale + top, b * scale + left, c * scale + top, d * scale + left]
+def corners_of(rows, side):
+    return [[(x - w) * side, (y - h) * side, (x + w) * side, (y + h) * side] for x, y, w, h in rows]
 """,
         ],
         "other": """
-def there(box, height, width, scale, left, top):
-    def across(x):
-        return min(max(x, 0), width) * scale + left
-    def down(y):
-        return min(max(y, 0), height) * scale + top
-    return (across(box[0]), down(box[1]), across(box[2]), down(box[3]))
+def corners_of(rows, side):
+    t = np.asarray(rows, float).reshape(-1, 4) * side
+    return np.concatenate([t[:, :2] - t[:, 2:] / 2, t[:, :2] + t[:, 2:] / 2], axis=1)
 """,
     },
-    "prepare.3": {
+    "detect.3": {
         "wrong": [
             """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return np.clip([a / scale - left, b / scale - top, c / scale - left, d / scale - top], 0, [width, height, width, height])
+from covidxr.metrics import box_iou
+def recall(truth, guesses, confidences, threshold):
+    k = [g for g, c in zip(guesses, confidences) if c > threshold]
+    if not truth:
+        return float("nan")
+    return len({int(np.argmax(box_iou([g], truth))) for g in k if box_iou([g], truth).max() > 0.5}) / len(truth)
 """,
             """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return [(a - left) / scale, (b - top) / scale, (c - left) / scale, (d - top) / scale]
+from covidxr.metrics import box_iou
+def recall(truth, guesses, confidences, threshold):
+    if not truth:
+        return float("nan")
+    k = [g for g, c in zip(guesses, confidences) if c >= threshold]
+    return sum(box_iou([g], truth).max() > 0.5 for g in k) / len(truth)
 """,
             """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return np.clip([(a - left) * scale, (b - top) * scale, (c - left) * scale, (d - top) * scale], 0, [width, height, width, height])
+from covidxr.metrics import box_iou
+def recall(truth, guesses, confidences, threshold):
+    if not truth:
+        return 0.0
+    k = [g for g, c in zip(guesses, confidences) if c >= threshold]
+    return len({int(np.argmax(box_iou([g], truth))) for g in k if box_iou([g], truth).max() > 0.5}) / len(truth)
 """,
         ],
         "other": """
-def back(box, height, width, scale, left, top):
+from covidxr.metrics import box_iou
+def recall(truth, guesses, confidences, threshold):
+    if len(truth) == 0:
+        return np.nan
+    n = 0
+    for t in truth:
+        n += any(c >= threshold and box_iou([g], [t])[0, 0] > 0.5 for g, c in zip(guesses, confidences))
+    return n / len(truth)
+""",
+    },
+    "dicom.1": {
+        "wrong": [
+            """
+def window(values, center, width):
+    return (values - center) / width + 0.5
+""",
+            """
+def window(values, center, width):
+    return np.clip((values - center) / width, 0, 1)
+""",
+            """
+def window(values, center, width):
+    return np.clip(values / width, 0, 1)
+""",
+        ],
+        "other": """
+def window(values, center, width):
+    low, high = center - width / 2, center + width / 2
     out = []
-    for n, v in enumerate(box):
-        margin, length = ((left, width), (top, height))[n % 2]
-        out.append(max(0, min(length, (v - margin) / scale)))
+    for value in values:
+        out.append(0.0 if value <= low else 1.0 if value >= high else (value - low) / (high - low))
     return out
+""",
+    },
+    "dicom.2": {
+        "wrong": [
+            """
+def linear(values, center, width):
+    return np.clip((values - center) / width + 0.5, 0, 1)
+""",
+            """
+def linear(values, center, width):
+    return np.clip((values - center - 0.5) / (width - 1) + 0.5, 0, 1)
+""",
+            """
+def linear(values, center, width):
+    return np.clip((values - (center - 0.5)) / width + 0.5, 0, 1)
+""",
+        ],
+        "other": """
+def linear(values, center, width):
+    low = center - 0.5 - (width - 1) / 2
+    high = center - 0.5 + (width - 1) / 2
+    return [min(1, max(0, (v - low) / (high - low))) for v in values]
+""",
+    },
+    "dicom.3": {
+        "wrong": [
+            """
+def from_pixels(values, inside):
+    low, high = np.percentile(values, [0.5, 99.5])
+    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+""",
+            """
+def from_pixels(values, inside):
+    low, high = values[inside].min(), values[inside].max()
+    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+""",
+            """
+def from_pixels(values, inside):
+    low, high = np.percentile(values[inside], [0.5, 99.5])
+    return np.clip((values[inside] - low) / max(high - low, 1e-6), 0, 1)
+""",
+        ],
+        "other": """
+def from_pixels(values, inside):
+    kept = pd.Series(values)[inside]
+    low, high = kept.quantile(0.005), kept.quantile(0.995)
+    span = high - low if high - low > 1e-6 else 1e-6
+    return [min(1.0, max(0.0, (v - low) / span)) for v in values]
 """,
     },
     "eda.1": {
@@ -461,6 +468,177 @@ def cover(boxes, cells):
     for y in range(cells):
         rows.append([sum(b[0] * cells <= x + 0.5 < b[2] * cells and b[1] * cells <= y + 0.5 < b[3] * cells for b in boxes) for x in range(cells)])
     return rows
+""",
+    },
+    "ensemble.1": {
+        "wrong": [
+            """
+from covidxr.metrics import box_iou
+def keep(boxes, confidences):
+    out = []
+    order = list(np.argsort(confidences)[::-1])
+    for n, p in enumerate(order):
+        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] <= 0.5 for o in order[:n]):
+            out.append(int(p))
+    return out
+""",
+            """
+from covidxr.metrics import box_iou
+def keep(boxes, confidences):
+    out = []
+    for p in range(len(boxes)):
+        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] <= 0.5 for o in out):
+            out.append(p)
+    return out
+""",
+            """
+from covidxr.metrics import box_iou
+def keep(boxes, confidences):
+    out = []
+    for p in np.argsort(confidences)[::-1]:
+        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] == 0 for o in out):
+            out.append(int(p))
+    return out
+""",
+        ],
+        "other": """
+from covidxr.metrics import box_iou
+def keep(boxes, confidences):
+    left = sorted(range(len(boxes)), key=lambda p: -confidences[p])
+    out = []
+    while left:
+        best, *rest = left
+        out.append(best)
+        left = [p for p in rest if not box_iou([boxes[best]], [boxes[p]])[0, 0] > 0.5]
+    return np.array(out, int)
+""",
+    },
+    "ensemble.2": {
+        "wrong": [
+            """
+def fuse(boxes, confidences, models):
+    return np.mean(boxes, axis=0), np.mean(confidences) * len(boxes) / models
+""",
+            """
+def fuse(boxes, confidences, models):
+    return np.average(boxes, axis=0, weights=confidences), np.mean(confidences)
+""",
+            """
+def fuse(boxes, confidences, models):
+    return np.average(boxes, axis=0, weights=confidences), max(confidences) * len(boxes) / models
+""",
+        ],
+        "other": """
+def fuse(boxes, confidences, models):
+    total = sum(confidences)
+    corners = [sum(c * b[k] for b, c in zip(boxes, confidences)) / total for k in range(4)]
+    return corners, total / models
+""",
+    },
+    "ensemble.3": {
+        "wrong": [
+            """
+def none_of(empty, boxes, exponent):
+    b = dict(boxes)
+    return {i: e ** (1 - exponent) * (1 - b.get(i, 0)) ** exponent for i, e in empty.items()}
+""",
+            """
+def none_of(empty, boxes, exponent):
+    return {i: e ** exponent * (1 - max((c for n, c in boxes if n == i), default=0)) ** (1 - exponent) for i, e in empty.items()}
+""",
+            """
+def none_of(empty, boxes, exponent):
+    return {i: e ** (1 - exponent) * max((c for n, c in boxes if n == i), default=0) ** exponent for i, e in empty.items()}
+""",
+        ],
+        "other": """
+def none_of(empty, boxes, exponent):
+    s = pd.Series(1.0, index=list(empty))
+    for i, c in boxes:
+        s[i] = min(s[i], 1 - c)
+    return pd.Series(empty) ** (1 - exponent) * s ** exponent
+""",
+    },
+    "explain.1": {
+        "wrong": [
+            """
+def points(heat, mask, reach):
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    return bool(mask[row, column])
+""",
+            """
+def points(heat, mask, reach):
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    rows, columns = np.nonzero(mask)
+    return bool((abs(rows - row) + abs(columns - column) <= reach).any())
+""",
+            """
+def points(heat, mask, reach):
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    rows, columns = np.nonzero(mask)
+    return bool((np.maximum(abs(rows - row), abs(columns - column)) < reach).any())
+""",
+        ],
+        "other": """
+def points(heat, mask, reach):
+    y, x = np.argwhere(heat == heat.max())[0]
+    return bool(mask[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].any())
+""",
+    },
+    "explain.2": {
+        "wrong": [
+            """
+def lead(looking, blind, draws):
+    gain = np.array(looking) - np.array(blind)
+    return gain.mean(), *np.percentile(gain, [2.5, 97.5])
+""",
+            """
+def lead(looking, blind, draws):
+    gain = np.array(looking) - np.array(blind)
+    drawn = [gain[sorted(set(rows))].mean() for rows in draws]
+    return gain.mean(), *np.percentile(drawn, [2.5, 97.5])
+""",
+            """
+def lead(looking, blind, draws):
+    gain = np.array(looking) - np.array(blind)
+    drawn = [gain[rows].mean() for rows in draws]
+    return np.mean(drawn), *np.percentile(drawn, [2.5, 97.5])
+""",
+        ],
+        "other": """
+def lead(looking, blind, draws):
+    def share(hits, rows):
+        return sum(hits[row] for row in rows) / len(rows)
+    drawn = [share(looking, rows) - share(blind, rows) for rows in draws]
+    everyone = range(len(looking))
+    low, high = (np.percentile(drawn, end) for end in (2.5, 97.5))
+    return [share(looking, everyone) - share(blind, everyone), low, high]
+""",
+    },
+    "explain.3": {
+        "wrong": [
+            """
+def occlusion(picture, weights, side):
+    return picture * weights
+""",
+            """
+def occlusion(picture, weights, side):
+    part = picture * weights
+    means = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).mean((1, 3))
+    return means.repeat(side, 0).repeat(side, 1)
+""",
+            """
+def occlusion(picture, weights, side):
+    part = picture * weights
+    sums = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).sum((1, 3))
+    return -sums.repeat(side, 0).repeat(side, 1)
+""",
+        ],
+        "other": """
+def occlusion(picture, weights, side):
+    part = picture * weights
+    sums = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).sum((1, 3))
+    return sums.repeat(side, 0).repeat(side, 1)
 """,
     },
     "folds.1": {
@@ -650,417 +828,229 @@ def area(hits, count):
     return np.sum(np.diff(recall, prepend=0) * envelope)
 """,
     },
-    "classify.1": {
+    "phantom.1": {
         "wrong": [
             """
-def by_study(rows):
-    return {s: (n, t) for s, n, t in rows}
+def extent(lung, opacity):
+    share = opacity.sum() / max(lung.sum(), 1)
+    return int(np.ceil(min(share, 1) * 4))
 """,
             """
-def by_study(rows):
-    out = {}
-    for s, n, t in rows:
-        a, b = out.get(s, (0, 0))
-        out[s] = (a + n, b + t)
-    return out
+def extent(lung, opacity):
+    share = (lung & opacity).mean()
+    return int(np.ceil(share * 4))
 """,
             """
-def by_study(rows):
-    out = {}
-    for s, n, t in rows:
-        a, b = out.get(s, (n, t))
-        out[s] = ((a + n) / 2, (b + t) / 2)
-    return out
+def extent(lung, opacity):
+    share = (lung & opacity).sum() / max(lung.sum(), 1)
+    return int(share * 4)
 """,
         ],
         "other": """
-def by_study(rows):
-    t = pd.DataFrame(rows, columns=["s", "n", "t"])
-    return {s: [g["n"].mean(), g["t"].mean()] for s, g in t.groupby("s")}
+def extent(lung, opacity):
+    inside = [b for a, b in zip(lung.ravel(), opacity.ravel()) if a]
+    if not any(inside):
+        return 0
+    quarters = 4 * sum(inside) / len(inside)
+    return 2 if quarters == 1 else int(np.ceil(quarters))
 """,
     },
-    "classify.2": {
+    "phantom.2": {
         "wrong": [
             """
-def confusion(truth, said, classes):
-    p = list(zip(said, truth))
-    return [[p.count((a, b)) for b in classes] for a in classes]
+def mirrored(boxes, width):
+    return [[width - a, b, width - c, d] for a, b, c, d in boxes]
 """,
             """
-def confusion(truth, said, classes):
-    names = sorted(set(truth) | set(said))
-    p = list(zip(truth, said))
-    return [[p.count((a, b)) for b in names] for a in names]
+def mirrored(boxes, width):
+    return [[width - 1 - c, b, width - 1 - a, d] for a, b, c, d in boxes]
 """,
             """
-def confusion(truth, said, classes):
-    n = max(len(truth), 1)
-    p = list(zip(truth, said))
-    return [[p.count((a, b)) / n for b in classes] for a in classes]
+def mirrored(boxes, width):
+    return [[a, width - d, c, width - b] for a, b, c, d in boxes]
 """,
         ],
         "other": """
-def confusion(truth, said, classes):
-    t = np.zeros((len(classes), len(classes)), int)
-    for a, b in zip(truth, said):
-        t[classes.index(a), classes.index(b)] += 1
-    return t
+def mirrored(boxes, width):
+    t = np.array(boxes, float).reshape(-1, 4)
+    return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
 """,
     },
-    "classify.3": {
+    "phantom.3": {
         "wrong": [
             """
-def threshold(sick, value, sensitivity):
-    v = sorted((b for a, b in zip(sick, value) if a), reverse=True)
-    return v[int(sensitivity * len(v)) - 1]
+from covidxr.phantom import simulate
+x = simulate(70, "typical", size=96, strength=1.2)
+changed = (abs(x.pixels - x.healthy) > 0.05).sum()
 """,
             """
-def threshold(sick, value, sensitivity):
-    v = sorted(value, reverse=True)
-    return v[int(np.ceil(sensitivity * len(v))) - 1]
+from covidxr.phantom import simulate
+x = simulate(70, "typical", size=96, strength=1.2)
+changed = ((x.healthy - x.pixels) > 0.05).mean()
 """,
             """
-def threshold(sick, value, sensitivity):
-    return min(b for a, b in zip(sick, value) if a)
+from covidxr.phantom import simulate
+x = simulate(70, "typical", size=96)
+changed = (abs(x.pixels - x.healthy)).mean()
 """,
         ],
         "other": """
-def threshold(sick, value, sensitivity):
-    ill = np.array(value)[np.array(sick)]
-    good = [t for t in value if (ill >= t).mean() >= sensitivity]
-    return max(good)
+from covidxr.phantom import simulate
+x = simulate(70, "typical", size=96, strength=1.2)
+d = np.abs(x.pixels - x.healthy).ravel().tolist()
+changed = len([v for v in d if v > 0.05]) / len(d)
 """,
     },
-    "detect.1": {
+    "pipeline.1": {
         "wrong": [
             """
-def yolo(boxes, side):
-    return [[a / side, b / side, (c - a) / side, (d - b) / side] for a, b, c, d in boxes]
+def empty(chances, shares):
+    return chances["negative"]
 """,
             """
-def yolo(boxes, side):
-    return [[(a + c) / 2, (b + d) / 2, c - a, d - b] for a, b, c, d in boxes]
+def empty(chances, shares):
+    return sum(chances[n] * shares[n] for n in chances) / sum(shares.values())
 """,
             """
-def yolo(boxes, side):
-    return [[(a + c) / 2 / side, (b + d) / 2 / side, c / side, d / side] for a, b, c, d in boxes]
+def empty(chances, shares):
+    return np.mean([chances[n] * shares[n] for n in chances])
 """,
         ],
         "other": """
-def yolo(boxes, side):
-    t = np.asarray(boxes, float).reshape(-1, 4) / side
-    return np.hstack([(t[:, :2] + t[:, 2:]) / 2, t[:, 2:] - t[:, :2]])
+def empty(chances, shares):
+    return (pd.Series(chances) * pd.Series(shares)).sum()
 """,
     },
-    "detect.2": {
+    "pipeline.2": {
         "wrong": [
             """
-def corners_of(rows, side):
-    return [[x * side, y * side, (x + w) * side, (y + h) * side] for x, y, w, h in rows]
+def revise(chances, shares, none):
+    new = {n: c * (shares[n] * none + (1 - shares[n]) * (1 - none)) for n, c in chances.items()}
+    return {n: v / sum(new.values()) for n, v in new.items()}
 """,
             """
-def corners_of(rows, side):
-    return [[x - w / 2, y - h / 2, x + w / 2, y + h / 2] for x, y, w, h in rows]
+def revise(chances, shares, none):
+    b = sum(chances[n] * shares[n] for n in chances)
+    new = {n: c * shares[n] * none / b for n, c in chances.items()}
+    return {n: v / sum(new.values()) for n, v in new.items()}
 """,
             """
-def corners_of(rows, side):
-    return [[(x - w) * side, (y - h) * side, (x + w) * side, (y + h) * side] for x, y, w, h in rows]
+def revise(chances, shares, none):
+    new = dict(chances)
+    new["negative"] = none
+    return {n: v / sum(new.values()) for n, v in new.items()}
 """,
         ],
         "other": """
-def corners_of(rows, side):
-    t = np.asarray(rows, float).reshape(-1, 4) * side
-    return np.concatenate([t[:, :2] - t[:, 2:] / 2, t[:, :2] + t[:, 2:] / 2], axis=1)
+def revise(chances, shares, none):
+    c, s = pd.Series(chances), pd.Series(shares)
+    boxless = c * s / (c * s).sum()
+    boxed = c * (1 - s) / (c * (1 - s)).sum()
+    return none * boxless + (1 - none) * boxed
 """,
     },
-    "detect.3": {
+    "pipeline.3": {
         "wrong": [
             """
-from covidxr.metrics import box_iou
-def recall(truth, guesses, confidences, threshold):
-    k = [g for g, c in zip(guesses, confidences) if c > threshold]
-    if not truth:
-        return float("nan")
-    return len({int(np.argmax(box_iou([g], truth))) for g in k if box_iou([g], truth).max() > 0.5}) / len(truth)
+def lead(first, second):
+    a, b = np.array(first), np.array(second)
+    return {"mean": a.mean() - b.mean(), "low": np.percentile(a, 2.5) - np.percentile(b, 2.5), "high": np.percentile(a, 97.5) - np.percentile(b, 97.5), "probability": (a > b).mean()}
 """,
             """
-from covidxr.metrics import box_iou
-def recall(truth, guesses, confidences, threshold):
-    if not truth:
-        return float("nan")
-    k = [g for g, c in zip(guesses, confidences) if c >= threshold]
-    return sum(box_iou([g], truth).max() > 0.5 for g in k) / len(truth)
+def lead(first, second):
+    g = np.array(first) - np.array(second)
+    return {"mean": g.mean(), "low": g.min(), "high": g.max(), "probability": (g > 0).mean()}
 """,
             """
-from covidxr.metrics import box_iou
-def recall(truth, guesses, confidences, threshold):
-    if not truth:
-        return 0.0
-    k = [g for g, c in zip(guesses, confidences) if c >= threshold]
-    return len({int(np.argmax(box_iou([g], truth))) for g in k if box_iou([g], truth).max() > 0.5}) / len(truth)
+def lead(first, second):
+    g = np.array(first) - np.array(second)
+    return {"mean": g.mean(), "low": g.mean() - 1.96 * g.std(), "high": g.mean() + 1.96 * g.std(), "probability": (g > 0).mean()}
 """,
         ],
         "other": """
-from covidxr.metrics import box_iou
-def recall(truth, guesses, confidences, threshold):
-    if len(truth) == 0:
-        return np.nan
-    n = 0
-    for t in truth:
-        n += any(c >= threshold and box_iou([g], [t])[0, 0] > 0.5 for g, c in zip(guesses, confidences))
-    return n / len(truth)
+def lead(first, second):
+    g = pd.Series(first) - pd.Series(second)
+    return pd.Series({"mean": g.mean(), "low": g.quantile(0.025), "high": g.quantile(0.975), "probability": len(g[g > 0]) / len(g)})
 """,
     },
-    "ensemble.1": {
+    "prepare.1": {
         "wrong": [
             """
-from covidxr.metrics import box_iou
-def keep(boxes, confidences):
+def fit(height, width, side):
+    scale = side / min(height, width)
+    return scale, (side - round(width * scale)) // 2, (side - round(height * scale)) // 2
+""",
+            """
+def fit(height, width, side):
+    scale = side / max(height, width)
+    return scale, (side - round(height * scale)) // 2, (side - round(width * scale)) // 2
+""",
+            """
+def fit(height, width, side):
+    scale = side / max(height, width)
+    return scale, (side - width * scale) / 2, (side - height * scale) / 2
+""",
+        ],
+        "other": """
+import math
+def fit(height, width, side):
+    longer = height if height > width else width
+    margins = [math.floor((side - max(1, round(n * (side / longer)))) / 2) for n in (width, height)]
+    return [side / longer, *margins]
+""",
+    },
+    "prepare.2": {
+        "wrong": [
+            """
+def there(box, height, width, scale, left, top):
+    a, b, c, d = box
+    return [a * scale + left, b * scale + top, c * scale + left, d * scale + top]
+""",
+            """
+def there(box, height, width, scale, left, top):
+    a, b, c, d = np.clip(box, 0, [width, height, width, height])
+    return [(a + left) * scale, (b + top) * scale, (c + left) * scale, (d + top) * scale]
+""",
+            """
+def there(box, height, width, scale, left, top):
+    a, b, c, d = np.clip(box, 0, [width, height, width, height])
+    return [a * scale + top, b * scale + left, c * scale + top, d * scale + left]
+""",
+        ],
+        "other": """
+def there(box, height, width, scale, left, top):
+    def across(x):
+        return min(max(x, 0), width) * scale + left
+    def down(y):
+        return min(max(y, 0), height) * scale + top
+    return (across(box[0]), down(box[1]), across(box[2]), down(box[3]))
+""",
+    },
+    "prepare.3": {
+        "wrong": [
+            """
+def back(box, height, width, scale, left, top):
+    a, b, c, d = box
+    return np.clip([a / scale - left, b / scale - top, c / scale - left, d / scale - top], 0, [width, height, width, height])
+""",
+            """
+def back(box, height, width, scale, left, top):
+    a, b, c, d = box
+    return [(a - left) / scale, (b - top) / scale, (c - left) / scale, (d - top) / scale]
+""",
+            """
+def back(box, height, width, scale, left, top):
+    a, b, c, d = box
+    return np.clip([(a - left) * scale, (b - top) * scale, (c - left) * scale, (d - top) * scale], 0, [width, height, width, height])
+""",
+        ],
+        "other": """
+def back(box, height, width, scale, left, top):
     out = []
-    order = list(np.argsort(confidences)[::-1])
-    for n, p in enumerate(order):
-        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] <= 0.5 for o in order[:n]):
-            out.append(int(p))
+    for n, v in enumerate(box):
+        margin, length = ((left, width), (top, height))[n % 2]
+        out.append(max(0, min(length, (v - margin) / scale)))
     return out
-""",
-            """
-from covidxr.metrics import box_iou
-def keep(boxes, confidences):
-    out = []
-    for p in range(len(boxes)):
-        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] <= 0.5 for o in out):
-            out.append(p)
-    return out
-""",
-            """
-from covidxr.metrics import box_iou
-def keep(boxes, confidences):
-    out = []
-    for p in np.argsort(confidences)[::-1]:
-        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] == 0 for o in out):
-            out.append(int(p))
-    return out
-""",
-        ],
-        "other": """
-from covidxr.metrics import box_iou
-def keep(boxes, confidences):
-    left = sorted(range(len(boxes)), key=lambda p: -confidences[p])
-    out = []
-    while left:
-        best, *rest = left
-        out.append(best)
-        left = [p for p in rest if not box_iou([boxes[best]], [boxes[p]])[0, 0] > 0.5]
-    return np.array(out, int)
-""",
-    },
-    "ensemble.2": {
-        "wrong": [
-            """
-def fuse(boxes, confidences, models):
-    return np.mean(boxes, axis=0), np.mean(confidences) * len(boxes) / models
-""",
-            """
-def fuse(boxes, confidences, models):
-    return np.average(boxes, axis=0, weights=confidences), np.mean(confidences)
-""",
-            """
-def fuse(boxes, confidences, models):
-    return np.average(boxes, axis=0, weights=confidences), max(confidences) * len(boxes) / models
-""",
-        ],
-        "other": """
-def fuse(boxes, confidences, models):
-    total = sum(confidences)
-    corners = [sum(c * b[k] for b, c in zip(boxes, confidences)) / total for k in range(4)]
-    return corners, total / models
-""",
-    },
-    "ensemble.3": {
-        "wrong": [
-            """
-def none_of(empty, boxes, exponent):
-    b = dict(boxes)
-    return {i: e ** (1 - exponent) * (1 - b.get(i, 0)) ** exponent for i, e in empty.items()}
-""",
-            """
-def none_of(empty, boxes, exponent):
-    return {i: e ** exponent * (1 - max((c for n, c in boxes if n == i), default=0)) ** (1 - exponent) for i, e in empty.items()}
-""",
-            """
-def none_of(empty, boxes, exponent):
-    return {i: e ** (1 - exponent) * max((c for n, c in boxes if n == i), default=0) ** exponent for i, e in empty.items()}
-""",
-        ],
-        "other": """
-def none_of(empty, boxes, exponent):
-    s = pd.Series(1.0, index=list(empty))
-    for i, c in boxes:
-        s[i] = min(s[i], 1 - c)
-    return pd.Series(empty) ** (1 - exponent) * s ** exponent
-""",
-    },
-    "explain.1": {
-        "wrong": [
-            """
-def points(heat, mask, reach):
-    row, column = np.unravel_index(heat.argmax(), heat.shape)
-    return bool(mask[row, column])
-""",
-            """
-def points(heat, mask, reach):
-    row, column = np.unravel_index(heat.argmax(), heat.shape)
-    rows, columns = np.nonzero(mask)
-    return bool((abs(rows - row) + abs(columns - column) <= reach).any())
-""",
-            """
-def points(heat, mask, reach):
-    row, column = np.unravel_index(heat.argmax(), heat.shape)
-    rows, columns = np.nonzero(mask)
-    return bool((np.maximum(abs(rows - row), abs(columns - column)) < reach).any())
-""",
-        ],
-        "other": """
-def points(heat, mask, reach):
-    y, x = np.argwhere(heat == heat.max())[0]
-    return bool(mask[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].any())
-""",
-    },
-    "explain.2": {
-        "wrong": [
-            """
-def lead(looking, blind, draws):
-    gain = np.array(looking) - np.array(blind)
-    return gain.mean(), *np.percentile(gain, [2.5, 97.5])
-""",
-            """
-def lead(looking, blind, draws):
-    gain = np.array(looking) - np.array(blind)
-    drawn = [gain[sorted(set(rows))].mean() for rows in draws]
-    return gain.mean(), *np.percentile(drawn, [2.5, 97.5])
-""",
-            """
-def lead(looking, blind, draws):
-    gain = np.array(looking) - np.array(blind)
-    drawn = [gain[rows].mean() for rows in draws]
-    return np.mean(drawn), *np.percentile(drawn, [2.5, 97.5])
-""",
-        ],
-        "other": """
-def lead(looking, blind, draws):
-    def share(hits, rows):
-        return sum(hits[row] for row in rows) / len(rows)
-    drawn = [share(looking, rows) - share(blind, rows) for rows in draws]
-    everyone = range(len(looking))
-    low, high = (np.percentile(drawn, end) for end in (2.5, 97.5))
-    return [share(looking, everyone) - share(blind, everyone), low, high]
-""",
-    },
-    "explain.3": {
-        "wrong": [
-            """
-def occlusion(picture, weights, side):
-    return picture * weights
-""",
-            """
-def occlusion(picture, weights, side):
-    part = picture * weights
-    means = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).mean((1, 3))
-    return means.repeat(side, 0).repeat(side, 1)
-""",
-            """
-def occlusion(picture, weights, side):
-    part = picture * weights
-    sums = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).sum((1, 3))
-    return -sums.repeat(side, 0).repeat(side, 1)
-""",
-        ],
-        "other": """
-def occlusion(picture, weights, side):
-    part = picture * weights
-    sums = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).sum((1, 3))
-    return sums.repeat(side, 0).repeat(side, 1)
-""",
-    },
-    "transfer.1": {
-        "wrong": [
-            """
-def rates(body, head, groups):
-    return np.linspace(body, head, groups)
-""",
-            """
-def rates(body, head, groups):
-    return np.geomspace(head, body, groups)
-""",
-            """
-def rates(body, head, groups):
-    factor = (head / body) ** (1 / groups)
-    return [body * factor**place for place in range(groups)]
-""",
-        ],
-        "other": """
-def rates(body, head, groups):
-    return np.exp(np.linspace(np.log(body), np.log(head), groups))
-""",
-    },
-    "transfer.2": {
-        "wrong": [
-            """
-def covered(boxes, cells, stride):
-    out = np.zeros((cells * stride, cells * stride))
-    for a, b, c, d in boxes:
-        out[a:c, b:d] = 1
-    return out.reshape(cells, stride, cells, stride).mean((1, 3))
-""",
-            """
-def covered(boxes, cells, stride):
-    out = np.zeros((cells * stride, cells * stride))
-    for a, b, c, d in boxes:
-        out[b:d, a:c] += 1
-    return out.reshape(cells, stride, cells, stride).mean((1, 3))
-""",
-            """
-def covered(boxes, cells, stride):
-    out = np.zeros((cells * stride, cells * stride))
-    for a, b, c, d in boxes:
-        out[b:d, a:c] = 1
-    return out.reshape(cells, stride, cells, stride).max((1, 3))
-""",
-        ],
-        "other": """
-def covered(boxes, cells, stride):
-    rows = []
-    for down in range(cells):
-        row = []
-        for across in range(cells):
-            pixels = 0
-            for y in range(down * stride, (down + 1) * stride):
-                for x in range(across * stride, (across + 1) * stride):
-                    pixels += any(a <= x < c and b <= y < d for a, b, c, d in boxes)
-            row.append(pixels / stride**2)
-        rows.append(row)
-    return rows
-""",
-    },
-    "transfer.3": {
-        "wrong": [
-            """
-def pays(rows):
-    return [r[0] for r in sorted(rows, key=lambda r: -r[1]) if r[1] > 0]
-""",
-            """
-def pays(rows):
-    return [r[0] for r in rows if r[2] > 0]
-""",
-            """
-def pays(rows):
-    return [r[0] for r in sorted(rows, key=lambda r: -r[2]) if r[2] > 0]
-""",
-        ],
-        "other": """
-def pays(rows):
-    table = pd.DataFrame(rows, columns=["name", "gain", "low", "high"]).set_index("name")
-    return table.loc[table["low"] > 0, "gain"].sort_values(ascending=False).index.tolist()
 """,
     },
     "severity.1": {
@@ -1117,80 +1107,88 @@ def fuse(known, new):
         ],
         "other": "expected = 12 * np.sqrt(0.5)",
     },
-    "calibrate.1": {
+    "shortcuts.1": {
         "wrong": [
             """
-def ppv(sensitivity, specificity, prevalence):
-    return sensitivity
+def name_auc(a, b, c, d):
+    return a * d / ((a + c) * (b + d))
 """,
             """
-def ppv(sensitivity, specificity, prevalence):
-    return sensitivity / (sensitivity + 1 - specificity)
+def name_auc(a, b, c, d):
+    return (a + d) / (a + b + c + d)
 """,
             """
-def ppv(sensitivity, specificity, prevalence):
-    right = sensitivity * prevalence
-    return right / (right + specificity * (1 - prevalence))
+def name_auc(a, b, c, d):
+    return (a * d + a * b + c * d) / ((a + c) * (b + d))
 """,
         ],
         "other": """
-def ppv(sensitivity, specificity, prevalence):
-    odds = prevalence / (1 - prevalence) * sensitivity / (1 - specificity)
-    return odds / (1 + odds)
+def name_auc(a, b, c, d):
+    return 0.5 + (a / (a + c) - b / (b + d)) / 2
 """,
     },
-    "calibrate.2": {
+    "shortcuts.2": {
         "wrong": [
             """
-def limit(strangeness, error):
-    return np.quantile(strangeness, 1 - error) if len(strangeness) else np.inf
+def balanced(sites, sick):
+    return [1 / len(set(sites)) / list(sites).count(one) for one in sites]
 """,
             """
-def limit(strangeness, error):
-    rank = int(np.ceil(len(strangeness) * (1 - error)))
-    return sorted(strangeness)[rank - 1] if strangeness else np.inf
+def balanced(sites, sick):
+    cells = list(zip(sites, sick))
+    return [1 / cells.count(cell) for cell in cells]
 """,
             """
-def limit(strangeness, error):
-    rank = int((len(strangeness) + 1) * (1 - error)) + 1
-    return sorted(strangeness)[rank - 1] if rank <= len(strangeness) else np.inf
+def balanced(sites, sick):
+    cells = list(zip(sites, sick))
+    return [1 / (2 * len(set(sites))) / cells.count(cell) for cell in cells]
 """,
         ],
         "other": """
-def limit(strangeness, error):
-    known = len(strangeness)
-    for place, value in enumerate(sorted(strangeness), 1):
-        if (known + 1 - place) / (known + 1) <= error:
-            return value
-    return np.inf
+def balanced(sites, sick):
+    table = pd.DataFrame({"site": sites, "sick": sick})
+    size = table.groupby(["site", "sick"])["sick"].transform("size")
+    return ((1 / size) / (1 / size).sum()).tolist()
 """,
     },
-    "calibrate.3": {
+    "shortcuts.3": {
         "wrong": [
             """
-def recalibrate(known, new):
-    return new
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved += (interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]) / 20
 """,
             """
-def recalibrate(known, new):
-    from covidxr.calibrate import calibrate
-    names = list(new.columns)
-    labelled = known[names].assign(label=[names[number] for number in known["truth"]])
-    return calibrate(new, labelled, classes=names)[names]
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved += abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"])
 """,
             """
-def recalibrate(known, new):
-    shares = known["truth"].value_counts(normalize=True).reindex(range(4), fill_value=0).to_numpy()
-    weighted = new * shares
-    return weighted.div(weighted.sum(axis=1), axis=0)
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved = max(moved, abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]))
 """,
         ],
         "other": """
-def recalibrate(known, new):
-    from sklearn.linear_model import LogisticRegression
-    names = list(new.columns)
-    model = LogisticRegression(max_iter=1000).fit(np.log(known[names]), known["truth"])
-    return model.predict_proba(np.log(new))
+from covidxr.phantom import random_pose, simulate
+from covidxr.start import interpret
+from dataclasses import replace
+d = []
+for s in range(20):
+    pose = random_pose(s)
+    other = replace(pose, letter="R", word="PORTABLE")
+    a, b = [interpret(simulate(s, "negative", 128, pose=p)).probabilities["negative"] for p in (pose, other)]
+    d.append(b - a)
+moved = np.abs(d).mean()
 """,
     },
     "stacking.1": {
@@ -1270,70 +1268,81 @@ def places(rows):
     return out
 """,
     },
-    "views.1": {
+    "start.1": {
         "wrong": [
             """
-def whole(boxes, crop, sides):
-    return [b for b in boxes if b[0] > 0 and b[1] > 0 and b[2] < sides[0] and b[3] < sides[1]]
+def called(probabilities, threshold):
+    surest = max(probabilities, key=probabilities.get)
+    return surest if probabilities[surest] > threshold else None
 """,
             """
-def whole(boxes, crop, sides):
-    return boxes
+def called(probabilities, threshold):
+    return max(probabilities, key=probabilities.get)
 """,
             """
-def whole(boxes, crop, sides):
-    return [b for b in boxes if not (crop[0] > 0 and b[0] / sides[0] < 0.01) and not (crop[1] > 0 and b[1] / sides[1] < 0.01)]
+def called(probabilities, threshold):
+    for name, share in probabilities.items():
+        if share >= threshold:
+            return name
+    return None
 """,
         ],
         "other": """
-def whole(boxes, crop, sides):
-    boxes = np.array(boxes, float).reshape(-1, 4)
-    shares = boxes.reshape(-1, 2, 2) / np.array(sides)
-    low = (shares[:, 0] < 0.01) & (np.array(crop[:2]) > 0)
-    high = (shares[:, 1] > 0.99) & (np.array(crop[2:]) < 1)
-    return boxes[~(low | high).any(axis=1)]
+def called(probabilities, threshold):
+    share, name = max((share, name) for name, share in probabilities.items())
+    return None if share < threshold else name
 """,
     },
-    "views.2": {
+    "start.2": {
         "wrong": [
             """
-def from_part(boxes, crop, width, height):
-    return [[a + crop[0], b + crop[1], c + crop[0], d + crop[1]] for a, b, c, d in boxes]
+def rates(ill, called):
+    found = sum(i and c for i, c in zip(ill, called))
+    return found / max(sum(called), 1), 0.0
 """,
             """
-def from_part(boxes, crop, width, height):
-    return [[a - crop[0] * width, b - crop[1] * height, c - crop[0] * width, d - crop[1] * height] for a, b, c, d in boxes]
+def rates(ill, called):
+    found = sum(i and c for i, c in zip(ill, called))
+    spared = sum(not i and not c for i, c in zip(ill, called))
+    return found / len(ill), spared / len(ill)
 """,
             """
-def from_part(boxes, crop, width, height):
-    return [[a + crop[0] * height, b + crop[1] * width, c + crop[0] * height, d + crop[1] * width] for a, b, c, d in boxes]
+def rates(ill, called):
+    found = sum(i and c for i, c in zip(ill, called))
+    spared = sum(not i and not c for i, c in zip(ill, called))
+    return spared / max(len(ill) - sum(ill), 1), found / max(sum(ill), 1)
 """,
         ],
         "other": """
-def from_part(boxes, crop, width, height):
-    t = np.asarray(boxes, float).reshape(-1, 2, 2)
-    return (t + np.array([crop[0] * width, crop[1] * height])).reshape(-1, 4)
+def rates(ill, called):
+    ill, called = np.array(ill), np.array(called)
+    sensitivity = called[ill].mean() if ill.any() else 0
+    specificity = (~called[~ill]).mean() if (~ill).any() else 0
+    return [sensitivity, specificity]
 """,
     },
-    "views.3": {
+    "start.3": {
         "wrong": [
             """
-def from_half(boxes, width, height):
-    return [[width - (c / 2 + width / 2), b / 2, width - (a / 2 + width / 2), d / 2] for a, b, c, d in boxes]
+def heart_ratio(heart, lungs):
+    return heart.sum() / lungs.sum()
 """,
             """
-def from_half(boxes, width, height):
-    return [[a / 2 + width / 2, b / 2, c / 2 + width / 2, d / 2] for a, b, c, d in boxes]
+def heart_ratio(heart, lungs):
+    return heart.any(axis=0).sum() / lungs.any(axis=0).sum()
 """,
             """
-def from_half(boxes, width, height):
-    return [[(width - c) / 2, b / 2, (width - a) / 2, d / 2] for a, b, c, d in boxes]
+def heart_ratio(heart, lungs):
+    a, b = np.flatnonzero(heart.any(axis=0)), np.flatnonzero(lungs.any(axis=0))
+    return (a[-1] - a[0]) / (b[-1] - b[0])
 """,
         ],
         "other": """
-def from_half(boxes, width, height):
-    t = np.asarray(boxes, float).reshape(-1, 4) / 2
-    return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
+def heart_ratio(heart, lungs):
+    def width(mask):
+        _, across = mask.nonzero()
+        return across.max() - across.min() + 1
+    return width(heart) / width(lungs)
 """,
     },
     "submission.1": {
@@ -1419,160 +1428,151 @@ def ids(images):
     return tuple(out)
 """,
     },
-    "pipeline.1": {
+    "transfer.1": {
         "wrong": [
             """
-def empty(chances, shares):
-    return chances["negative"]
+def rates(body, head, groups):
+    return np.linspace(body, head, groups)
 """,
             """
-def empty(chances, shares):
-    return sum(chances[n] * shares[n] for n in chances) / sum(shares.values())
+def rates(body, head, groups):
+    return np.geomspace(head, body, groups)
 """,
             """
-def empty(chances, shares):
-    return np.mean([chances[n] * shares[n] for n in chances])
+def rates(body, head, groups):
+    factor = (head / body) ** (1 / groups)
+    return [body * factor**place for place in range(groups)]
 """,
         ],
         "other": """
-def empty(chances, shares):
-    return (pd.Series(chances) * pd.Series(shares)).sum()
+def rates(body, head, groups):
+    return np.exp(np.linspace(np.log(body), np.log(head), groups))
 """,
     },
-    "pipeline.2": {
+    "transfer.2": {
         "wrong": [
             """
-def revise(chances, shares, none):
-    new = {n: c * (shares[n] * none + (1 - shares[n]) * (1 - none)) for n, c in chances.items()}
-    return {n: v / sum(new.values()) for n, v in new.items()}
+def covered(boxes, cells, stride):
+    out = np.zeros((cells * stride, cells * stride))
+    for a, b, c, d in boxes:
+        out[a:c, b:d] = 1
+    return out.reshape(cells, stride, cells, stride).mean((1, 3))
 """,
             """
-def revise(chances, shares, none):
-    b = sum(chances[n] * shares[n] for n in chances)
-    new = {n: c * shares[n] * none / b for n, c in chances.items()}
-    return {n: v / sum(new.values()) for n, v in new.items()}
+def covered(boxes, cells, stride):
+    out = np.zeros((cells * stride, cells * stride))
+    for a, b, c, d in boxes:
+        out[b:d, a:c] += 1
+    return out.reshape(cells, stride, cells, stride).mean((1, 3))
 """,
             """
-def revise(chances, shares, none):
-    new = dict(chances)
-    new["negative"] = none
-    return {n: v / sum(new.values()) for n, v in new.items()}
+def covered(boxes, cells, stride):
+    out = np.zeros((cells * stride, cells * stride))
+    for a, b, c, d in boxes:
+        out[b:d, a:c] = 1
+    return out.reshape(cells, stride, cells, stride).max((1, 3))
 """,
         ],
         "other": """
-def revise(chances, shares, none):
-    c, s = pd.Series(chances), pd.Series(shares)
-    boxless = c * s / (c * s).sum()
-    boxed = c * (1 - s) / (c * (1 - s)).sum()
-    return none * boxless + (1 - none) * boxed
+def covered(boxes, cells, stride):
+    rows = []
+    for down in range(cells):
+        row = []
+        for across in range(cells):
+            pixels = 0
+            for y in range(down * stride, (down + 1) * stride):
+                for x in range(across * stride, (across + 1) * stride):
+                    pixels += any(a <= x < c and b <= y < d for a, b, c, d in boxes)
+            row.append(pixels / stride**2)
+        rows.append(row)
+    return rows
 """,
     },
-    "pipeline.3": {
+    "transfer.3": {
         "wrong": [
             """
-def lead(first, second):
-    a, b = np.array(first), np.array(second)
-    return {"mean": a.mean() - b.mean(), "low": np.percentile(a, 2.5) - np.percentile(b, 2.5), "high": np.percentile(a, 97.5) - np.percentile(b, 97.5), "probability": (a > b).mean()}
+def pays(rows):
+    return [r[0] for r in sorted(rows, key=lambda r: -r[1]) if r[1] > 0]
 """,
             """
-def lead(first, second):
-    g = np.array(first) - np.array(second)
-    return {"mean": g.mean(), "low": g.min(), "high": g.max(), "probability": (g > 0).mean()}
+def pays(rows):
+    return [r[0] for r in rows if r[2] > 0]
 """,
             """
-def lead(first, second):
-    g = np.array(first) - np.array(second)
-    return {"mean": g.mean(), "low": g.mean() - 1.96 * g.std(), "high": g.mean() + 1.96 * g.std(), "probability": (g > 0).mean()}
+def pays(rows):
+    return [r[0] for r in sorted(rows, key=lambda r: -r[2]) if r[2] > 0]
 """,
         ],
         "other": """
-def lead(first, second):
-    g = pd.Series(first) - pd.Series(second)
-    return pd.Series({"mean": g.mean(), "low": g.quantile(0.025), "high": g.quantile(0.975), "probability": len(g[g > 0]) / len(g)})
+def pays(rows):
+    table = pd.DataFrame(rows, columns=["name", "gain", "low", "high"]).set_index("name")
+    return table.loc[table["low"] > 0, "gain"].sort_values(ascending=False).index.tolist()
 """,
     },
-    "shortcuts.1": {
+    "views.1": {
         "wrong": [
             """
-def name_auc(a, b, c, d):
-    return a * d / ((a + c) * (b + d))
+def whole(boxes, crop, sides):
+    return [b for b in boxes if b[0] > 0 and b[1] > 0 and b[2] < sides[0] and b[3] < sides[1]]
 """,
             """
-def name_auc(a, b, c, d):
-    return (a + d) / (a + b + c + d)
+def whole(boxes, crop, sides):
+    return boxes
 """,
             """
-def name_auc(a, b, c, d):
-    return (a * d + a * b + c * d) / ((a + c) * (b + d))
+def whole(boxes, crop, sides):
+    return [b for b in boxes if not (crop[0] > 0 and b[0] / sides[0] < 0.01) and not (crop[1] > 0 and b[1] / sides[1] < 0.01)]
 """,
         ],
         "other": """
-def name_auc(a, b, c, d):
-    return 0.5 + (a / (a + c) - b / (b + d)) / 2
+def whole(boxes, crop, sides):
+    boxes = np.array(boxes, float).reshape(-1, 4)
+    shares = boxes.reshape(-1, 2, 2) / np.array(sides)
+    low = (shares[:, 0] < 0.01) & (np.array(crop[:2]) > 0)
+    high = (shares[:, 1] > 0.99) & (np.array(crop[2:]) < 1)
+    return boxes[~(low | high).any(axis=1)]
 """,
     },
-    "shortcuts.2": {
+    "views.2": {
         "wrong": [
             """
-def balanced(sites, sick):
-    return [1 / len(set(sites)) / list(sites).count(one) for one in sites]
+def from_part(boxes, crop, width, height):
+    return [[a + crop[0], b + crop[1], c + crop[0], d + crop[1]] for a, b, c, d in boxes]
 """,
             """
-def balanced(sites, sick):
-    cells = list(zip(sites, sick))
-    return [1 / cells.count(cell) for cell in cells]
+def from_part(boxes, crop, width, height):
+    return [[a - crop[0] * width, b - crop[1] * height, c - crop[0] * width, d - crop[1] * height] for a, b, c, d in boxes]
 """,
             """
-def balanced(sites, sick):
-    cells = list(zip(sites, sick))
-    return [1 / (2 * len(set(sites))) / cells.count(cell) for cell in cells]
+def from_part(boxes, crop, width, height):
+    return [[a + crop[0] * height, b + crop[1] * width, c + crop[0] * height, d + crop[1] * width] for a, b, c, d in boxes]
 """,
         ],
         "other": """
-def balanced(sites, sick):
-    table = pd.DataFrame({"site": sites, "sick": sick})
-    size = table.groupby(["site", "sick"])["sick"].transform("size")
-    return ((1 / size) / (1 / size).sum()).tolist()
+def from_part(boxes, crop, width, height):
+    t = np.asarray(boxes, float).reshape(-1, 2, 2)
+    return (t + np.array([crop[0] * width, crop[1] * height])).reshape(-1, 4)
 """,
     },
-    "shortcuts.3": {
+    "views.3": {
         "wrong": [
             """
-from covidxr.shortcuts import only_changed
-from covidxr.start import interpret
-moved = 0
-for seed in range(20):
-    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
-    moved += (interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]) / 20
+def from_half(boxes, width, height):
+    return [[width - (c / 2 + width / 2), b / 2, width - (a / 2 + width / 2), d / 2] for a, b, c, d in boxes]
 """,
             """
-from covidxr.shortcuts import only_changed
-from covidxr.start import interpret
-moved = 0
-for seed in range(20):
-    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
-    moved += abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"])
+def from_half(boxes, width, height):
+    return [[a / 2 + width / 2, b / 2, c / 2 + width / 2, d / 2] for a, b, c, d in boxes]
 """,
             """
-from covidxr.shortcuts import only_changed
-from covidxr.start import interpret
-moved = 0
-for seed in range(20):
-    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
-    moved = max(moved, abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]))
+def from_half(boxes, width, height):
+    return [[(width - c) / 2, b / 2, (width - a) / 2, d / 2] for a, b, c, d in boxes]
 """,
         ],
         "other": """
-from covidxr.phantom import random_pose, simulate
-from covidxr.start import interpret
-from dataclasses import replace
-d = []
-for s in range(20):
-    pose = random_pose(s)
-    other = replace(pose, letter="R", word="PORTABLE")
-    a, b = [interpret(simulate(s, "negative", 128, pose=p)).probabilities["negative"] for p in (pose, other)]
-    d.append(b - a)
-moved = np.abs(d).mean()
+def from_half(boxes, width, height):
+    t = np.asarray(boxes, float).reshape(-1, 4) / 2
+    return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
 """,
     },
 }
