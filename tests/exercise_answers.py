@@ -1271,31 +1271,6 @@ def places(rows):
     "start.1": {
         "wrong": [
             """
-def called(probabilities, threshold):
-    surest = max(probabilities, key=probabilities.get)
-    return surest if probabilities[surest] > threshold else None
-""",
-            """
-def called(probabilities, threshold):
-    return max(probabilities, key=probabilities.get)
-""",
-            """
-def called(probabilities, threshold):
-    for name, share in probabilities.items():
-        if share >= threshold:
-            return name
-    return None
-""",
-        ],
-        "other": """
-def called(probabilities, threshold):
-    share, name = max((share, name) for name, share in probabilities.items())
-    return None if share < threshold else name
-""",
-    },
-    "start.2": {
-        "wrong": [
-            """
 def rates(ill, called):
     found = sum(i and c for i, c in zip(ill, called))
     return found / max(sum(called), 1), 0.0
@@ -1321,28 +1296,45 @@ def rates(ill, called):
     return [sensitivity, specificity]
 """,
     },
-    "start.3": {
+    "start.2": {
         "wrong": [
             """
-def heart_ratio(heart, lungs):
-    return heart.sum() / lungs.sum()
+def screen(known, new):
+    return new["said"] >= 0.5
 """,
             """
-def heart_ratio(heart, lungs):
-    return heart.any(axis=0).sum() / lungs.any(axis=0).sum()
+def screen(known, new):
+    return new["said"] < known["said"].mean()
 """,
             """
-def heart_ratio(heart, lungs):
-    a, b = np.flatnonzero(heart.any(axis=0)), np.flatnonzero(lungs.any(axis=0))
-    return (a[-1] - a[0]) / (b[-1] - b[0])
+def screen(known, new):
+    return new["said"] >= known["said"][known["ill"]].min()
 """,
         ],
+        "lazy": [
+            """
+def screen(known, new):
+    return [True] * len(new)
+""",
+            """
+def screen(known, new):
+    thresholds = np.linspace(0, 1, 101)
+    right = [((known["said"] >= one) == known["ill"]).mean() for one in thresholds]
+    return new["said"] >= thresholds[np.argmax(right)]
+""",
+        ],
+        "leaking": {
+            "number": """
+def screen(known, new):
+    first = known["number"][known["ill"]].max()
+    return (new["said"] > 0.3) & (new["number"] <= first)
+"""
+        },
         "other": """
-def heart_ratio(heart, lungs):
-    def width(mask):
-        _, across = mask.nonzero()
-        return across.max() - across.min() + 1
-    return width(heart) / width(lungs)
+def screen(known, new):
+    ill, said = known["ill"], known["said"]
+    costs = [5 * (said[ill] < one).sum() + (said[~ill] >= one).sum() for one in sorted(said)]
+    return (new["said"] >= sorted(said)[int(np.argmin(costs))]).tolist()
 """,
     },
     "submission.1": {
