@@ -346,49 +346,50 @@ def window(values, center, width):
     "dicom.2": {
         "wrong": [
             """
-def linear(values, center, width):
-    return np.clip((values - center) / width + 0.5, 0, 1)
+def restore(stored, inside):
+    low, high = np.percentile(stored[inside], [0.5, 99.5])
+    return 1 - np.clip((stored - low) / (high - low), 0, 1)
 """,
             """
-def linear(values, center, width):
-    return np.clip((values - center - 0.5) / (width - 1) + 0.5, 0, 1)
+def restore(stored, inside):
+    low, high = np.percentile(stored[inside], [0.5, 99.5])
+    picture = np.clip((stored - low) / (high - low), 0, 1)
+    return 1 - picture if picture[inside].mean() > 0.5 else picture
 """,
             """
-def linear(values, center, width):
-    return np.clip((values - (center - 0.5)) / width + 0.5, 0, 1)
+def restore(stored, inside):
+    own = stored[inside]
+    picture = np.clip((stored - own.min()) / (own.max() - own.min()), 0, 1)
+    return 1 - picture if picture[:12, -8:].mean() > picture[inside].mean() else picture
 """,
         ],
-        "other": """
-def linear(values, center, width):
-    low = center - 0.5 - (width - 1) / 2
-    high = center - 0.5 + (width - 1) / 2
-    return [min(1, max(0, (v - low) / (high - low))) for v in values]
-""",
-    },
-    "dicom.3": {
-        "wrong": [
+        "lazy": [
             """
-def from_pixels(values, inside):
-    low, high = np.percentile(values, [0.5, 99.5])
-    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+def restore(stored, inside):
+    low, high = np.percentile(stored[inside], [0.5, 99.5])
+    return np.clip((stored - low) / (high - low), 0, 1)
 """,
             """
-def from_pixels(values, inside):
-    low, high = values[inside].min(), values[inside].max()
-    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
-""",
-            """
-def from_pixels(values, inside):
-    low, high = np.percentile(values[inside], [0.5, 99.5])
-    return np.clip((values[inside] - low) / max(high - low, 1e-6), 0, 1)
+def restore(stored, inside):
+    return np.full(stored.shape, 0.4)
 """,
         ],
+        "leaking": {
+            "padding": """
+def restore(stored, inside):
+    low, high = np.percentile(stored, [0.5, 99.5])
+    picture = np.clip((stored - low) / (high - low), 0, 1)
+    return 1 - picture if picture[:12, -8:].mean() > picture[inside].mean() else picture
+""",
+        },
         "other": """
-def from_pixels(values, inside):
-    kept = pd.Series(values)[inside]
-    low, high = kept.quantile(0.005), kept.quantile(0.995)
-    span = high - low if high - low > 1e-6 else 1e-6
-    return [min(1.0, max(0.0, (v - low) / span)) for v in values]
+def restore(stored, inside):
+    values = np.where(inside, stored, np.nan)
+    low, high = np.nanquantile(values, [0.005, 0.995])
+    picture = np.clip((values - low) / (high - low), 0, 1)
+    if np.nanmedian(picture[:8, -10:]) > 0.5:
+        picture = 1 - picture
+    return np.nan_to_num(picture)
 """,
     },
     "eda.1": {

@@ -43,7 +43,7 @@ class Contest:
     )
     changed: Mapping[str, Callable[[tuple, np.random.Generator], tuple]] = field(default_factory=dict)
     # by the name of a verdict: other inputs, changed where an honest answer does not look
-    stays: Callable[[Any], Any] | None = None  # the part of an answer that these changes must not move; None: all
+    stays: Callable[[tuple, Any], Any] | None = None  # of inputs and given: what these changes must not move; None: all
     rounds: int = 16  # data sets
     margin: float = 0.0  # by how much the baseline has to be beaten
 
@@ -99,7 +99,7 @@ def _looked(
         return "varies"
     for name, change in contest.changed.items():
         other, part = _called(answer, change(inputs, rng))[0], contest.stays
-        if other is None or not same(*(part(one) if part else one for one in (other, given))):
+        if other is None or not same(*(part(inputs, one) if part else one for one in (other, given))):
             return name
     return ""
 
