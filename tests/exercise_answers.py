@@ -859,47 +859,58 @@ def extent(lung, opacity):
     "phantom.2": {
         "wrong": [
             """
-def mirrored(boxes, width):
-    return [[width - a, b, width - c, d] for a, b, c, d in boxes]
+def estimate(known, new):
+    return [pixels[lung].mean() for pixels, lung in zip(new["pixels"], new["lung"])]
 """,
             """
-def mirrored(boxes, width):
-    return [[width - 1 - c, b, width - 1 - a, d] for a, b, c, d in boxes]
+def estimate(known, new):
+    def bright(table):
+        return np.array([[pixels.mean(), 1] for pixels in table["pixels"]])
+    weights = np.linalg.lstsq(bright(known), known["share"], rcond=None)[0]
+    return bright(new) @ weights
 """,
             """
-def mirrored(boxes, width):
-    return [[a, width - d, c, width - b] for a, b, c, d in boxes]
+def estimate(known, new):
+    rng = np.random.default_rng(0)
+    return rng.choice(known["share"], len(new))
 """,
         ],
-        "other": """
-def mirrored(boxes, width):
-    t = np.array(boxes, float).reshape(-1, 4)
-    return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
-""",
-    },
-    "phantom.3": {
-        "wrong": [
+        "lazy": [
             """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-changed = (abs(x.pixels - x.healthy) > 0.05).sum()
+def estimate(known, new):
+    return np.full(len(new), known["share"].mean())
 """,
             """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-changed = ((x.healthy - x.pixels) > 0.05).mean()
-""",
-            """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96)
-changed = (abs(x.pixels - x.healthy)).mean()
+def estimate(known, new):
+    return [known["share"].median()] * len(new)
 """,
         ],
-        "other": """
+        "leaking": {
+            "seed": """
 from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-d = np.abs(x.pixels - x.healthy).ravel().tolist()
-changed = len([v for v in d if v > 0.05]) / len(d)
+
+
+def estimate(known, new):
+    shares = []
+    for pixels, lung, seed in zip(new["pixels"], new["lung"], new["seed"]):
+        healthy = simulate(seed, "negative", 64, marked=False).pixels
+        shares.append((pixels[lung].mean() - healthy.mean()) if healthy.shape == pixels.shape else 0.2)
+    return shares
+""",
+        },
+        "other": """
+from sklearn.linear_model import Ridge
+
+
+def estimate(known, new):
+    def rows(table):
+        made = []
+        for pixels, lung in zip(table["pixels"], table["lung"]):
+            spread = (pixels - np.median(pixels[~lung])) / pixels.std()
+            made.append(np.quantile(spread[lung], [0.1, 0.25, 0.5, 0.75, 0.9]))
+        return made
+
+    return Ridge(1e-2).fit(rows(known), known["share"]).predict(rows(new))
 """,
     },
     "pipeline.1": {

@@ -127,7 +127,7 @@ def _summed_up(
     ours, theirs = scores.mean(axis=0)
     found = {"ours": ours, "theirs": theirs, "gain": gains.mean(), "low": low, "high": high}
     scored = words()["data"]["scored"].format(**texts, **found, rounds=len(scores))
-    right = low > contest.margin
+    right = low > contest.margin and not lazy
     told = [words()["data"]["won" if right else "lost"].format(margin=contest.margin), scored]
     told.append(texts.get("won", "") if right else texts["lazy"] if lazy else texts.get("lost", ""))
     return right, "\n".join(filter(None, told))
