@@ -161,52 +161,6 @@ def threshold(sick, value, sensitivity):
     "dataset.1": {
         "wrong": [
             """
-def corners(boxes):
-    return [[b["x"], b["y"], b["width"], b["height"]] for b in boxes]
-""",
-            """
-def corners(boxes):
-    return [[b["x"], b["y"], b["x"] + b["height"], b["y"] + b["width"]] for b in boxes]
-""",
-            """
-def corners(boxes):
-    return [[b["x"] - b["width"] / 2, b["y"] - b["height"] / 2, b["x"] + b["width"] / 2, b["y"] + b["height"] / 2] for b in boxes]
-""",
-        ],
-        "other": """
-def corners(boxes):
-    if not boxes:
-        return []
-    t = pd.DataFrame(boxes)
-    return np.array([t["x"], t["y"], t["x"] + t["width"], t["y"] + t["height"]]).T
-""",
-    },
-    "dataset.2": {
-        "wrong": [
-            """
-def word(name):
-    return name.lower().replace(" ", "-")
-""",
-            """
-import re
-def word(name):
-    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-""",
-            """
-import re
-def word(name):
-    return re.sub(r"[^\\w]+", "-", name.lower())
-""",
-        ],
-        "other": """
-import re
-def word(name):
-    return re.sub(r"[\\W_]+", "-", name.lower()).strip("-")
-""",
-    },
-    "dataset.3": {
-        "wrong": [
-            """
 import ast
 def tidy(rows):
     return [(i, b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]) for i, t in rows for b in ast.literal_eval(t)]
@@ -237,6 +191,57 @@ def tidy(rows):
         for b in json.loads(t.replace("'", '"')):
             out += [[i, b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]]]
     return out
+""",
+    },
+    "dataset.2": {
+        "wrong": [
+            """
+def mend(known, new):
+    n = new[["n1", "n2", "n3", "n4"]].to_numpy()
+    return np.hstack([n[:, :2], n[:, :2] + n[:, 2:]])
+""",
+            """
+def mend(known, new):
+    n = new[["n1", "n2", "n3", "n4"]].to_numpy()
+    corners = (n[:, 2:] > n[:, :2]).all(axis=1)
+    return np.where(corners[:, None], n, np.hstack([n[:, :2], n[:, :2] + n[:, 2:]]))
+""",
+            """
+def mend(known, new):
+    numbers = ["n1", "n2", "n3", "n4"]
+    weights = np.linalg.lstsq(known[numbers].to_numpy(), known[["x_min", "y_min", "x_max", "y_max"]].to_numpy(), rcond=None)[0]
+    return new[numbers].to_numpy() @ weights
+""",
+        ],
+        "lazy": [
+            """
+def mend(known, new):
+    return new[["n1", "n2", "n3", "n4"]]
+""",
+            """
+def mend(known, new):
+    return [[100, 100, 250, 250]] * len(new)
+""",
+        ],
+        "leaking": {
+            "file": """
+def mend(known, new):
+    n = new[["n1", "n2", "n3", "n4"]].to_numpy()
+    way = new["file"].str.split("_").str[0].to_numpy()[:, None]
+    n = np.where(way == "sizes", np.hstack([n[:, :2], n[:, :2] + n[:, 2:]]), n)
+    n = np.where(way == "centres", np.hstack([n[:, :2] - n[:, 2:] / 2, n[:, :2] + n[:, 2:] / 2]), n)
+    return np.where(way == "swapped", n[:, [1, 0, 3, 2]], n)
+""",
+        },
+        "other": """
+def mend(known, new):
+    numbers, corners = ["n1", "n2", "n3", "n4"], ["x_min", "y_min", "x_max", "y_max"]
+    made = []
+    for _, row in new.iterrows():
+        seen = known[known["program"] == row["program"]]
+        weights = np.linalg.lstsq(seen[numbers].to_numpy(), seen[corners].to_numpy(), rcond=None)[0]
+        made.append(row[numbers].to_numpy(float) @ np.round(weights * 2) / 2)
+    return pd.DataFrame(made, columns=corners)
 """,
     },
     "detect.1": {
