@@ -400,50 +400,6 @@ def restore(stored, inside):
     "eda.1": {
         "wrong": [
             """
-def count(labels, classes):
-    return {n: labels.count(n) for n in set(labels)}
-""",
-            """
-def count(labels, classes):
-    return [labels.count(n) for n in classes]
-""",
-            """
-def count(labels, classes):
-    return {n: int(n in labels) for n in classes}
-""",
-        ],
-        "other": """
-def count(labels, classes):
-    return pd.Series(labels, dtype=object).value_counts().reindex(classes, fill_value=0)
-""",
-    },
-    "eda.2": {
-        "wrong": [
-            """
-def returning(studies):
-    return len({p for _, p, _ in studies})
-""",
-            """
-def returning(studies):
-    return len(studies) - len({p for _, p, _ in studies})
-""",
-            """
-def returning(studies):
-    ps = [p for _, p, _ in studies]
-    return sum(ps.count(p) > 1 for p in ps)
-""",
-        ],
-        "other": """
-def returning(studies):
-    if not studies:
-        return 0
-    t = pd.DataFrame(studies, columns=["s", "p", "c"])
-    return (t.groupby("p").size() > 1).sum()
-""",
-    },
-    "eda.3": {
-        "wrong": [
-            """
 def cover(boxes, cells):
     c = np.zeros((cells, cells), int)
     for b in boxes:
@@ -474,6 +430,46 @@ def cover(boxes, cells):
     for y in range(cells):
         rows.append([sum(b[0] * cells <= x + 0.5 < b[2] * cells and b[1] * cells <= y + 0.5 < b[3] * cells for b in boxes) for x in range(cells)])
     return rows
+""",
+    },
+    "eda.2": {
+        "wrong": [
+            """
+def choose(table, recorded):
+    before = [name for name in recorded if recorded[name] == "before"]
+    apart = table.groupby("ill")[before].mean().diff().iloc[-1].abs()
+    return apart.nlargest(3).index.tolist()
+""",
+            """
+def choose(table, recorded):
+    before = [name for name in recorded if recorded[name] == "before"]
+    apart = table.groupby("hospital")[before].mean().diff().iloc[-1].abs()
+    return apart.nsmallest(3).index.tolist()
+""",
+            """
+def choose(table, recorded):
+    return [name for name in recorded if recorded[name] == "before"][:4]
+""",
+        ],
+        "lazy": [
+            """
+def choose(table, recorded):
+    return [name for name in recorded if recorded[name] == "before"]
+""",
+        ],
+        "leaking": {
+            "after": """
+def choose(table, recorded):
+    correlation = table[list(recorded)].corrwith(table["ill"].astype(float)).abs()
+    return correlation.nlargest(3).index.tolist()
+""",
+        },
+        "other": """
+def choose(table, recorded):
+    names = [name for name in recorded if recorded[name] == "before"]
+    inside = table[names] - table.groupby("hospital")[names].transform("mean")
+    ill = table["ill"] - table.groupby("hospital")["ill"].transform("mean")
+    return [name for name in names if inside[name].corr(ill) > 0.12]
 """,
     },
     "ensemble.1": {

@@ -40,7 +40,7 @@ EXERCISES = {key: exercise(key) for key in questions()}
 CHOSEN = [key for key, one in EXERCISES.items() if one.kind == "picture"]
 SCORED = [key for key, one in EXERCISES.items() if one.kind == "data" and one.contest]
 WRITTEN = [key for key in EXERCISES if key not in {*CHOSEN, *SCORED}]
-COMPLETE = ("start", "dicom", "phantom", "dataset")
+COMPLETE = ("start", "dicom", "phantom", "dataset", "eda")
 METRICS = next((ROOT / "nbs").glob("[0-9]*_metrics.ipynb"))  # a lesson, whatever its number
 
 
@@ -525,7 +525,7 @@ def _leave(*_: object) -> None:
 )
 def test_the_checker_says_what_is_odd_about_an_answer_and_comes_back(answer, said, monkeypatch, capsys):
     monkeypatch.setattr("covidxr.course.sandbox.PATIENCE", 0.2)
-    for key in ("dicom.1", "eda.3", "metrics.1"):
+    for key in ("dicom.1", "eda.1", "metrics.1"):
         verdict = EXERCISES[key].check(answer)
         assert not verdict.right and said in verdict.text and "Traceback" not in verdict.text
     assert capsys.readouterr().out == "", "what an answer prints sixty times would flood the notebook"
@@ -609,7 +609,7 @@ def test_a_check_leaves_the_learners_process_as_it_was(answer, monkeypatch, tmp_
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            for key in ("dicom.1", "eda.3", "metrics.1", "detect.1"):
+            for key in ("dicom.1", "eda.1", "metrics.1", "detect.1"):
                 one = EXERCISES[key]
                 before = _state()
                 one.check(_made(one.code, one.name) if isinstance(answer, str) else answer)
