@@ -989,32 +989,6 @@ def lead(first, second):
     "prepare.1": {
         "wrong": [
             """
-def fit(height, width, side):
-    scale = side / min(height, width)
-    return scale, (side - round(width * scale)) // 2, (side - round(height * scale)) // 2
-""",
-            """
-def fit(height, width, side):
-    scale = side / max(height, width)
-    return scale, (side - round(height * scale)) // 2, (side - round(width * scale)) // 2
-""",
-            """
-def fit(height, width, side):
-    scale = side / max(height, width)
-    return scale, (side - width * scale) / 2, (side - height * scale) / 2
-""",
-        ],
-        "other": """
-import math
-def fit(height, width, side):
-    longer = height if height > width else width
-    margins = [math.floor((side - max(1, round(n * (side / longer)))) / 2) for n in (width, height)]
-    return [side / longer, *margins]
-""",
-    },
-    "prepare.2": {
-        "wrong": [
-            """
 def there(box, height, width, scale, left, top):
     a, b, c, d = box
     return [a * scale + left, b * scale + top, c * scale + left, d * scale + top]
@@ -1039,31 +1013,65 @@ def there(box, height, width, scale, left, top):
     return (across(box[0]), down(box[1]), across(box[2]), down(box[3]))
 """,
     },
-    "prepare.3": {
+    "prepare.2": {
         "wrong": [
             """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return np.clip([a / scale - left, b / scale - top, c / scale - left, d / scale - top], 0, [width, height, width, height])
+def copies(pictures, side):
+    made = []
+    for one in pictures:
+        rows, columns = (np.linspace(0, length - 1, side).astype(int) for length in one.shape)
+        small = one[rows][:, columns]
+        made.append((small - small.min()) / np.ptp(small))
+    return np.array(made)
 """,
             """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return [(a - left) / scale, (b - top) / scale, (c - left) / scale, (d - top) / scale]
+def copies(pictures, side):
+    return np.array([np.clip(one[:side, :side] / one.max(), 0, 1) for one in pictures])
 """,
             """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return np.clip([(a - left) * scale, (b - top) * scale, (c - left) * scale, (d - top) * scale], 0, [width, height, width, height])
+def copies(pictures, side):
+    import cv2
+
+    small = [cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in pictures]
+    return np.array([one > one.mean() for one in small], float)
 """,
         ],
+        "lazy": [
+            """
+def copies(pictures, side):
+    import cv2
+
+    small = [cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in pictures]
+    return np.array([(one - one.min()) / (one.max() - one.min()) for one in small])
+""",
+            """
+def copies(pictures, side):
+    return np.zeros((len(pictures), side, side))
+""",
+        ],
+        "leaking": {
+            "others": """
+from covidxr.prepare import fit_square
+
+
+def copies(pictures, side):
+    low, high = min(one.min() for one in pictures), max(one.max() for one in pictures)
+    return np.array([fit_square((one - low) / (high - low), side)[0] for one in pictures]) / 255
+""",
+        },
         "other": """
-def back(box, height, width, scale, left, top):
-    out = []
-    for n, v in enumerate(box):
-        margin, length = ((left, width), (top, height))[n % 2]
-        out.append(max(0, min(length, (v - margin) / scale)))
-    return out
+import cv2
+
+
+def copies(pictures, side):
+    answer = np.zeros((len(pictures), side, side))
+    for square, one in zip(answer, pictures):
+        scale = side / max(one.shape)
+        height, width = (max(1, round(length * scale)) for length in one.shape)
+        small = cv2.resize((one - one.mean()) / one.std(), (width, height), interpolation=cv2.INTER_AREA)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[top : top + height, left : left + width] = np.clip(0.5 + small / 4, 0, 1)
+    return answer
 """,
     },
     "severity.1": {
