@@ -646,56 +646,6 @@ def occlusion(picture, weights, side):
     "folds.1": {
         "wrong": [
             """
-def parts(fold, turn):
-    after = turn + 1
-    return [s for s in fold if fold[s] not in (turn, after)], [s for s in fold if fold[s] == after], [s for s in fold if fold[s] == turn]
-""",
-            """
-def parts(fold, turn):
-    n = max(fold.values()) + 1
-    after = (turn + 1) % n
-    return [s for s in fold if fold[s] != turn], [s for s in fold if fold[s] == after], [s for s in fold if fold[s] == turn]
-""",
-            """
-def parts(fold, turn):
-    n = max(fold.values()) + 1
-    after = (turn + 1) % n
-    return [s for s in fold if fold[s] not in (turn, after)], [s for s in fold if fold[s] == turn], [s for s in fold if fold[s] == after]
-""",
-        ],
-        "other": """
-def parts(fold, turn):
-    s = pd.Series(fold)
-    n = s.nunique()
-    kind = (s - turn) % n
-    return s.index[kind > 1], s.index[kind == 1], s.index[kind == 0]
-""",
-    },
-    "folds.2": {
-        "wrong": [
-            """
-def parts_with_test(fold, turn):
-    n = max(fold.values()) + 1
-    return [s for s in fold if fold[s] not in (turn, (turn + 1) % n)], [s for s in fold if fold[s] == turn]
-""",
-            """
-def parts_with_test(fold, turn):
-    return [s for s in fold if fold[s] == turn], [s for s in fold if fold[s] != turn]
-""",
-            """
-def parts_with_test(fold, turn):
-    return list(fold), [s for s in fold if fold[s] == turn]
-""",
-        ],
-        "other": """
-def parts_with_test(fold, turn):
-    s = pd.Series(fold)
-    return s[s != turn].index.tolist(), s[s == turn].index.tolist()
-""",
-    },
-    "folds.3": {
-        "wrong": [
-            """
 from collections import Counter
 def leaks(fold, owner):
     return sorted(p for p, n in Counter(owner.values()).items() if n > 1)
@@ -720,6 +670,47 @@ def leaks(fold, owner):
     pairs = {(owner[s], fold[s]) for s in fold}
     people = [p for p, _ in pairs]
     return sorted({p for p in people if people.count(p) > 1})
+""",
+    },
+    "folds.2": {
+        "wrong": [
+            """
+def folds(table):
+    return (table["patient_id"].str[1:].astype(int) % 2).tolist()
+""",
+            """
+def folds(table):
+    patients = table["patient_id"].unique()
+    place = {patient: number * 5 // len(patients) for number, patient in enumerate(patients)}
+    return table["patient_id"].map(place)
+""",
+            """
+def folds(table):
+    return np.arange(len(table)) * 5 // len(table)
+""",
+        ],
+        "lazy": [
+            """
+def folds(table):
+    return [0] * len(table)
+""",
+        ],
+        "leaking": {
+            "patient": """
+from sklearn.model_selection import StratifiedKFold
+
+
+def folds(table):
+    answer = np.zeros(len(table), int)
+    for number, (_, held_out) in enumerate(StratifiedKFold(5, shuffle=True, random_state=0).split(table, table["ill"])):
+        answer[held_out] = number
+    return answer
+""",
+        },
+        "other": """
+def folds(table):
+    ever = table.groupby("patient_id")["ill"].max().sort_values(kind="stable")
+    return table["patient_id"].map({patient: number % 5 for number, patient in enumerate(ever.index)}).tolist()
 """,
     },
     "metrics.1": {

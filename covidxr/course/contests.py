@@ -38,9 +38,8 @@ class Contest:
     score: Callable[[tuple, Any, Any], float]  # of inputs, truth and what an answer gave
     baseline: Callable[..., Any]  # the answer that has to be beaten: called with the inputs
     lower: bool = False  # is a lower score better?
-    faults: Callable[[tuple, Any], str] | None = (
-        None  # of inputs and given: the name of a verdict, "" if it can be scored
-    )
+    faults: Callable[[tuple, Any], str] | None = None
+    # of inputs and given: "" if it can be scored, "shape", "lazy" or "fault" if not, or the name of what has leaked
     changed: Mapping[str, Callable[[tuple, np.random.Generator], tuple]] = field(default_factory=dict)
     # by the name of a verdict: other inputs, changed where an honest answer does not look
     stays: Callable[[tuple, Any], Any] | None = None  # of inputs and given: what these changes must not move; None: all
@@ -142,9 +141,12 @@ def _named(
     said = words()["data"]
     if name == "varies":
         return said["varies"]
+    if name in ("lazy", "fault"):
+        return f"{said['not']} {texts[name]}"
     if name != "shape":
         return f"{said['leak']}\n{texts[name]}"
-    return "\n".join([said["none" if given is None else "shape"].format(given=short(given)), texts[name]])
+    shown = short(given) if len(short(given)) < 200 else short(given)[:200] + " …"
+    return "\n".join([said["none" if given is None else "shape"].format(given=shown), texts[name]])
 
 
 def contest_verdict(
