@@ -749,76 +749,42 @@ def iou(a, b):
     "metrics.2": {
         "wrong": [
             """
-from covidxr.metrics import box_iou
-def hits(truth, guesses):
-    return [bool(truth) and bool(box_iou([g], truth).max() > 0.5) for g in guesses]
+def rank(known, new):
+    return np.random.default_rng(0).random(len(new))
 """,
             """
-from covidxr.metrics import box_iou
-def hits(truth, guesses):
-    found, out = set(), []
-    for g in guesses:
-        o = box_iou([g], truth)[0] if truth else [0]
-        b = int(np.argmax(o))
-        out.append(bool(o[b] >= 0.5) and b not in found)
-        found.add(b)
-    return out
+def rank(known, new):
+    return 1 - new["confidence"]
 """,
             """
-from covidxr.metrics import box_iou
-def hits(truth, guesses):
-    found, out = set(), []
-    for g in guesses:
-        o = box_iou([g], truth)[0] if truth else [0]
-        b = int(np.argmax(o))
-        out.append(bool(o[b] > 0.5) and b not in found)
-        found.add(b)
-    return out
+def rank(known, new):
+    return np.log(new["area"])
 """,
         ],
-        "other": """
-def hits(truth, guesses):
-    left = [tuple(t) for t in truth]
-    out = []
-    for g in guesses:
-        hit = None
-        for t in left:
-            w = min(g[2], t[2]) - max(g[0], t[0])
-            h = min(g[3], t[3]) - max(g[1], t[1])
-            if w > 0 and h > 0 and w * h / (72 - w * h) > 0.5:
-                hit = t
-        if hit:
-            left.remove(hit)
-        out.append(hit is not None)
-    return out
-""",
-    },
-    "metrics.3": {
-        "wrong": [
+        "lazy": [
             """
-def area(hits, count):
-    p = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
-    return sum(q for q, h in zip(p, hits) if h) / count
+def rank(known, new):
+    return new["confidence"]
 """,
             """
-def area(hits, count):
-    p = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
-    return sum(max(p[n:]) for n, h in enumerate(hits) if h) / max(sum(hits), 1)
-""",
-            """
-def area(hits, count):
-    return sum(hits) / len(hits) if hits else 0
+def rank(known, new):
+    return [0.5] * len(new)
 """,
         ],
+        "leaking": {
+            "in_truth": """
+def rank(known, new):
+    return new["confidence"] + (new["in_truth"] > 0)
+""",
+        },
         "other": """
-def area(hits, count):
-    h = np.asarray(hits, float)
-    if not len(h):
-        return 0
-    p = h.cumsum() / np.arange(1, len(h) + 1)
-    envelope = np.maximum.accumulate(p[::-1])[::-1]
-    recall = h.cumsum() / count
-    return np.sum(np.diff(recall, prepend=0) * envelope)
+def rank(known, new):
+    answer = pd.Series(0.0, index=new.index)
+    for (version, small), rows in new.groupby(["version", new["area"] < 1000]):
+        seen = known[(known["version"] == version) & ((known["area"] < 1000) == small)].sort_values("confidence")
+        smooth = seen["hit"].rolling(25, min_periods=1, center=True).mean()
+        answer[rows.index] = np.interp(rows["confidence"], seen["confidence"], smooth.cummax())
+    return answer.tolist()
 """,
     },
     "phantom.1": {
