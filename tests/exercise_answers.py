@@ -80,35 +80,6 @@ def recalibrate(known, new):
     "classify.1": {
         "wrong": [
             """
-def by_study(rows):
-    return {s: (n, t) for s, n, t in rows}
-""",
-            """
-def by_study(rows):
-    out = {}
-    for s, n, t in rows:
-        a, b = out.get(s, (0, 0))
-        out[s] = (a + n, b + t)
-    return out
-""",
-            """
-def by_study(rows):
-    out = {}
-    for s, n, t in rows:
-        a, b = out.get(s, (n, t))
-        out[s] = ((a + n) / 2, (b + t) / 2)
-    return out
-""",
-        ],
-        "other": """
-def by_study(rows):
-    t = pd.DataFrame(rows, columns=["s", "n", "t"])
-    return {s: [g["n"].mean(), g["t"].mean()] for s, g in t.groupby("s")}
-""",
-    },
-    "classify.2": {
-        "wrong": [
-            """
 def confusion(truth, said, classes):
     p = list(zip(said, truth))
     return [[p.count((a, b)) for b in classes] for a in classes]
@@ -134,28 +105,40 @@ def confusion(truth, said, classes):
     return t
 """,
     },
-    "classify.3": {
+    "classify.2": {
         "wrong": [
             """
-def threshold(sick, value, sensitivity):
-    v = sorted((b for a, b in zip(sick, value) if a), reverse=True)
-    return v[int(sensitivity * len(v)) - 1]
+def choose(history):
+    return history["rate"].max(), history["epoch"].max()
 """,
             """
-def threshold(sick, value, sensitivity):
-    v = sorted(value, reverse=True)
-    return v[int(np.ceil(sensitivity * len(v))) - 1]
+def choose(history):
+    return 0.001, 1
 """,
             """
-def threshold(sick, value, sensitivity):
-    return min(b for a, b in zip(sick, value) if a)
+def choose(history):
+    row = history.loc[history["valid_accuracy"].idxmin()]
+    return row["rate"], row["epoch"]
 """,
         ],
+        "lazy": [
+            """
+def choose(history):
+    row = history.loc[history["train_loss"].idxmin()]
+    return row["rate"], int(row["epoch"])
+""",
+        ],
+        "leaking": {
+            "test": """
+def choose(history):
+    return history.groupby(["rate", "epoch"])["test_accuracy"].mean().idxmax()
+""",
+        },
         "other": """
-def threshold(sick, value, sensitivity):
-    ill = np.array(value)[np.array(sick)]
-    good = [t for t in value if (ill >= t).mean() >= sensitivity]
-    return max(good)
+def choose(history):
+    best = history.pivot_table("valid_accuracy", "rate", "epoch")
+    row, column = np.unravel_index(best.to_numpy().argmax(), best.shape)
+    return [best.index[row], best.columns[column]]
 """,
     },
     "dataset.1": {
