@@ -1,275 +1,147 @@
 "Answers that learners give: three wrong ones and a right one in another style, for every exercise."
 
 ANSWERS: dict[str, dict] = {
-    "start.1": {
+    "calibrate.1": {
         "wrong": [
             """
-def called(probabilities, threshold):
-    surest = max(probabilities, key=probabilities.get)
-    return surest if probabilities[surest] > threshold else None
+def ppv(sensitivity, specificity, prevalence):
+    return sensitivity
 """,
             """
-def called(probabilities, threshold):
-    return max(probabilities, key=probabilities.get)
+def ppv(sensitivity, specificity, prevalence):
+    return sensitivity / (sensitivity + 1 - specificity)
 """,
             """
-def called(probabilities, threshold):
-    for name, share in probabilities.items():
-        if share >= threshold:
-            return name
-    return None
+def ppv(sensitivity, specificity, prevalence):
+    right = sensitivity * prevalence
+    return right / (right + specificity * (1 - prevalence))
 """,
         ],
         "other": """
-def called(probabilities, threshold):
-    share, name = max((share, name) for name, share in probabilities.items())
-    return None if share < threshold else name
+def ppv(sensitivity, specificity, prevalence):
+    odds = prevalence / (1 - prevalence) * sensitivity / (1 - specificity)
+    return odds / (1 + odds)
 """,
     },
-    "start.2": {
+    "calibrate.2": {
         "wrong": [
             """
-def rates(ill, called):
-    found = sum(i and c for i, c in zip(ill, called))
-    return found / max(sum(called), 1), 0.0
+def limit(strangeness, error):
+    return np.quantile(strangeness, 1 - error) if len(strangeness) else np.inf
 """,
             """
-def rates(ill, called):
-    found = sum(i and c for i, c in zip(ill, called))
-    spared = sum(not i and not c for i, c in zip(ill, called))
-    return found / len(ill), spared / len(ill)
+def limit(strangeness, error):
+    rank = int(np.ceil(len(strangeness) * (1 - error)))
+    return sorted(strangeness)[rank - 1] if strangeness else np.inf
 """,
             """
-def rates(ill, called):
-    found = sum(i and c for i, c in zip(ill, called))
-    spared = sum(not i and not c for i, c in zip(ill, called))
-    return spared / max(len(ill) - sum(ill), 1), found / max(sum(ill), 1)
+def limit(strangeness, error):
+    rank = int((len(strangeness) + 1) * (1 - error)) + 1
+    return sorted(strangeness)[rank - 1] if rank <= len(strangeness) else np.inf
 """,
         ],
         "other": """
-def rates(ill, called):
-    ill, called = np.array(ill), np.array(called)
-    sensitivity = called[ill].mean() if ill.any() else 0
-    specificity = (~called[~ill]).mean() if (~ill).any() else 0
-    return [sensitivity, specificity]
+def limit(strangeness, error):
+    known = len(strangeness)
+    for place, value in enumerate(sorted(strangeness), 1):
+        if (known + 1 - place) / (known + 1) <= error:
+            return value
+    return np.inf
 """,
     },
-    "start.3": {
+    "calibrate.3": {
         "wrong": [
             """
-def heart_ratio(heart, lungs):
-    return heart.sum() / lungs.sum()
+def recalibrate(known, new):
+    return new
 """,
             """
-def heart_ratio(heart, lungs):
-    return heart.any(axis=0).sum() / lungs.any(axis=0).sum()
+def recalibrate(known, new):
+    from covidxr.calibrate import calibrate
+    names = list(new.columns)
+    labelled = known[names].assign(label=[names[number] for number in known["truth"]])
+    return calibrate(new, labelled, classes=names)[names]
 """,
             """
-def heart_ratio(heart, lungs):
-    a, b = np.flatnonzero(heart.any(axis=0)), np.flatnonzero(lungs.any(axis=0))
-    return (a[-1] - a[0]) / (b[-1] - b[0])
+def recalibrate(known, new):
+    shares = known["truth"].value_counts(normalize=True).reindex(range(4), fill_value=0).to_numpy()
+    weighted = new * shares
+    return weighted.div(weighted.sum(axis=1), axis=0)
 """,
         ],
         "other": """
-def heart_ratio(heart, lungs):
-    def width(mask):
-        _, across = mask.nonzero()
-        return across.max() - across.min() + 1
-    return width(heart) / width(lungs)
+def recalibrate(known, new):
+    from sklearn.linear_model import LogisticRegression
+    names = list(new.columns)
+    model = LogisticRegression(max_iter=1000).fit(np.log(known[names]), known["truth"])
+    return model.predict_proba(np.log(new))
 """,
     },
-    "dicom.1": {
+    "classify.1": {
         "wrong": [
             """
-def window(values, center, width):
-    return (values - center) / width + 0.5
+def confusion(truth, said, classes):
+    p = list(zip(said, truth))
+    return [[p.count((a, b)) for b in classes] for a in classes]
 """,
             """
-def window(values, center, width):
-    return np.clip((values - center) / width, 0, 1)
+def confusion(truth, said, classes):
+    names = sorted(set(truth) | set(said))
+    p = list(zip(truth, said))
+    return [[p.count((a, b)) for b in names] for a in names]
 """,
             """
-def window(values, center, width):
-    return np.clip(values / width, 0, 1)
+def confusion(truth, said, classes):
+    n = max(len(truth), 1)
+    p = list(zip(truth, said))
+    return [[p.count((a, b)) / n for b in classes] for a in classes]
 """,
         ],
         "other": """
-def window(values, center, width):
-    low, high = center - width / 2, center + width / 2
-    out = []
-    for value in values:
-        out.append(0.0 if value <= low else 1.0 if value >= high else (value - low) / (high - low))
-    return out
+def confusion(truth, said, classes):
+    t = np.zeros((len(classes), len(classes)), int)
+    for a, b in zip(truth, said):
+        t[classes.index(a), classes.index(b)] += 1
+    return t
 """,
     },
-    "dicom.2": {
+    "classify.2": {
         "wrong": [
             """
-def linear(values, center, width):
-    return np.clip((values - center) / width + 0.5, 0, 1)
+def choose(history):
+    return history["rate"].max(), history["epoch"].max()
 """,
             """
-def linear(values, center, width):
-    return np.clip((values - center - 0.5) / (width - 1) + 0.5, 0, 1)
+def choose(history):
+    return 0.001, 1
 """,
             """
-def linear(values, center, width):
-    return np.clip((values - (center - 0.5)) / width + 0.5, 0, 1)
+def choose(history):
+    row = history.loc[history["valid_accuracy"].idxmin()]
+    return row["rate"], row["epoch"]
 """,
         ],
-        "other": """
-def linear(values, center, width):
-    low = center - 0.5 - (width - 1) / 2
-    high = center - 0.5 + (width - 1) / 2
-    return [min(1, max(0, (v - low) / (high - low))) for v in values]
-""",
-    },
-    "dicom.3": {
-        "wrong": [
+        "lazy": [
             """
-def from_pixels(values, inside):
-    low, high = np.percentile(values, [0.5, 99.5])
-    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
-""",
-            """
-def from_pixels(values, inside):
-    low, high = values[inside].min(), values[inside].max()
-    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
-""",
-            """
-def from_pixels(values, inside):
-    low, high = np.percentile(values[inside], [0.5, 99.5])
-    return np.clip((values[inside] - low) / max(high - low, 1e-6), 0, 1)
+def choose(history):
+    row = history.loc[history["train_loss"].idxmin()]
+    return row["rate"], int(row["epoch"])
 """,
         ],
+        "leaking": {
+            "test": """
+def choose(history):
+    return history.groupby(["rate", "epoch"])["test_accuracy"].mean().idxmax()
+""",
+        },
         "other": """
-def from_pixels(values, inside):
-    kept = pd.Series(values)[inside]
-    low, high = kept.quantile(0.005), kept.quantile(0.995)
-    span = high - low if high - low > 1e-6 else 1e-6
-    return [min(1.0, max(0.0, (v - low) / span)) for v in values]
-""",
-    },
-    "phantom.1": {
-        "wrong": [
-            """
-def extent(lung, opacity):
-    share = opacity.sum() / max(lung.sum(), 1)
-    return int(np.ceil(min(share, 1) * 4))
-""",
-            """
-def extent(lung, opacity):
-    share = (lung & opacity).mean()
-    return int(np.ceil(share * 4))
-""",
-            """
-def extent(lung, opacity):
-    share = (lung & opacity).sum() / max(lung.sum(), 1)
-    return int(share * 4)
-""",
-        ],
-        "other": """
-def extent(lung, opacity):
-    inside = [b for a, b in zip(lung.ravel(), opacity.ravel()) if a]
-    if not any(inside):
-        return 0
-    quarters = 4 * sum(inside) / len(inside)
-    return 2 if quarters == 1 else int(np.ceil(quarters))
-""",
-    },
-    "phantom.2": {
-        "wrong": [
-            """
-def mirrored(boxes, width):
-    return [[width - a, b, width - c, d] for a, b, c, d in boxes]
-""",
-            """
-def mirrored(boxes, width):
-    return [[width - 1 - c, b, width - 1 - a, d] for a, b, c, d in boxes]
-""",
-            """
-def mirrored(boxes, width):
-    return [[a, width - d, c, width - b] for a, b, c, d in boxes]
-""",
-        ],
-        "other": """
-def mirrored(boxes, width):
-    t = np.array(boxes, float).reshape(-1, 4)
-    return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
-""",
-    },
-    "phantom.3": {
-        "wrong": [
-            """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-changed = (abs(x.pixels - x.healthy) > 0.05).sum()
-""",
-            """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-changed = ((x.healthy - x.pixels) > 0.05).mean()
-""",
-            """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96)
-changed = (abs(x.pixels - x.healthy)).mean()
-""",
-        ],
-        "other": """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-d = np.abs(x.pixels - x.healthy).ravel().tolist()
-changed = len([v for v in d if v > 0.05]) / len(d)
+def choose(history):
+    best = history.pivot_table("valid_accuracy", "rate", "epoch")
+    row, column = np.unravel_index(best.to_numpy().argmax(), best.shape)
+    return [best.index[row], best.columns[column]]
 """,
     },
     "dataset.1": {
-        "wrong": [
-            """
-def corners(boxes):
-    return [[b["x"], b["y"], b["width"], b["height"]] for b in boxes]
-""",
-            """
-def corners(boxes):
-    return [[b["x"], b["y"], b["x"] + b["height"], b["y"] + b["width"]] for b in boxes]
-""",
-            """
-def corners(boxes):
-    return [[b["x"] - b["width"] / 2, b["y"] - b["height"] / 2, b["x"] + b["width"] / 2, b["y"] + b["height"] / 2] for b in boxes]
-""",
-        ],
-        "other": """
-def corners(boxes):
-    if not boxes:
-        return []
-    t = pd.DataFrame(boxes)
-    return np.array([t["x"], t["y"], t["x"] + t["width"], t["y"] + t["height"]]).T
-""",
-    },
-    "dataset.2": {
-        "wrong": [
-            """
-def word(name):
-    return name.lower().replace(" ", "-")
-""",
-            """
-import re
-def word(name):
-    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-""",
-            """
-import re
-def word(name):
-    return re.sub(r"[^\\w]+", "-", name.lower())
-""",
-        ],
-        "other": """
-import re
-def word(name):
-    return re.sub(r"[\\W_]+", "-", name.lower()).strip("-")
-""",
-    },
-    "dataset.3": {
         "wrong": [
             """
 import ast
@@ -304,431 +176,55 @@ def tidy(rows):
     return out
 """,
     },
-    "prepare.1": {
+    "dataset.2": {
         "wrong": [
             """
-def fit(height, width, side):
-    scale = side / min(height, width)
-    return scale, (side - round(width * scale)) // 2, (side - round(height * scale)) // 2
+def mend(known, new):
+    n = new[["n1", "n2", "n3", "n4"]].to_numpy()
+    return np.hstack([n[:, :2], n[:, :2] + n[:, 2:]])
 """,
             """
-def fit(height, width, side):
-    scale = side / max(height, width)
-    return scale, (side - round(height * scale)) // 2, (side - round(width * scale)) // 2
+def mend(known, new):
+    n = new[["n1", "n2", "n3", "n4"]].to_numpy()
+    corners = (n[:, 2:] > n[:, :2]).all(axis=1)
+    return np.where(corners[:, None], n, np.hstack([n[:, :2], n[:, :2] + n[:, 2:]]))
 """,
             """
-def fit(height, width, side):
-    scale = side / max(height, width)
-    return scale, (side - width * scale) / 2, (side - height * scale) / 2
+def mend(known, new):
+    numbers = ["n1", "n2", "n3", "n4"]
+    weights = np.linalg.lstsq(known[numbers].to_numpy(), known[["x_min", "y_min", "x_max", "y_max"]].to_numpy(), rcond=None)[0]
+    return new[numbers].to_numpy() @ weights
 """,
         ],
-        "other": """
-import math
-def fit(height, width, side):
-    longer = height if height > width else width
-    margins = [math.floor((side - max(1, round(n * (side / longer)))) / 2) for n in (width, height)]
-    return [side / longer, *margins]
-""",
-    },
-    "prepare.2": {
-        "wrong": [
+        "lazy": [
             """
-def there(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return [a * scale + left, b * scale + top, c * scale + left, d * scale + top]
+def mend(known, new):
+    return new[["n1", "n2", "n3", "n4"]]
 """,
             """
-def there(box, height, width, scale, left, top):
-    a, b, c, d = np.clip(box, 0, [width, height, width, height])
-    return [(a + left) * scale, (b + top) * scale, (c + left) * scale, (d + top) * scale]
-""",
-            """
-def there(box, height, width, scale, left, top):
-    a, b, c, d = np.clip(box, 0, [width, height, width, height])
-    return [a * scale + top, b * scale + left, c * scale + top, d * scale + left]
+def mend(known, new):
+    return [[100, 100, 250, 250]] * len(new)
 """,
         ],
+        "leaking": {
+            "file": """
+def mend(known, new):
+    n = new[["n1", "n2", "n3", "n4"]].to_numpy()
+    way = new["file"].str.split("_").str[0].to_numpy()[:, None]
+    n = np.where(way == "sizes", np.hstack([n[:, :2], n[:, :2] + n[:, 2:]]), n)
+    n = np.where(way == "centres", np.hstack([n[:, :2] - n[:, 2:] / 2, n[:, :2] + n[:, 2:] / 2]), n)
+    return np.where(way == "swapped", n[:, [1, 0, 3, 2]], n)
+""",
+        },
         "other": """
-def there(box, height, width, scale, left, top):
-    def across(x):
-        return min(max(x, 0), width) * scale + left
-    def down(y):
-        return min(max(y, 0), height) * scale + top
-    return (across(box[0]), down(box[1]), across(box[2]), down(box[3]))
-""",
-    },
-    "prepare.3": {
-        "wrong": [
-            """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return np.clip([a / scale - left, b / scale - top, c / scale - left, d / scale - top], 0, [width, height, width, height])
-""",
-            """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return [(a - left) / scale, (b - top) / scale, (c - left) / scale, (d - top) / scale]
-""",
-            """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return np.clip([(a - left) * scale, (b - top) * scale, (c - left) * scale, (d - top) * scale], 0, [width, height, width, height])
-""",
-        ],
-        "other": """
-def back(box, height, width, scale, left, top):
-    out = []
-    for n, v in enumerate(box):
-        margin, length = ((left, width), (top, height))[n % 2]
-        out.append(max(0, min(length, (v - margin) / scale)))
-    return out
-""",
-    },
-    "eda.1": {
-        "wrong": [
-            """
-def count(labels, classes):
-    return {n: labels.count(n) for n in set(labels)}
-""",
-            """
-def count(labels, classes):
-    return [labels.count(n) for n in classes]
-""",
-            """
-def count(labels, classes):
-    return {n: int(n in labels) for n in classes}
-""",
-        ],
-        "other": """
-def count(labels, classes):
-    return pd.Series(labels, dtype=object).value_counts().reindex(classes, fill_value=0)
-""",
-    },
-    "eda.2": {
-        "wrong": [
-            """
-def returning(studies):
-    return len({p for _, p, _ in studies})
-""",
-            """
-def returning(studies):
-    return len(studies) - len({p for _, p, _ in studies})
-""",
-            """
-def returning(studies):
-    ps = [p for _, p, _ in studies]
-    return sum(ps.count(p) > 1 for p in ps)
-""",
-        ],
-        "other": """
-def returning(studies):
-    if not studies:
-        return 0
-    t = pd.DataFrame(studies, columns=["s", "p", "c"])
-    return (t.groupby("p").size() > 1).sum()
-""",
-    },
-    "eda.3": {
-        "wrong": [
-            """
-def cover(boxes, cells):
-    c = np.zeros((cells, cells), int)
-    for b in boxes:
-        x0, y0, x1, y1 = (int(round(v * cells)) for v in b)
-        c[x0:x1, y0:y1] += 1
-    return c
-""",
-            """
-def cover(boxes, cells):
-    c = np.zeros((cells, cells), int)
-    for b in boxes:
-        x0, y0, x1, y1 = (int(round(v * cells)) for v in b)
-        c[y0:y1, x0:x1] = 1
-    return c
-""",
-            """
-def cover(boxes, cells):
-    c = np.zeros((cells, cells), int)
-    for b in boxes:
-        x0, y0, x1, y1 = (int(round(v * cells)) for v in b)
-        c[y0:y1 + 1, x0:x1 + 1] += 1
-    return c
-""",
-        ],
-        "other": """
-def cover(boxes, cells):
-    rows = []
-    for y in range(cells):
-        rows.append([sum(b[0] * cells <= x + 0.5 < b[2] * cells and b[1] * cells <= y + 0.5 < b[3] * cells for b in boxes) for x in range(cells)])
-    return rows
-""",
-    },
-    "folds.1": {
-        "wrong": [
-            """
-def parts(fold, turn):
-    after = turn + 1
-    return [s for s in fold if fold[s] not in (turn, after)], [s for s in fold if fold[s] == after], [s for s in fold if fold[s] == turn]
-""",
-            """
-def parts(fold, turn):
-    n = max(fold.values()) + 1
-    after = (turn + 1) % n
-    return [s for s in fold if fold[s] != turn], [s for s in fold if fold[s] == after], [s for s in fold if fold[s] == turn]
-""",
-            """
-def parts(fold, turn):
-    n = max(fold.values()) + 1
-    after = (turn + 1) % n
-    return [s for s in fold if fold[s] not in (turn, after)], [s for s in fold if fold[s] == turn], [s for s in fold if fold[s] == after]
-""",
-        ],
-        "other": """
-def parts(fold, turn):
-    s = pd.Series(fold)
-    n = s.nunique()
-    kind = (s - turn) % n
-    return s.index[kind > 1], s.index[kind == 1], s.index[kind == 0]
-""",
-    },
-    "folds.2": {
-        "wrong": [
-            """
-def parts_with_test(fold, turn):
-    n = max(fold.values()) + 1
-    return [s for s in fold if fold[s] not in (turn, (turn + 1) % n)], [s for s in fold if fold[s] == turn]
-""",
-            """
-def parts_with_test(fold, turn):
-    return [s for s in fold if fold[s] == turn], [s for s in fold if fold[s] != turn]
-""",
-            """
-def parts_with_test(fold, turn):
-    return list(fold), [s for s in fold if fold[s] == turn]
-""",
-        ],
-        "other": """
-def parts_with_test(fold, turn):
-    s = pd.Series(fold)
-    return s[s != turn].index.tolist(), s[s == turn].index.tolist()
-""",
-    },
-    "folds.3": {
-        "wrong": [
-            """
-from collections import Counter
-def leaks(fold, owner):
-    return sorted(p for p, n in Counter(owner.values()).items() if n > 1)
-""",
-            """
-def leaks(fold, owner):
-    return sorted(s for s in fold if any(owner[s] == owner[o] and fold[s] != fold[o] for o in fold))
-""",
-            """
-def leaks(fold, owner):
-    seen = {}
-    out = []
-    for s, p in owner.items():
-        if p in seen and seen[p] != fold[s]:
-            out.append(p)
-        seen[p] = fold[s]
-    return sorted(out)
-""",
-        ],
-        "other": """
-def leaks(fold, owner):
-    pairs = {(owner[s], fold[s]) for s in fold}
-    people = [p for p, _ in pairs]
-    return sorted({p for p in people if people.count(p) > 1})
-""",
-    },
-    "metrics.1": {
-        "wrong": [
-            """
-def iou(a, b):
-    w = min(a[2], b[2]) - max(a[0], b[0])
-    h = min(a[3], b[3]) - max(a[1], b[1])
-    both = w * h
-    e = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both
-    return both / e if e > 0 else 0.0
-""",
-            """
-def iou(a, b):
-    w = max(0, min(a[2], b[2]) - max(a[0], b[0]))
-    h = max(0, min(a[3], b[3]) - max(a[1], b[1]))
-    e = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return w * h / e if e > 0 else 0.0
-""",
-            """
-def iou(a, b):
-    w = max(0, min(a[2], b[2]) - max(a[0], b[0]) + 1)
-    h = max(0, min(a[3], b[3]) - max(a[1], b[1]) + 1)
-    e = (a[2] - a[0] + 1) * (a[3] - a[1] + 1) + (b[2] - b[0] + 1) * (b[3] - b[1] + 1) - w * h
-    return w * h / e
-""",
-        ],
-        "other": """
-def iou(a, b):
-    def cells(box):
-        return {(x, y) for x in range(int(box[0]), int(box[2])) for y in range(int(box[1]), int(box[3]))}
-    one, two = cells(a), cells(b)
-    return len(one & two) / len(one | two) if one | two else 0
-""",
-    },
-    "metrics.2": {
-        "wrong": [
-            """
-from covidxr.metrics import box_iou
-def hits(truth, guesses):
-    return [bool(truth) and bool(box_iou([g], truth).max() > 0.5) for g in guesses]
-""",
-            """
-from covidxr.metrics import box_iou
-def hits(truth, guesses):
-    found, out = set(), []
-    for g in guesses:
-        o = box_iou([g], truth)[0] if truth else [0]
-        b = int(np.argmax(o))
-        out.append(bool(o[b] >= 0.5) and b not in found)
-        found.add(b)
-    return out
-""",
-            """
-from covidxr.metrics import box_iou
-def hits(truth, guesses):
-    found, out = set(), []
-    for g in guesses:
-        o = box_iou([g], truth)[0] if truth else [0]
-        b = int(np.argmax(o))
-        out.append(bool(o[b] > 0.5) and b not in found)
-        found.add(b)
-    return out
-""",
-        ],
-        "other": """
-def hits(truth, guesses):
-    left = [tuple(t) for t in truth]
-    out = []
-    for g in guesses:
-        hit = None
-        for t in left:
-            w = min(g[2], t[2]) - max(g[0], t[0])
-            h = min(g[3], t[3]) - max(g[1], t[1])
-            if w > 0 and h > 0 and w * h / (72 - w * h) > 0.5:
-                hit = t
-        if hit:
-            left.remove(hit)
-        out.append(hit is not None)
-    return out
-""",
-    },
-    "metrics.3": {
-        "wrong": [
-            """
-def area(hits, count):
-    p = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
-    return sum(q for q, h in zip(p, hits) if h) / count
-""",
-            """
-def area(hits, count):
-    p = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
-    return sum(max(p[n:]) for n, h in enumerate(hits) if h) / max(sum(hits), 1)
-""",
-            """
-def area(hits, count):
-    return sum(hits) / len(hits) if hits else 0
-""",
-        ],
-        "other": """
-def area(hits, count):
-    h = np.asarray(hits, float)
-    if not len(h):
-        return 0
-    p = h.cumsum() / np.arange(1, len(h) + 1)
-    envelope = np.maximum.accumulate(p[::-1])[::-1]
-    recall = h.cumsum() / count
-    return np.sum(np.diff(recall, prepend=0) * envelope)
-""",
-    },
-    "classify.1": {
-        "wrong": [
-            """
-def by_study(rows):
-    return {s: (n, t) for s, n, t in rows}
-""",
-            """
-def by_study(rows):
-    out = {}
-    for s, n, t in rows:
-        a, b = out.get(s, (0, 0))
-        out[s] = (a + n, b + t)
-    return out
-""",
-            """
-def by_study(rows):
-    out = {}
-    for s, n, t in rows:
-        a, b = out.get(s, (n, t))
-        out[s] = ((a + n) / 2, (b + t) / 2)
-    return out
-""",
-        ],
-        "other": """
-def by_study(rows):
-    t = pd.DataFrame(rows, columns=["s", "n", "t"])
-    return {s: [g["n"].mean(), g["t"].mean()] for s, g in t.groupby("s")}
-""",
-    },
-    "classify.2": {
-        "wrong": [
-            """
-def confusion(truth, said, classes):
-    p = list(zip(said, truth))
-    return [[p.count((a, b)) for b in classes] for a in classes]
-""",
-            """
-def confusion(truth, said, classes):
-    names = sorted(set(truth) | set(said))
-    p = list(zip(truth, said))
-    return [[p.count((a, b)) for b in names] for a in names]
-""",
-            """
-def confusion(truth, said, classes):
-    n = max(len(truth), 1)
-    p = list(zip(truth, said))
-    return [[p.count((a, b)) / n for b in classes] for a in classes]
-""",
-        ],
-        "other": """
-def confusion(truth, said, classes):
-    t = np.zeros((len(classes), len(classes)), int)
-    for a, b in zip(truth, said):
-        t[classes.index(a), classes.index(b)] += 1
-    return t
-""",
-    },
-    "classify.3": {
-        "wrong": [
-            """
-def threshold(sick, value, sensitivity):
-    v = sorted((b for a, b in zip(sick, value) if a), reverse=True)
-    return v[int(sensitivity * len(v)) - 1]
-""",
-            """
-def threshold(sick, value, sensitivity):
-    v = sorted(value, reverse=True)
-    return v[int(np.ceil(sensitivity * len(v))) - 1]
-""",
-            """
-def threshold(sick, value, sensitivity):
-    return min(b for a, b in zip(sick, value) if a)
-""",
-        ],
-        "other": """
-def threshold(sick, value, sensitivity):
-    ill = np.array(value)[np.array(sick)]
-    good = [t for t in value if (ill >= t).mean() >= sensitivity]
-    return max(good)
+def mend(known, new):
+    numbers, corners = ["n1", "n2", "n3", "n4"], ["x_min", "y_min", "x_max", "y_max"]
+    made = []
+    for _, row in new.iterrows():
+        seen = known[known["program"] == row["program"]]
+        weights = np.linalg.lstsq(seen[numbers].to_numpy(), seen[corners].to_numpy(), rcond=None)[0]
+        made.append(row[numbers].to_numpy(float) @ np.round(weights * 2) / 2)
+    return pd.DataFrame(made, columns=corners)
 """,
     },
     "detect.1": {
@@ -809,6 +305,154 @@ def recall(truth, guesses, confidences, threshold):
     for t in truth:
         n += any(c >= threshold and box_iou([g], [t])[0, 0] > 0.5 for g, c in zip(guesses, confidences))
     return n / len(truth)
+""",
+    },
+    "dicom.1": {
+        "wrong": [
+            """
+def window(values, center, width):
+    return (values - center) / width + 0.5
+""",
+            """
+def window(values, center, width):
+    return np.clip((values - center) / width, 0, 1)
+""",
+            """
+def window(values, center, width):
+    return np.clip(values / width, 0, 1)
+""",
+        ],
+        "other": """
+def window(values, center, width):
+    low, high = center - width / 2, center + width / 2
+    out = []
+    for value in values:
+        out.append(0.0 if value <= low else 1.0 if value >= high else (value - low) / (high - low))
+    return out
+""",
+    },
+    "dicom.2": {
+        "wrong": [
+            """
+def restore(stored, inside):
+    low, high = np.percentile(stored[inside], [0.5, 99.5])
+    return 1 - np.clip((stored - low) / (high - low), 0, 1)
+""",
+            """
+def restore(stored, inside):
+    low, high = np.percentile(stored[inside], [0.5, 99.5])
+    picture = np.clip((stored - low) / (high - low), 0, 1)
+    return 1 - picture if picture[inside].mean() > 0.5 else picture
+""",
+            """
+def restore(stored, inside):
+    own = stored[inside]
+    picture = np.clip((stored - own.min()) / (own.max() - own.min()), 0, 1)
+    return 1 - picture if picture[:12, -8:].mean() > picture[inside].mean() else picture
+""",
+        ],
+        "lazy": [
+            """
+def restore(stored, inside):
+    low, high = np.percentile(stored[inside], [0.5, 99.5])
+    return np.clip((stored - low) / (high - low), 0, 1)
+""",
+            """
+def restore(stored, inside):
+    return np.full(stored.shape, 0.4)
+""",
+        ],
+        "leaking": {
+            "padding": """
+def restore(stored, inside):
+    low, high = np.percentile(stored, [0.5, 99.5])
+    picture = np.clip((stored - low) / (high - low), 0, 1)
+    return 1 - picture if picture[:12, -8:].mean() > picture[inside].mean() else picture
+""",
+        },
+        "other": """
+def restore(stored, inside):
+    values = np.where(inside, stored, np.nan)
+    low, high = np.nanquantile(values, [0.005, 0.995])
+    picture = np.clip((values - low) / (high - low), 0, 1)
+    if np.nanmedian(picture[:8, -10:]) > 0.5:
+        picture = 1 - picture
+    return np.nan_to_num(picture)
+""",
+    },
+    "eda.1": {
+        "wrong": [
+            """
+def cover(boxes, cells):
+    c = np.zeros((cells, cells), int)
+    for b in boxes:
+        x0, y0, x1, y1 = (int(round(v * cells)) for v in b)
+        c[x0:x1, y0:y1] += 1
+    return c
+""",
+            """
+def cover(boxes, cells):
+    c = np.zeros((cells, cells), int)
+    for b in boxes:
+        x0, y0, x1, y1 = (int(round(v * cells)) for v in b)
+        c[y0:y1, x0:x1] = 1
+    return c
+""",
+            """
+def cover(boxes, cells):
+    c = np.zeros((cells, cells), int)
+    for b in boxes:
+        x0, y0, x1, y1 = (int(round(v * cells)) for v in b)
+        c[y0:y1 + 1, x0:x1 + 1] += 1
+    return c
+""",
+        ],
+        "other": """
+def cover(boxes, cells):
+    rows = []
+    for y in range(cells):
+        rows.append([sum(b[0] * cells <= x + 0.5 < b[2] * cells and b[1] * cells <= y + 0.5 < b[3] * cells for b in boxes) for x in range(cells)])
+    return rows
+""",
+    },
+    "eda.2": {
+        "wrong": [
+            """
+def choose(table, recorded):
+    before = [name for name in recorded if recorded[name] == "before"]
+    apart = table.groupby("ill")[before].mean().diff().iloc[-1].abs()
+    return apart.nlargest(3).index.tolist()
+""",
+            """
+def choose(table, recorded):
+    before = [name for name in recorded if recorded[name] == "before"]
+    apart = table.groupby("hospital")[before].mean().diff().iloc[-1].abs()
+    return apart.nsmallest(3).index.tolist()
+""",
+            """
+def choose(table, recorded):
+    return [name for name in recorded if recorded[name] == "before"][:4]
+""",
+        ],
+        "lazy": [
+            """
+def choose(table, recorded):
+    return [name for name in recorded if recorded[name] == "before"]
+""",
+        ],
+        "leaking": {
+            "after": """
+def choose(table, recorded):
+    correlation = table[list(recorded)].corrwith(table["ill"].astype(float)).abs()
+    return correlation.nlargest(3).index.tolist()
+""",
+        },
+        "other": """
+def choose(table, recorded):
+    names = [name for name in recorded if recorded[name] == "before"]
+    inside = table[names] - table.groupby("hospital")[names].transform("mean")
+    ill = table["ill"] - table.groupby("hospital")["ill"].transform("mean")
+    return [name for name in names if inside[name].corr(ill) > 0.12]
 """,
     },
     "ensemble.1": {
@@ -982,85 +626,392 @@ def occlusion(picture, weights, side):
     return sums.repeat(side, 0).repeat(side, 1)
 """,
     },
-    "transfer.1": {
+    "folds.1": {
         "wrong": [
             """
-def rates(body, head, groups):
-    return np.linspace(body, head, groups)
+from collections import Counter
+def leaks(fold, owner):
+    return sorted(p for p, n in Counter(owner.values()).items() if n > 1)
 """,
             """
-def rates(body, head, groups):
-    return np.geomspace(head, body, groups)
+def leaks(fold, owner):
+    return sorted(s for s in fold if any(owner[s] == owner[o] and fold[s] != fold[o] for o in fold))
 """,
             """
-def rates(body, head, groups):
-    factor = (head / body) ** (1 / groups)
-    return [body * factor**place for place in range(groups)]
+def leaks(fold, owner):
+    seen = {}
+    out = []
+    for s, p in owner.items():
+        if p in seen and seen[p] != fold[s]:
+            out.append(p)
+        seen[p] = fold[s]
+    return sorted(out)
 """,
         ],
         "other": """
-def rates(body, head, groups):
-    return np.exp(np.linspace(np.log(body), np.log(head), groups))
+def leaks(fold, owner):
+    pairs = {(owner[s], fold[s]) for s in fold}
+    people = [p for p, _ in pairs]
+    return sorted({p for p in people if people.count(p) > 1})
 """,
     },
-    "transfer.2": {
+    "folds.2": {
         "wrong": [
             """
-def covered(boxes, cells, stride):
-    out = np.zeros((cells * stride, cells * stride))
-    for a, b, c, d in boxes:
-        out[a:c, b:d] = 1
-    return out.reshape(cells, stride, cells, stride).mean((1, 3))
+def folds(table):
+    return (table["patient_id"].str[1:].astype(int) % 2).tolist()
 """,
             """
-def covered(boxes, cells, stride):
-    out = np.zeros((cells * stride, cells * stride))
-    for a, b, c, d in boxes:
-        out[b:d, a:c] += 1
-    return out.reshape(cells, stride, cells, stride).mean((1, 3))
+def folds(table):
+    patients = table["patient_id"].unique()
+    place = {patient: number * 5 // len(patients) for number, patient in enumerate(patients)}
+    return table["patient_id"].map(place)
 """,
             """
-def covered(boxes, cells, stride):
-    out = np.zeros((cells * stride, cells * stride))
-    for a, b, c, d in boxes:
-        out[b:d, a:c] = 1
-    return out.reshape(cells, stride, cells, stride).max((1, 3))
+def folds(table):
+    return np.arange(len(table)) * 5 // len(table)
 """,
         ],
+        "lazy": [
+            """
+def folds(table):
+    return [0] * len(table)
+""",
+        ],
+        "leaking": {
+            "patient": """
+from sklearn.model_selection import StratifiedKFold
+
+
+def folds(table):
+    answer = np.zeros(len(table), int)
+    for number, (_, held_out) in enumerate(StratifiedKFold(5, shuffle=True, random_state=0).split(table, table["ill"])):
+        answer[held_out] = number
+    return answer
+""",
+        },
         "other": """
-def covered(boxes, cells, stride):
-    rows = []
-    for down in range(cells):
-        row = []
-        for across in range(cells):
-            pixels = 0
-            for y in range(down * stride, (down + 1) * stride):
-                for x in range(across * stride, (across + 1) * stride):
-                    pixels += any(a <= x < c and b <= y < d for a, b, c, d in boxes)
-            row.append(pixels / stride**2)
-        rows.append(row)
-    return rows
+def folds(table):
+    ever = table.groupby("patient_id")["ill"].max().sort_values(kind="stable")
+    return table["patient_id"].map({patient: number % 5 for number, patient in enumerate(ever.index)}).tolist()
 """,
     },
-    "transfer.3": {
+    "metrics.1": {
         "wrong": [
             """
-def pays(rows):
-    return [r[0] for r in sorted(rows, key=lambda r: -r[1]) if r[1] > 0]
+def iou(a, b):
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
+    both = w * h
+    e = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both
+    return both / e if e > 0 else 0.0
 """,
             """
-def pays(rows):
-    return [r[0] for r in rows if r[2] > 0]
+def iou(a, b):
+    w = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+    h = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    e = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return w * h / e if e > 0 else 0.0
 """,
             """
-def pays(rows):
-    return [r[0] for r in sorted(rows, key=lambda r: -r[2]) if r[2] > 0]
+def iou(a, b):
+    w = max(0, min(a[2], b[2]) - max(a[0], b[0]) + 1)
+    h = max(0, min(a[3], b[3]) - max(a[1], b[1]) + 1)
+    e = (a[2] - a[0] + 1) * (a[3] - a[1] + 1) + (b[2] - b[0] + 1) * (b[3] - b[1] + 1) - w * h
+    return w * h / e
 """,
         ],
         "other": """
-def pays(rows):
-    table = pd.DataFrame(rows, columns=["name", "gain", "low", "high"]).set_index("name")
-    return table.loc[table["low"] > 0, "gain"].sort_values(ascending=False).index.tolist()
+def iou(a, b):
+    def cells(box):
+        return {(x, y) for x in range(int(box[0]), int(box[2])) for y in range(int(box[1]), int(box[3]))}
+    one, two = cells(a), cells(b)
+    return len(one & two) / len(one | two) if one | two else 0
+""",
+    },
+    "metrics.2": {
+        "wrong": [
+            """
+def rank(known, new):
+    return np.random.default_rng(0).random(len(new))
+""",
+            """
+def rank(known, new):
+    return 1 - new["confidence"]
+""",
+            """
+def rank(known, new):
+    return np.log(new["area"])
+""",
+        ],
+        "lazy": [
+            """
+def rank(known, new):
+    return new["confidence"]
+""",
+            """
+def rank(known, new):
+    return [0.5] * len(new)
+""",
+        ],
+        "leaking": {
+            "in_truth": """
+def rank(known, new):
+    return new["confidence"] + (new["in_truth"] > 0)
+""",
+        },
+        "other": """
+def rank(known, new):
+    answer = pd.Series(0.0, index=new.index)
+    for (version, small), rows in new.groupby(["version", new["area"] < 1000]):
+        seen = known[(known["version"] == version) & ((known["area"] < 1000) == small)].sort_values("confidence")
+        smooth = seen["hit"].rolling(25, min_periods=1, center=True).mean()
+        answer[rows.index] = np.interp(rows["confidence"], seen["confidence"], smooth.cummax())
+    return answer.tolist()
+""",
+    },
+    "phantom.1": {
+        "wrong": [
+            """
+def extent(lung, opacity):
+    share = opacity.sum() / max(lung.sum(), 1)
+    return int(np.ceil(min(share, 1) * 4))
+""",
+            """
+def extent(lung, opacity):
+    share = (lung & opacity).mean()
+    return int(np.ceil(share * 4))
+""",
+            """
+def extent(lung, opacity):
+    share = (lung & opacity).sum() / max(lung.sum(), 1)
+    return int(share * 4)
+""",
+        ],
+        "other": """
+def extent(lung, opacity):
+    inside = [b for a, b in zip(lung.ravel(), opacity.ravel()) if a]
+    if not any(inside):
+        return 0
+    quarters = 4 * sum(inside) / len(inside)
+    return 2 if quarters == 1 else int(np.ceil(quarters))
+""",
+    },
+    "phantom.2": {
+        "wrong": [
+            """
+def estimate(known, new):
+    return [pixels[lung].mean() for pixels, lung in zip(new["pixels"], new["lung"])]
+""",
+            """
+def estimate(known, new):
+    def bright(table):
+        return np.array([[pixels.mean(), 1] for pixels in table["pixels"]])
+    weights = np.linalg.lstsq(bright(known), known["share"], rcond=None)[0]
+    return bright(new) @ weights
+""",
+            """
+def estimate(known, new):
+    rng = np.random.default_rng(0)
+    return rng.choice(known["share"], len(new))
+""",
+        ],
+        "lazy": [
+            """
+def estimate(known, new):
+    return np.full(len(new), known["share"].mean())
+""",
+            """
+def estimate(known, new):
+    return [known["share"].median()] * len(new)
+""",
+        ],
+        "leaking": {
+            "seed": """
+from covidxr.phantom import simulate
+
+
+def estimate(known, new):
+    shares = []
+    for pixels, lung, seed in zip(new["pixels"], new["lung"], new["seed"]):
+        healthy = simulate(seed, "negative", 64, marked=False).pixels
+        shares.append((pixels[lung].mean() - healthy.mean()) if healthy.shape == pixels.shape else 0.2)
+    return shares
+""",
+        },
+        "other": """
+from sklearn.linear_model import Ridge
+
+
+def estimate(known, new):
+    def rows(table):
+        made = []
+        for pixels, lung in zip(table["pixels"], table["lung"]):
+            spread = (pixels - np.median(pixels[~lung])) / pixels.std()
+            made.append(np.quantile(spread[lung], [0.1, 0.25, 0.5, 0.75, 0.9]))
+        return made
+
+    return Ridge(1e-2).fit(rows(known), known["share"]).predict(rows(new))
+""",
+    },
+    "pipeline.1": {
+        "wrong": [
+            """
+def empty(chances, shares):
+    return chances["negative"]
+""",
+            """
+def empty(chances, shares):
+    return sum(chances[n] * shares[n] for n in chances) / sum(shares.values())
+""",
+            """
+def empty(chances, shares):
+    return np.mean([chances[n] * shares[n] for n in chances])
+""",
+        ],
+        "other": """
+def empty(chances, shares):
+    return (pd.Series(chances) * pd.Series(shares)).sum()
+""",
+    },
+    "pipeline.2": {
+        "wrong": [
+            """
+def revise(chances, shares, none):
+    new = {n: c * (shares[n] * none + (1 - shares[n]) * (1 - none)) for n, c in chances.items()}
+    return {n: v / sum(new.values()) for n, v in new.items()}
+""",
+            """
+def revise(chances, shares, none):
+    b = sum(chances[n] * shares[n] for n in chances)
+    new = {n: c * shares[n] * none / b for n, c in chances.items()}
+    return {n: v / sum(new.values()) for n, v in new.items()}
+""",
+            """
+def revise(chances, shares, none):
+    new = dict(chances)
+    new["negative"] = none
+    return {n: v / sum(new.values()) for n, v in new.items()}
+""",
+        ],
+        "other": """
+def revise(chances, shares, none):
+    c, s = pd.Series(chances), pd.Series(shares)
+    boxless = c * s / (c * s).sum()
+    boxed = c * (1 - s) / (c * (1 - s)).sum()
+    return none * boxless + (1 - none) * boxed
+""",
+    },
+    "pipeline.3": {
+        "wrong": [
+            """
+def lead(first, second):
+    a, b = np.array(first), np.array(second)
+    return {"mean": a.mean() - b.mean(), "low": np.percentile(a, 2.5) - np.percentile(b, 2.5), "high": np.percentile(a, 97.5) - np.percentile(b, 97.5), "probability": (a > b).mean()}
+""",
+            """
+def lead(first, second):
+    g = np.array(first) - np.array(second)
+    return {"mean": g.mean(), "low": g.min(), "high": g.max(), "probability": (g > 0).mean()}
+""",
+            """
+def lead(first, second):
+    g = np.array(first) - np.array(second)
+    return {"mean": g.mean(), "low": g.mean() - 1.96 * g.std(), "high": g.mean() + 1.96 * g.std(), "probability": (g > 0).mean()}
+""",
+        ],
+        "other": """
+def lead(first, second):
+    g = pd.Series(first) - pd.Series(second)
+    return pd.Series({"mean": g.mean(), "low": g.quantile(0.025), "high": g.quantile(0.975), "probability": len(g[g > 0]) / len(g)})
+""",
+    },
+    "prepare.1": {
+        "wrong": [
+            """
+def there(box, height, width, scale, left, top):
+    a, b, c, d = box
+    return [a * scale + left, b * scale + top, c * scale + left, d * scale + top]
+""",
+            """
+def there(box, height, width, scale, left, top):
+    a, b, c, d = np.clip(box, 0, [width, height, width, height])
+    return [(a + left) * scale, (b + top) * scale, (c + left) * scale, (d + top) * scale]
+""",
+            """
+def there(box, height, width, scale, left, top):
+    a, b, c, d = np.clip(box, 0, [width, height, width, height])
+    return [a * scale + top, b * scale + left, c * scale + top, d * scale + left]
+""",
+        ],
+        "other": """
+def there(box, height, width, scale, left, top):
+    def across(x):
+        return min(max(x, 0), width) * scale + left
+    def down(y):
+        return min(max(y, 0), height) * scale + top
+    return (across(box[0]), down(box[1]), across(box[2]), down(box[3]))
+""",
+    },
+    "prepare.2": {
+        "wrong": [
+            """
+def copies(pictures, side):
+    made = []
+    for one in pictures:
+        rows, columns = (np.linspace(0, length - 1, side).astype(int) for length in one.shape)
+        small = one[rows][:, columns]
+        made.append((small - small.min()) / np.ptp(small))
+    return np.array(made)
+""",
+            """
+def copies(pictures, side):
+    return np.array([np.clip(one[:side, :side] / one.max(), 0, 1) for one in pictures])
+""",
+            """
+def copies(pictures, side):
+    import cv2
+
+    small = [cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in pictures]
+    return np.array([one > one.mean() for one in small], float)
+""",
+        ],
+        "lazy": [
+            """
+def copies(pictures, side):
+    import cv2
+
+    small = [cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in pictures]
+    return np.array([(one - one.min()) / (one.max() - one.min()) for one in small])
+""",
+            """
+def copies(pictures, side):
+    return np.zeros((len(pictures), side, side))
+""",
+        ],
+        "leaking": {
+            "others": """
+from covidxr.prepare import fit_square
+
+
+def copies(pictures, side):
+    low, high = min(one.min() for one in pictures), max(one.max() for one in pictures)
+    return np.array([fit_square((one - low) / (high - low), side)[0] for one in pictures]) / 255
+""",
+        },
+        "other": """
+import cv2
+
+
+def copies(pictures, side):
+    answer = np.zeros((len(pictures), side, side))
+    for square, one in zip(answer, pictures):
+        scale = side / max(one.shape)
+        height, width = (max(1, round(length * scale)) for length in one.shape)
+        small = cv2.resize((one - one.mean()) / one.std(), (width, height), interpolation=cv2.INTER_AREA)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[top : top + height, left : left + width] = np.clip(0.5 + small / 4, 0, 1)
+    return answer
 """,
     },
     "severity.1": {
@@ -1117,80 +1068,88 @@ def fuse(known, new):
         ],
         "other": "expected = 12 * np.sqrt(0.5)",
     },
-    "calibrate.1": {
+    "shortcuts.1": {
         "wrong": [
             """
-def ppv(sensitivity, specificity, prevalence):
-    return sensitivity
+def name_auc(a, b, c, d):
+    return a * d / ((a + c) * (b + d))
 """,
             """
-def ppv(sensitivity, specificity, prevalence):
-    return sensitivity / (sensitivity + 1 - specificity)
+def name_auc(a, b, c, d):
+    return (a + d) / (a + b + c + d)
 """,
             """
-def ppv(sensitivity, specificity, prevalence):
-    right = sensitivity * prevalence
-    return right / (right + specificity * (1 - prevalence))
+def name_auc(a, b, c, d):
+    return (a * d + a * b + c * d) / ((a + c) * (b + d))
 """,
         ],
         "other": """
-def ppv(sensitivity, specificity, prevalence):
-    odds = prevalence / (1 - prevalence) * sensitivity / (1 - specificity)
-    return odds / (1 + odds)
+def name_auc(a, b, c, d):
+    return 0.5 + (a / (a + c) - b / (b + d)) / 2
 """,
     },
-    "calibrate.2": {
+    "shortcuts.2": {
         "wrong": [
             """
-def limit(strangeness, error):
-    return np.quantile(strangeness, 1 - error) if len(strangeness) else np.inf
+def balanced(sites, sick):
+    return [1 / len(set(sites)) / list(sites).count(one) for one in sites]
 """,
             """
-def limit(strangeness, error):
-    rank = int(np.ceil(len(strangeness) * (1 - error)))
-    return sorted(strangeness)[rank - 1] if strangeness else np.inf
+def balanced(sites, sick):
+    cells = list(zip(sites, sick))
+    return [1 / cells.count(cell) for cell in cells]
 """,
             """
-def limit(strangeness, error):
-    rank = int((len(strangeness) + 1) * (1 - error)) + 1
-    return sorted(strangeness)[rank - 1] if rank <= len(strangeness) else np.inf
+def balanced(sites, sick):
+    cells = list(zip(sites, sick))
+    return [1 / (2 * len(set(sites))) / cells.count(cell) for cell in cells]
 """,
         ],
         "other": """
-def limit(strangeness, error):
-    known = len(strangeness)
-    for place, value in enumerate(sorted(strangeness), 1):
-        if (known + 1 - place) / (known + 1) <= error:
-            return value
-    return np.inf
+def balanced(sites, sick):
+    table = pd.DataFrame({"site": sites, "sick": sick})
+    size = table.groupby(["site", "sick"])["sick"].transform("size")
+    return ((1 / size) / (1 / size).sum()).tolist()
 """,
     },
-    "calibrate.3": {
+    "shortcuts.3": {
         "wrong": [
             """
-def recalibrate(known, new):
-    return new
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved += (interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]) / 20
 """,
             """
-def recalibrate(known, new):
-    from covidxr.calibrate import calibrate
-    names = list(new.columns)
-    labelled = known[names].assign(label=[names[number] for number in known["truth"]])
-    return calibrate(new, labelled, classes=names)[names]
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved += abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"])
 """,
             """
-def recalibrate(known, new):
-    shares = known["truth"].value_counts(normalize=True).reindex(range(4), fill_value=0).to_numpy()
-    weighted = new * shares
-    return weighted.div(weighted.sum(axis=1), axis=0)
+from covidxr.shortcuts import only_changed
+from covidxr.start import interpret
+moved = 0
+for seed in range(20):
+    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
+    moved = max(moved, abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]))
 """,
         ],
         "other": """
-def recalibrate(known, new):
-    from sklearn.linear_model import LogisticRegression
-    names = list(new.columns)
-    model = LogisticRegression(max_iter=1000).fit(np.log(known[names]), known["truth"])
-    return model.predict_proba(np.log(new))
+from covidxr.phantom import random_pose, simulate
+from covidxr.start import interpret
+from dataclasses import replace
+d = []
+for s in range(20):
+    pose = random_pose(s)
+    other = replace(pose, letter="R", word="PORTABLE")
+    a, b = [interpret(simulate(s, "negative", 128, pose=p)).probabilities["negative"] for p in (pose, other)]
+    d.append(b - a)
+moved = np.abs(d).mean()
 """,
     },
     "stacking.1": {
@@ -1270,70 +1229,73 @@ def places(rows):
     return out
 """,
     },
-    "views.1": {
+    "start.1": {
         "wrong": [
             """
-def whole(boxes, crop, sides):
-    return [b for b in boxes if b[0] > 0 and b[1] > 0 and b[2] < sides[0] and b[3] < sides[1]]
+def rates(ill, called):
+    found = sum(i and c for i, c in zip(ill, called))
+    return found / max(sum(called), 1), 0.0
 """,
             """
-def whole(boxes, crop, sides):
-    return boxes
+def rates(ill, called):
+    found = sum(i and c for i, c in zip(ill, called))
+    spared = sum(not i and not c for i, c in zip(ill, called))
+    return found / len(ill), spared / len(ill)
 """,
             """
-def whole(boxes, crop, sides):
-    return [b for b in boxes if not (crop[0] > 0 and b[0] / sides[0] < 0.01) and not (crop[1] > 0 and b[1] / sides[1] < 0.01)]
+def rates(ill, called):
+    found = sum(i and c for i, c in zip(ill, called))
+    spared = sum(not i and not c for i, c in zip(ill, called))
+    return spared / max(len(ill) - sum(ill), 1), found / max(sum(ill), 1)
 """,
         ],
         "other": """
-def whole(boxes, crop, sides):
-    boxes = np.array(boxes, float).reshape(-1, 4)
-    shares = boxes.reshape(-1, 2, 2) / np.array(sides)
-    low = (shares[:, 0] < 0.01) & (np.array(crop[:2]) > 0)
-    high = (shares[:, 1] > 0.99) & (np.array(crop[2:]) < 1)
-    return boxes[~(low | high).any(axis=1)]
+def rates(ill, called):
+    ill, called = np.array(ill), np.array(called)
+    sensitivity = called[ill].mean() if ill.any() else 0
+    specificity = (~called[~ill]).mean() if (~ill).any() else 0
+    return [sensitivity, specificity]
 """,
     },
-    "views.2": {
+    "start.2": {
         "wrong": [
             """
-def from_part(boxes, crop, width, height):
-    return [[a + crop[0], b + crop[1], c + crop[0], d + crop[1]] for a, b, c, d in boxes]
+def screen(known, new):
+    return new["said"] >= 0.5
 """,
             """
-def from_part(boxes, crop, width, height):
-    return [[a - crop[0] * width, b - crop[1] * height, c - crop[0] * width, d - crop[1] * height] for a, b, c, d in boxes]
+def screen(known, new):
+    return new["said"] < known["said"].mean()
 """,
             """
-def from_part(boxes, crop, width, height):
-    return [[a + crop[0] * height, b + crop[1] * width, c + crop[0] * height, d + crop[1] * width] for a, b, c, d in boxes]
+def screen(known, new):
+    return new["said"] >= known["said"][known["ill"]].min()
 """,
         ],
-        "other": """
-def from_part(boxes, crop, width, height):
-    t = np.asarray(boxes, float).reshape(-1, 2, 2)
-    return (t + np.array([crop[0] * width, crop[1] * height])).reshape(-1, 4)
-""",
-    },
-    "views.3": {
-        "wrong": [
+        "lazy": [
             """
-def from_half(boxes, width, height):
-    return [[width - (c / 2 + width / 2), b / 2, width - (a / 2 + width / 2), d / 2] for a, b, c, d in boxes]
+def screen(known, new):
+    return [True] * len(new)
 """,
             """
-def from_half(boxes, width, height):
-    return [[a / 2 + width / 2, b / 2, c / 2 + width / 2, d / 2] for a, b, c, d in boxes]
-""",
-            """
-def from_half(boxes, width, height):
-    return [[(width - c) / 2, b / 2, (width - a) / 2, d / 2] for a, b, c, d in boxes]
+def screen(known, new):
+    thresholds = np.linspace(0, 1, 101)
+    right = [((known["said"] >= one) == known["ill"]).mean() for one in thresholds]
+    return new["said"] >= thresholds[np.argmax(right)]
 """,
         ],
+        "leaking": {
+            "number": """
+def screen(known, new):
+    first = known["number"][known["ill"]].max()
+    return (new["said"] > 0.3) & (new["number"] <= first)
+"""
+        },
         "other": """
-def from_half(boxes, width, height):
-    t = np.asarray(boxes, float).reshape(-1, 4) / 2
-    return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
+def screen(known, new):
+    ill, said = known["ill"], known["said"]
+    costs = [5 * (said[ill] < one).sum() + (said[~ill] >= one).sum() for one in sorted(said)]
+    return (new["said"] >= sorted(said)[int(np.argmin(costs))]).tolist()
 """,
     },
     "submission.1": {
@@ -1419,160 +1381,151 @@ def ids(images):
     return tuple(out)
 """,
     },
-    "pipeline.1": {
+    "transfer.1": {
         "wrong": [
             """
-def empty(chances, shares):
-    return chances["negative"]
+def rates(body, head, groups):
+    return np.linspace(body, head, groups)
 """,
             """
-def empty(chances, shares):
-    return sum(chances[n] * shares[n] for n in chances) / sum(shares.values())
+def rates(body, head, groups):
+    return np.geomspace(head, body, groups)
 """,
             """
-def empty(chances, shares):
-    return np.mean([chances[n] * shares[n] for n in chances])
+def rates(body, head, groups):
+    factor = (head / body) ** (1 / groups)
+    return [body * factor**place for place in range(groups)]
 """,
         ],
         "other": """
-def empty(chances, shares):
-    return (pd.Series(chances) * pd.Series(shares)).sum()
+def rates(body, head, groups):
+    return np.exp(np.linspace(np.log(body), np.log(head), groups))
 """,
     },
-    "pipeline.2": {
+    "transfer.2": {
         "wrong": [
             """
-def revise(chances, shares, none):
-    new = {n: c * (shares[n] * none + (1 - shares[n]) * (1 - none)) for n, c in chances.items()}
-    return {n: v / sum(new.values()) for n, v in new.items()}
+def covered(boxes, cells, stride):
+    out = np.zeros((cells * stride, cells * stride))
+    for a, b, c, d in boxes:
+        out[a:c, b:d] = 1
+    return out.reshape(cells, stride, cells, stride).mean((1, 3))
 """,
             """
-def revise(chances, shares, none):
-    b = sum(chances[n] * shares[n] for n in chances)
-    new = {n: c * shares[n] * none / b for n, c in chances.items()}
-    return {n: v / sum(new.values()) for n, v in new.items()}
+def covered(boxes, cells, stride):
+    out = np.zeros((cells * stride, cells * stride))
+    for a, b, c, d in boxes:
+        out[b:d, a:c] += 1
+    return out.reshape(cells, stride, cells, stride).mean((1, 3))
 """,
             """
-def revise(chances, shares, none):
-    new = dict(chances)
-    new["negative"] = none
-    return {n: v / sum(new.values()) for n, v in new.items()}
+def covered(boxes, cells, stride):
+    out = np.zeros((cells * stride, cells * stride))
+    for a, b, c, d in boxes:
+        out[b:d, a:c] = 1
+    return out.reshape(cells, stride, cells, stride).max((1, 3))
 """,
         ],
         "other": """
-def revise(chances, shares, none):
-    c, s = pd.Series(chances), pd.Series(shares)
-    boxless = c * s / (c * s).sum()
-    boxed = c * (1 - s) / (c * (1 - s)).sum()
-    return none * boxless + (1 - none) * boxed
+def covered(boxes, cells, stride):
+    rows = []
+    for down in range(cells):
+        row = []
+        for across in range(cells):
+            pixels = 0
+            for y in range(down * stride, (down + 1) * stride):
+                for x in range(across * stride, (across + 1) * stride):
+                    pixels += any(a <= x < c and b <= y < d for a, b, c, d in boxes)
+            row.append(pixels / stride**2)
+        rows.append(row)
+    return rows
 """,
     },
-    "pipeline.3": {
+    "transfer.3": {
         "wrong": [
             """
-def lead(first, second):
-    a, b = np.array(first), np.array(second)
-    return {"mean": a.mean() - b.mean(), "low": np.percentile(a, 2.5) - np.percentile(b, 2.5), "high": np.percentile(a, 97.5) - np.percentile(b, 97.5), "probability": (a > b).mean()}
+def pays(rows):
+    return [r[0] for r in sorted(rows, key=lambda r: -r[1]) if r[1] > 0]
 """,
             """
-def lead(first, second):
-    g = np.array(first) - np.array(second)
-    return {"mean": g.mean(), "low": g.min(), "high": g.max(), "probability": (g > 0).mean()}
+def pays(rows):
+    return [r[0] for r in rows if r[2] > 0]
 """,
             """
-def lead(first, second):
-    g = np.array(first) - np.array(second)
-    return {"mean": g.mean(), "low": g.mean() - 1.96 * g.std(), "high": g.mean() + 1.96 * g.std(), "probability": (g > 0).mean()}
+def pays(rows):
+    return [r[0] for r in sorted(rows, key=lambda r: -r[2]) if r[2] > 0]
 """,
         ],
         "other": """
-def lead(first, second):
-    g = pd.Series(first) - pd.Series(second)
-    return pd.Series({"mean": g.mean(), "low": g.quantile(0.025), "high": g.quantile(0.975), "probability": len(g[g > 0]) / len(g)})
+def pays(rows):
+    table = pd.DataFrame(rows, columns=["name", "gain", "low", "high"]).set_index("name")
+    return table.loc[table["low"] > 0, "gain"].sort_values(ascending=False).index.tolist()
 """,
     },
-    "shortcuts.1": {
+    "views.1": {
         "wrong": [
             """
-def name_auc(a, b, c, d):
-    return a * d / ((a + c) * (b + d))
+def whole(boxes, crop, sides):
+    return [b for b in boxes if b[0] > 0 and b[1] > 0 and b[2] < sides[0] and b[3] < sides[1]]
 """,
             """
-def name_auc(a, b, c, d):
-    return (a + d) / (a + b + c + d)
+def whole(boxes, crop, sides):
+    return boxes
 """,
             """
-def name_auc(a, b, c, d):
-    return (a * d + a * b + c * d) / ((a + c) * (b + d))
+def whole(boxes, crop, sides):
+    return [b for b in boxes if not (crop[0] > 0 and b[0] / sides[0] < 0.01) and not (crop[1] > 0 and b[1] / sides[1] < 0.01)]
 """,
         ],
         "other": """
-def name_auc(a, b, c, d):
-    return 0.5 + (a / (a + c) - b / (b + d)) / 2
+def whole(boxes, crop, sides):
+    boxes = np.array(boxes, float).reshape(-1, 4)
+    shares = boxes.reshape(-1, 2, 2) / np.array(sides)
+    low = (shares[:, 0] < 0.01) & (np.array(crop[:2]) > 0)
+    high = (shares[:, 1] > 0.99) & (np.array(crop[2:]) < 1)
+    return boxes[~(low | high).any(axis=1)]
 """,
     },
-    "shortcuts.2": {
+    "views.2": {
         "wrong": [
             """
-def balanced(sites, sick):
-    return [1 / len(set(sites)) / list(sites).count(one) for one in sites]
+def from_part(boxes, crop, width, height):
+    return [[a + crop[0], b + crop[1], c + crop[0], d + crop[1]] for a, b, c, d in boxes]
 """,
             """
-def balanced(sites, sick):
-    cells = list(zip(sites, sick))
-    return [1 / cells.count(cell) for cell in cells]
+def from_part(boxes, crop, width, height):
+    return [[a - crop[0] * width, b - crop[1] * height, c - crop[0] * width, d - crop[1] * height] for a, b, c, d in boxes]
 """,
             """
-def balanced(sites, sick):
-    cells = list(zip(sites, sick))
-    return [1 / (2 * len(set(sites))) / cells.count(cell) for cell in cells]
+def from_part(boxes, crop, width, height):
+    return [[a + crop[0] * height, b + crop[1] * width, c + crop[0] * height, d + crop[1] * width] for a, b, c, d in boxes]
 """,
         ],
         "other": """
-def balanced(sites, sick):
-    table = pd.DataFrame({"site": sites, "sick": sick})
-    size = table.groupby(["site", "sick"])["sick"].transform("size")
-    return ((1 / size) / (1 / size).sum()).tolist()
+def from_part(boxes, crop, width, height):
+    t = np.asarray(boxes, float).reshape(-1, 2, 2)
+    return (t + np.array([crop[0] * width, crop[1] * height])).reshape(-1, 4)
 """,
     },
-    "shortcuts.3": {
+    "views.3": {
         "wrong": [
             """
-from covidxr.shortcuts import only_changed
-from covidxr.start import interpret
-moved = 0
-for seed in range(20):
-    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
-    moved += (interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]) / 20
+def from_half(boxes, width, height):
+    return [[width - (c / 2 + width / 2), b / 2, width - (a / 2 + width / 2), d / 2] for a, b, c, d in boxes]
 """,
             """
-from covidxr.shortcuts import only_changed
-from covidxr.start import interpret
-moved = 0
-for seed in range(20):
-    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
-    moved += abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"])
+def from_half(boxes, width, height):
+    return [[a / 2 + width / 2, b / 2, c / 2 + width / 2, d / 2] for a, b, c, d in boxes]
 """,
             """
-from covidxr.shortcuts import only_changed
-from covidxr.start import interpret
-moved = 0
-for seed in range(20):
-    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
-    moved = max(moved, abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]))
+def from_half(boxes, width, height):
+    return [[(width - c) / 2, b / 2, (width - a) / 2, d / 2] for a, b, c, d in boxes]
 """,
         ],
         "other": """
-from covidxr.phantom import random_pose, simulate
-from covidxr.start import interpret
-from dataclasses import replace
-d = []
-for s in range(20):
-    pose = random_pose(s)
-    other = replace(pose, letter="R", word="PORTABLE")
-    a, b = [interpret(simulate(s, "negative", 128, pose=p)).probabilities["negative"] for p in (pose, other)]
-    d.append(b - a)
-moved = np.abs(d).mean()
+def from_half(boxes, width, height):
+    t = np.asarray(boxes, float).reshape(-1, 4) / 2
+    return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
 """,
     },
 }

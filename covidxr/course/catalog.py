@@ -7,7 +7,7 @@ Docs: https://covidxr.github.io/covidxr/engine/course_catalog.html.md"""
 # %% auto #0
 __all__ = ['questions', 'question', 'exercise']
 
-# %% ../../nbs/engine/course_catalog.ipynb #course_catalog-003
+# %% ../../nbs/engine/course_catalog.ipynb #catalog-003
 import tomllib
 from functools import cache
 from importlib import import_module
@@ -18,7 +18,7 @@ from ..base.errors import DataError
 from .checking import Exercise, Question
 from .translation import catalogue, check_language, lesson_file_name, translated_question
 
-# %% ../../nbs/engine/course_catalog.ipynb #course_catalog-006
+# %% ../../nbs/engine/course_catalog.ipynb #catalog-006
 @cache
 def _lessons() -> dict[str, dict[str, Any]]:
     "The files of questions, by the name of their lesson"
@@ -36,10 +36,11 @@ def questions() -> dict[str, Question]:  # by id, such as "metrics.1"
             texts = {name: one[name].strip("\n") for name in ("title", "question", "name", "stub")}
             code, hints = one["solution"].strip("\n"), tuple(one["hints"])
             key = f"{lesson}.{number}"
-            found[key] = Question(key=key, code=code, hints=hints, **texts)
+            more = {name: one[name] for name in ("kind", "right", "choices", "verdicts", "picture") if name in one}
+            found[key] = Question(key=key, code=code, hints=hints, **texts, **more)
     return found
 
-# %% ../../nbs/engine/course_catalog.ipynb #course_catalog-008
+# %% ../../nbs/engine/course_catalog.ipynb #catalog-008
 def _unknown(
     key: Any,  # what was asked for
 ) -> str:
@@ -66,11 +67,13 @@ def question(
 
 @cache
 def _checking(
-    texts: Question,  # of an exercise
+    key: str,  # of an exercise that exists
+    language: str,  # as in `question`
 ) -> Exercise:
     "A question with its answer"
-    module = import_module(f"covidxr.course.answers.{_lessons()[texts.key.partition('.')[0]]['answers']}")
-    return Exercise(**vars(texts), **vars(module.ANSWERS[texts.key]))
+    texts = question(key, language)
+    module = import_module(f"covidxr.course.answers.{_lessons()[key.partition('.')[0]]['answers']}")
+    return Exercise(**vars(texts), **vars(module.ANSWERS[key]))
 
 
 def exercise(
@@ -78,4 +81,4 @@ def exercise(
     language: str = "en",  # of the question and its hints: en or ko
 ) -> Exercise:
     "An exercise by its id; raises DataError if there is none"
-    return _checking(question(key, language))
+    return _checking(question(key, language).key, language)

@@ -55,7 +55,7 @@ def lessons() -> list[Lesson]:
     return found
 
 # %% ../../nbs/engine/course_editions.ipynb #course_editions-009
-_ASKED = re.compile(r'^exercise\("([^"]+)"(?:, language="(\w+)")?\)\s*$')  # a cell that shows a question
+_ASKED = re.compile(r'^(?:#\| .*\n)*(exercise\("([^"]+)"(?:, language="(\w+)")?\))\s*$')  # a cell that shows a question
 _SITE = "https://covidxr.github.io/covidxr/"
 _PAGE = re.compile(r"\]\(((?:engine|api)/\w+|[\w-]+(?=\.qmd))\.(?:ipynb|qmd)")  # a link to what only the site has
 _SUMMARY = re.compile(r'^#\| code-summary: "(.*)"\n', re.M)  # of a cell that the site shows folded
@@ -101,10 +101,10 @@ def edition(
             if shown["source"]:  # nothing is left of a cell that held directives only
                 cells.append(shown)
             continue
-        one = question(asked[1])
+        one = question(asked[2])
         code = "import numpy as np\nimport pandas as pd\n\n\n" + (one.code if with_solutions else one.stub)
         check = f"ask.check({one.name})  # stuck? ask.hint(), and at last ask.solution()"
-        cells.append({**cell, "source": [f"ask = {asked[0].strip()}\n", "ask"]})
+        cells.append({**cell, "source": [f"ask = {asked[1]}\n", "ask"]})
         cells += [_code_cell(code, f"{cell['id']}-answer"), _code_cell(check, f"{cell['id']}-check")]
     made["cells"] = cells
     return made

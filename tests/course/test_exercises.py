@@ -1,5 +1,6 @@
-"Every exercise: its solution passes, so does another style, what learners get wrong fails with a counter-example."
+"Every exercise: its solution passes, so does another style, what learners get wrong fails with a reason."
 
+import base64
 import json
 import os
 import pickle
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import exercise_outputs
 import numpy as np
 import pages
 import pandas as pd
@@ -25,14 +27,20 @@ from conftest import ROOT, copy_project
 from exercise_answers import ANSWERS
 
 from covidxr.base.errors import DataError
+from covidxr.base.seeds import generator
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.course import exercise, solved, write_course
 from covidxr.course.catalog import questions
 from covidxr.course.checking import Exercise, same
+from covidxr.course.choices import drawn
 from covidxr.course.editions import Lesson, edition, lessons, progress_map
 from covidxr.submission import read_submission, write_submission
 
 EXERCISES = {key: exercise(key) for key in questions()}
+CHOSEN = [key for key, one in EXERCISES.items() if one.kind == "picture"]
+SCORED = [key for key, one in EXERCISES.items() if one.kind == "data" and one.contest]
+WRITTEN = [key for key in EXERCISES if key not in {*CHOSEN, *SCORED}]
+COMPLETE = ("start", "dicom", "phantom", "dataset", "eda", "prepare", "folds", "metrics", "classify")
 METRICS = next((ROOT / "nbs").glob("[0-9]*_metrics.ipynb"))  # a lesson, whatever its number
 
 
@@ -62,10 +70,95 @@ def test_there_are_three_exercises_a_lesson_and_at_least_36():
     names |= {"stacking", "start"}
     names |= {"submission", "transfer", "views"}
     assert sorted(EXERCISES) == sorted(f"{name}.{number}" for name in names for number in (1, 2, 3))
-    assert sorted(ANSWERS) == sorted(EXERCISES)
+    chosen = [key for key in CHOSEN if isinstance(EXERCISES[key].right, str)]  # every choice is tried
+    assert sorted([*ANSWERS, *chosen]) == sorted(EXERCISES)
 
 
-@pytest.mark.parametrize("key", EXERCISES)
+@pytest.mark.parametrize("lesson", COMPLETE)
+def test_a_lesson_has_one_exercise_of_each_kind(lesson):
+    kinds = [EXERCISES[f"{lesson}.{number}"].kind for number in (1, 2, 3)]
+    assert sorted(kinds) == ["data", "function", "picture"]
+
+
+@pytest.mark.parametrize("key", SCORED)
+def test_on_data_the_solution_wins_and_what_is_lazy_lucky_or_leaks_fails_and_is_told_why(key):
+    one = EXERCISES[key]
+    for code in (one.code, ANSWERS[key]["other"]):
+        verdict = one.check(_made(code, one.name))
+        assert verdict.right and one.verdicts["won"] in verdict.text, verdict.text
+    assert len(ANSWERS[key]["wrong"]) == 3 and ANSWERS[key]["lazy"] and ANSWERS[key]["leaking"]
+    told = [(code, "Not yet") for code in ANSWERS[key]["wrong"]]
+    told += [(code, one.verdicts["lazy"]) for code in ANSWERS[key]["lazy"]]
+    told += [(code, one.verdicts[name]) for name, code in ANSWERS[key]["leaking"].items()]
+    for code, why in told:
+        verdict = one.check(_made(code, one.name))
+        assert not verdict.right and why in verdict.text and len(verdict.text) < 2500, (code, verdict.text)
+    assert {"measure", "baseline", "shape", "lazy", "won", *one.contest.changed} <= set(one.verdicts)
+
+
+@pytest.mark.parametrize("key", SCORED)
+def test_data_to_try_an_answer_on_are_the_same_each_time_and_not_those_of_the_check(key):
+    one = EXERCISES[key]
+    first, again, other = one.data(), one.data(), one.data(1)
+    assert pickle.dumps(first) == pickle.dumps(again) != pickle.dumps(other)
+    drawn = [pickle.dumps(one.contest.draw(generator(number, key))[0]) for number in range(one.contest.rounds)]
+    assert len({pickle.dumps(first), pickle.dumps(other), *drawn}) == one.contest.rounds + 2
+
+
+@pytest.mark.parametrize("key", SCORED)
+def test_a_check_on_data_is_quick(key):
+    one = EXERCISES[key]
+    started = time.process_time()
+    one.check(_made(one.code, one.name))
+    assert time.process_time() - started < 15
+
+
+@pytest.mark.parametrize("key", CHOSEN)
+def test_every_choice_has_an_explanation_of_its_own_that_gives_nothing_away(key):
+    one = EXERCISES[key]
+    assert one.check(_made(one.code, one.name)).right and len(set(one.choices.values())) == len(one.choices) >= 3
+    if one.expected:
+        assert one.right == one.expected() or abs(one.right - one.expected()) < one.tolerance / 2
+    if isinstance(one.right, str):
+        tried = {f" {letter.lower()}": letter for letter in one.choices}
+        wrong = [text for letter, text in one.choices.items() if letter != one.right]
+        assert not any(re.search(rf"\b{one.right}\b(?! [a-z])", text) for text in [*wrong, *one.hints[:2]])
+    else:
+        assert len(ANSWERS[key]["wrong"]) == 3
+        tried = dict.fromkeys([one.right - 0.9 * one.tolerance, np.float64(one.right)], "right")
+        numbers = [_made(code, one.name) for code in ANSWERS[key]["wrong"]] + [one.right + 1.1 * one.tolerance]
+        tried |= {number: "below" if number < one.right else "above" for number in numbers}
+    for answer, name in tried.items():
+        verdict = one.check(answer)
+        assert verdict.right is (name in (one.right, "right")) and one.choices[name] in verdict.text
+        assert bool(verdict.picture) is bool(verdict.right and one.reveals)
+
+
+@pytest.mark.parametrize("key", [key for key in CHOSEN if EXERCISES[key].shows])
+def test_a_picture_is_small_and_told_in_words(key):
+    one = EXERCISES[key]
+    for name, draw in {"alt": one.shows, "revealed": one.reveals}.items():
+        if draw:
+            assert len(drawn(draw, one.picture)) < 40_000 and 30 <= len(one.picture[name]) <= 400
+            assert base64.b64decode(drawn(draw, one.picture))[1:4] == b"PNG"
+    if one.reveals:
+        assert f'alt="{one.picture["revealed"]}"' in one.check(_made(one.code, one.name))._repr_html_()
+
+
+def test_lessons_store_their_questions_as_they_are_now():
+    for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb")):
+        before = json.loads(path.read_text(encoding="utf-8"))
+        after = exercise_outputs.stored(json.loads(path.read_text(encoding="utf-8")))
+        for old, new in zip(before["cells"], after["cells"], strict=True):
+            if exercise_outputs.ASKED.fullmatch("".join(new["source"])):
+                said = [
+                    [(sorted(one["data"]), "".join(one["data"]["text/plain"])) for one in cell["outputs"]]
+                    for cell in (old, new)
+                ]
+                assert old["source"] == new["source"] and said[0] == said[1], "run python tests/exercise_outputs.py"
+
+
+@pytest.mark.parametrize("key", WRITTEN)
 def test_right_answers_pass_and_wrong_ones_fail_with_a_counter_example(key):
     one = replace(EXERCISES[key], expected=_remembered(EXERCISES[key].expected))
     assert one.check(_made(one.code, one.name)).right
@@ -84,7 +177,7 @@ def test_an_unfinished_answer_is_told_what_is_missing(key):
     one = EXERCISES[key]
     verdict = one.check(_made(one.stub, one.name))
     assert not verdict.right
-    assert "no answer yet" in verdict.text or "is a `return` missing?" in verdict.text
+    assert "no answer yet" in verdict.text or "is a `return` missing?" in verdict.text, verdict.text
     said = [one.hint().text for _ in range(4)]
     assert len(set(said)) == 3 and said[3] == said[2]
     assert one.code in one.solution().text
@@ -231,7 +324,8 @@ def test_each_lesson_asks_its_three_exercises_once():
     asked = []
     for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        own = [found[1] for cell in cells if (found := re.match(r'exercise\("([^"]+)"\)$', "".join(cell["source"])))]
+        asked_in = [exercise_outputs.ASKED.fullmatch("".join(cell["source"])) for cell in cells]
+        own = [found[1] for found in asked_in if found]
         assert all(key.split(".")[0] == path.stem.split("_")[1] for key in own)
         asked += own
     assert sorted(asked) == sorted(EXERCISES)
@@ -431,7 +525,7 @@ def _leave(*_: object) -> None:
 )
 def test_the_checker_says_what_is_odd_about_an_answer_and_comes_back(answer, said, monkeypatch, capsys):
     monkeypatch.setattr("covidxr.course.sandbox.PATIENCE", 0.2)
-    for key in ("dicom.1", "eda.3", "metrics.1"):
+    for key in ("dicom.1", "eda.1", "metrics.1"):
         verdict = EXERCISES[key].check(answer)
         assert not verdict.right and said in verdict.text and "Traceback" not in verdict.text
     assert capsys.readouterr().out == "", "what an answer prints sixty times would flood the notebook"
@@ -457,7 +551,11 @@ def test_a_learner_who_stops_a_slow_check_sees_no_traceback():
 
 
 def test_a_number_that_cannot_be_a_share_is_told_so():
-    assert "from 0 to 1" in EXERCISES["phantom.3"].check(30).text
+    one = Exercise(
+        key="00.9", title="a share", question="Which share?", name="share", stub="share = ...", code="share = 0.3",
+        hints=("", "", ""), expected=lambda: 0.3,
+    )  # fmt: skip
+    assert "from 0 to 1" in one.check(30).text and "from 0 to 1" not in one.check(0.4).text and one.check(0.3).right
 
 
 def _state() -> dict[str, object]:
@@ -511,7 +609,7 @@ def test_a_check_leaves_the_learners_process_as_it_was(answer, monkeypatch, tmp_
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            for key in ("dicom.1", "eda.3", "metrics.1", "detect.1"):
+            for key in ("dicom.1", "eda.1", "metrics.1", "detect.1"):
                 one = EXERCISES[key]
                 before = _state()
                 one.check(_made(one.code, one.name) if isinstance(answer, str) else answer)
