@@ -152,52 +152,6 @@ def threshold(sick, value, sensitivity):
     "dataset.1": {
         "wrong": [
             """
-def corners(boxes):
-    return [[b["x"], b["y"], b["width"], b["height"]] for b in boxes]
-""",
-            """
-def corners(boxes):
-    return [[b["x"], b["y"], b["x"] + b["height"], b["y"] + b["width"]] for b in boxes]
-""",
-            """
-def corners(boxes):
-    return [[b["x"] - b["width"] / 2, b["y"] - b["height"] / 2, b["x"] + b["width"] / 2, b["y"] + b["height"] / 2] for b in boxes]
-""",
-        ],
-        "other": """
-def corners(boxes):
-    if not boxes:
-        return []
-    t = pd.DataFrame(boxes)
-    return np.array([t["x"], t["y"], t["x"] + t["width"], t["y"] + t["height"]]).T
-""",
-    },
-    "dataset.2": {
-        "wrong": [
-            """
-def word(name):
-    return name.lower().replace(" ", "-")
-""",
-            """
-import re
-def word(name):
-    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-""",
-            """
-import re
-def word(name):
-    return re.sub(r"[^\\w]+", "-", name.lower())
-""",
-        ],
-        "other": """
-import re
-def word(name):
-    return re.sub(r"[\\W_]+", "-", name.lower()).strip("-")
-""",
-    },
-    "dataset.3": {
-        "wrong": [
-            """
 import ast
 def tidy(rows):
     return [(i, b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]) for i, t in rows for b in ast.literal_eval(t)]
@@ -228,6 +182,57 @@ def tidy(rows):
         for b in json.loads(t.replace("'", '"')):
             out += [[i, b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]]]
     return out
+""",
+    },
+    "dataset.2": {
+        "wrong": [
+            """
+def mend(known, new):
+    n = new[["n1", "n2", "n3", "n4"]].to_numpy()
+    return np.hstack([n[:, :2], n[:, :2] + n[:, 2:]])
+""",
+            """
+def mend(known, new):
+    n = new[["n1", "n2", "n3", "n4"]].to_numpy()
+    corners = (n[:, 2:] > n[:, :2]).all(axis=1)
+    return np.where(corners[:, None], n, np.hstack([n[:, :2], n[:, :2] + n[:, 2:]]))
+""",
+            """
+def mend(known, new):
+    numbers = ["n1", "n2", "n3", "n4"]
+    weights = np.linalg.lstsq(known[numbers].to_numpy(), known[["x_min", "y_min", "x_max", "y_max"]].to_numpy(), rcond=None)[0]
+    return new[numbers].to_numpy() @ weights
+""",
+        ],
+        "lazy": [
+            """
+def mend(known, new):
+    return new[["n1", "n2", "n3", "n4"]]
+""",
+            """
+def mend(known, new):
+    return [[100, 100, 250, 250]] * len(new)
+""",
+        ],
+        "leaking": {
+            "file": """
+def mend(known, new):
+    n = new[["n1", "n2", "n3", "n4"]].to_numpy()
+    way = new["file"].str.split("_").str[0].to_numpy()[:, None]
+    n = np.where(way == "sizes", np.hstack([n[:, :2], n[:, :2] + n[:, 2:]]), n)
+    n = np.where(way == "centres", np.hstack([n[:, :2] - n[:, 2:] / 2, n[:, :2] + n[:, 2:] / 2]), n)
+    return np.where(way == "swapped", n[:, [1, 0, 3, 2]], n)
+""",
+        },
+        "other": """
+def mend(known, new):
+    numbers, corners = ["n1", "n2", "n3", "n4"], ["x_min", "y_min", "x_max", "y_max"]
+    made = []
+    for _, row in new.iterrows():
+        seen = known[known["program"] == row["program"]]
+        weights = np.linalg.lstsq(seen[numbers].to_numpy(), seen[corners].to_numpy(), rcond=None)[0]
+        made.append(row[numbers].to_numpy(float) @ np.round(weights * 2) / 2)
+    return pd.DataFrame(made, columns=corners)
 """,
     },
     "detect.1": {
@@ -317,96 +322,53 @@ def window(values, center, width):
     "dicom.2": {
         "wrong": [
             """
-def linear(values, center, width):
-    return np.clip((values - center) / width + 0.5, 0, 1)
+def restore(stored, inside):
+    low, high = np.percentile(stored[inside], [0.5, 99.5])
+    return 1 - np.clip((stored - low) / (high - low), 0, 1)
 """,
             """
-def linear(values, center, width):
-    return np.clip((values - center - 0.5) / (width - 1) + 0.5, 0, 1)
+def restore(stored, inside):
+    low, high = np.percentile(stored[inside], [0.5, 99.5])
+    picture = np.clip((stored - low) / (high - low), 0, 1)
+    return 1 - picture if picture[inside].mean() > 0.5 else picture
 """,
             """
-def linear(values, center, width):
-    return np.clip((values - (center - 0.5)) / width + 0.5, 0, 1)
+def restore(stored, inside):
+    own = stored[inside]
+    picture = np.clip((stored - own.min()) / (own.max() - own.min()), 0, 1)
+    return 1 - picture if picture[:12, -8:].mean() > picture[inside].mean() else picture
 """,
         ],
-        "other": """
-def linear(values, center, width):
-    low = center - 0.5 - (width - 1) / 2
-    high = center - 0.5 + (width - 1) / 2
-    return [min(1, max(0, (v - low) / (high - low))) for v in values]
-""",
-    },
-    "dicom.3": {
-        "wrong": [
+        "lazy": [
             """
-def from_pixels(values, inside):
-    low, high = np.percentile(values, [0.5, 99.5])
-    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+def restore(stored, inside):
+    low, high = np.percentile(stored[inside], [0.5, 99.5])
+    return np.clip((stored - low) / (high - low), 0, 1)
 """,
             """
-def from_pixels(values, inside):
-    low, high = values[inside].min(), values[inside].max()
-    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
-""",
-            """
-def from_pixels(values, inside):
-    low, high = np.percentile(values[inside], [0.5, 99.5])
-    return np.clip((values[inside] - low) / max(high - low, 1e-6), 0, 1)
+def restore(stored, inside):
+    return np.full(stored.shape, 0.4)
 """,
         ],
+        "leaking": {
+            "padding": """
+def restore(stored, inside):
+    low, high = np.percentile(stored, [0.5, 99.5])
+    picture = np.clip((stored - low) / (high - low), 0, 1)
+    return 1 - picture if picture[:12, -8:].mean() > picture[inside].mean() else picture
+""",
+        },
         "other": """
-def from_pixels(values, inside):
-    kept = pd.Series(values)[inside]
-    low, high = kept.quantile(0.005), kept.quantile(0.995)
-    span = high - low if high - low > 1e-6 else 1e-6
-    return [min(1.0, max(0.0, (v - low) / span)) for v in values]
+def restore(stored, inside):
+    values = np.where(inside, stored, np.nan)
+    low, high = np.nanquantile(values, [0.005, 0.995])
+    picture = np.clip((values - low) / (high - low), 0, 1)
+    if np.nanmedian(picture[:8, -10:]) > 0.5:
+        picture = 1 - picture
+    return np.nan_to_num(picture)
 """,
     },
     "eda.1": {
-        "wrong": [
-            """
-def count(labels, classes):
-    return {n: labels.count(n) for n in set(labels)}
-""",
-            """
-def count(labels, classes):
-    return [labels.count(n) for n in classes]
-""",
-            """
-def count(labels, classes):
-    return {n: int(n in labels) for n in classes}
-""",
-        ],
-        "other": """
-def count(labels, classes):
-    return pd.Series(labels, dtype=object).value_counts().reindex(classes, fill_value=0)
-""",
-    },
-    "eda.2": {
-        "wrong": [
-            """
-def returning(studies):
-    return len({p for _, p, _ in studies})
-""",
-            """
-def returning(studies):
-    return len(studies) - len({p for _, p, _ in studies})
-""",
-            """
-def returning(studies):
-    ps = [p for _, p, _ in studies]
-    return sum(ps.count(p) > 1 for p in ps)
-""",
-        ],
-        "other": """
-def returning(studies):
-    if not studies:
-        return 0
-    t = pd.DataFrame(studies, columns=["s", "p", "c"])
-    return (t.groupby("p").size() > 1).sum()
-""",
-    },
-    "eda.3": {
         "wrong": [
             """
 def cover(boxes, cells):
@@ -439,6 +401,46 @@ def cover(boxes, cells):
     for y in range(cells):
         rows.append([sum(b[0] * cells <= x + 0.5 < b[2] * cells and b[1] * cells <= y + 0.5 < b[3] * cells for b in boxes) for x in range(cells)])
     return rows
+""",
+    },
+    "eda.2": {
+        "wrong": [
+            """
+def choose(table, recorded):
+    before = [name for name in recorded if recorded[name] == "before"]
+    apart = table.groupby("ill")[before].mean().diff().iloc[-1].abs()
+    return apart.nlargest(3).index.tolist()
+""",
+            """
+def choose(table, recorded):
+    before = [name for name in recorded if recorded[name] == "before"]
+    apart = table.groupby("hospital")[before].mean().diff().iloc[-1].abs()
+    return apart.nsmallest(3).index.tolist()
+""",
+            """
+def choose(table, recorded):
+    return [name for name in recorded if recorded[name] == "before"][:4]
+""",
+        ],
+        "lazy": [
+            """
+def choose(table, recorded):
+    return [name for name in recorded if recorded[name] == "before"]
+""",
+        ],
+        "leaking": {
+            "after": """
+def choose(table, recorded):
+    correlation = table[list(recorded)].corrwith(table["ill"].astype(float)).abs()
+    return correlation.nlargest(3).index.tolist()
+""",
+        },
+        "other": """
+def choose(table, recorded):
+    names = [name for name in recorded if recorded[name] == "before"]
+    inside = table[names] - table.groupby("hospital")[names].transform("mean")
+    ill = table["ill"] - table.groupby("hospital")["ill"].transform("mean")
+    return [name for name in names if inside[name].corr(ill) > 0.12]
 """,
     },
     "ensemble.1": {
@@ -571,56 +573,6 @@ def points(known, new):
     "folds.1": {
         "wrong": [
             """
-def parts(fold, turn):
-    after = turn + 1
-    return [s for s in fold if fold[s] not in (turn, after)], [s for s in fold if fold[s] == after], [s for s in fold if fold[s] == turn]
-""",
-            """
-def parts(fold, turn):
-    n = max(fold.values()) + 1
-    after = (turn + 1) % n
-    return [s for s in fold if fold[s] != turn], [s for s in fold if fold[s] == after], [s for s in fold if fold[s] == turn]
-""",
-            """
-def parts(fold, turn):
-    n = max(fold.values()) + 1
-    after = (turn + 1) % n
-    return [s for s in fold if fold[s] not in (turn, after)], [s for s in fold if fold[s] == turn], [s for s in fold if fold[s] == after]
-""",
-        ],
-        "other": """
-def parts(fold, turn):
-    s = pd.Series(fold)
-    n = s.nunique()
-    kind = (s - turn) % n
-    return s.index[kind > 1], s.index[kind == 1], s.index[kind == 0]
-""",
-    },
-    "folds.2": {
-        "wrong": [
-            """
-def parts_with_test(fold, turn):
-    n = max(fold.values()) + 1
-    return [s for s in fold if fold[s] not in (turn, (turn + 1) % n)], [s for s in fold if fold[s] == turn]
-""",
-            """
-def parts_with_test(fold, turn):
-    return [s for s in fold if fold[s] == turn], [s for s in fold if fold[s] != turn]
-""",
-            """
-def parts_with_test(fold, turn):
-    return list(fold), [s for s in fold if fold[s] == turn]
-""",
-        ],
-        "other": """
-def parts_with_test(fold, turn):
-    s = pd.Series(fold)
-    return s[s != turn].index.tolist(), s[s == turn].index.tolist()
-""",
-    },
-    "folds.3": {
-        "wrong": [
-            """
 from collections import Counter
 def leaks(fold, owner):
     return sorted(p for p, n in Counter(owner.values()).items() if n > 1)
@@ -645,6 +597,47 @@ def leaks(fold, owner):
     pairs = {(owner[s], fold[s]) for s in fold}
     people = [p for p, _ in pairs]
     return sorted({p for p in people if people.count(p) > 1})
+""",
+    },
+    "folds.2": {
+        "wrong": [
+            """
+def folds(table):
+    return (table["patient_id"].str[1:].astype(int) % 2).tolist()
+""",
+            """
+def folds(table):
+    patients = table["patient_id"].unique()
+    place = {patient: number * 5 // len(patients) for number, patient in enumerate(patients)}
+    return table["patient_id"].map(place)
+""",
+            """
+def folds(table):
+    return np.arange(len(table)) * 5 // len(table)
+""",
+        ],
+        "lazy": [
+            """
+def folds(table):
+    return [0] * len(table)
+""",
+        ],
+        "leaking": {
+            "patient": """
+from sklearn.model_selection import StratifiedKFold
+
+
+def folds(table):
+    answer = np.zeros(len(table), int)
+    for number, (_, held_out) in enumerate(StratifiedKFold(5, shuffle=True, random_state=0).split(table, table["ill"])):
+        answer[held_out] = number
+    return answer
+""",
+        },
+        "other": """
+def folds(table):
+    ever = table.groupby("patient_id")["ill"].max().sort_values(kind="stable")
+    return table["patient_id"].map({patient: number % 5 for number, patient in enumerate(ever.index)}).tolist()
 """,
     },
     "metrics.1": {
@@ -785,47 +778,58 @@ def extent(lung, opacity):
     "phantom.2": {
         "wrong": [
             """
-def mirrored(boxes, width):
-    return [[width - a, b, width - c, d] for a, b, c, d in boxes]
+def estimate(known, new):
+    return [pixels[lung].mean() for pixels, lung in zip(new["pixels"], new["lung"])]
 """,
             """
-def mirrored(boxes, width):
-    return [[width - 1 - c, b, width - 1 - a, d] for a, b, c, d in boxes]
+def estimate(known, new):
+    def bright(table):
+        return np.array([[pixels.mean(), 1] for pixels in table["pixels"]])
+    weights = np.linalg.lstsq(bright(known), known["share"], rcond=None)[0]
+    return bright(new) @ weights
 """,
             """
-def mirrored(boxes, width):
-    return [[a, width - d, c, width - b] for a, b, c, d in boxes]
+def estimate(known, new):
+    rng = np.random.default_rng(0)
+    return rng.choice(known["share"], len(new))
 """,
         ],
-        "other": """
-def mirrored(boxes, width):
-    t = np.array(boxes, float).reshape(-1, 4)
-    return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
-""",
-    },
-    "phantom.3": {
-        "wrong": [
+        "lazy": [
             """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-changed = (abs(x.pixels - x.healthy) > 0.05).sum()
+def estimate(known, new):
+    return np.full(len(new), known["share"].mean())
 """,
             """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-changed = ((x.healthy - x.pixels) > 0.05).mean()
-""",
-            """
-from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96)
-changed = (abs(x.pixels - x.healthy)).mean()
+def estimate(known, new):
+    return [known["share"].median()] * len(new)
 """,
         ],
-        "other": """
+        "leaking": {
+            "seed": """
 from covidxr.phantom import simulate
-x = simulate(70, "typical", size=96, strength=1.2)
-d = np.abs(x.pixels - x.healthy).ravel().tolist()
-changed = len([v for v in d if v > 0.05]) / len(d)
+
+
+def estimate(known, new):
+    shares = []
+    for pixels, lung, seed in zip(new["pixels"], new["lung"], new["seed"]):
+        healthy = simulate(seed, "negative", 64, marked=False).pixels
+        shares.append((pixels[lung].mean() - healthy.mean()) if healthy.shape == pixels.shape else 0.2)
+    return shares
+""",
+        },
+        "other": """
+from sklearn.linear_model import Ridge
+
+
+def estimate(known, new):
+    def rows(table):
+        made = []
+        for pixels, lung in zip(table["pixels"], table["lung"]):
+            spread = (pixels - np.median(pixels[~lung])) / pixels.std()
+            made.append(np.quantile(spread[lung], [0.1, 0.25, 0.5, 0.75, 0.9]))
+        return made
+
+    return Ridge(1e-2).fit(rows(known), known["share"]).predict(rows(new))
 """,
     },
     "pipeline.1": {
@@ -899,32 +903,6 @@ def report(valid, test):
     "prepare.1": {
         "wrong": [
             """
-def fit(height, width, side):
-    scale = side / min(height, width)
-    return scale, (side - round(width * scale)) // 2, (side - round(height * scale)) // 2
-""",
-            """
-def fit(height, width, side):
-    scale = side / max(height, width)
-    return scale, (side - round(height * scale)) // 2, (side - round(width * scale)) // 2
-""",
-            """
-def fit(height, width, side):
-    scale = side / max(height, width)
-    return scale, (side - width * scale) / 2, (side - height * scale) / 2
-""",
-        ],
-        "other": """
-import math
-def fit(height, width, side):
-    longer = height if height > width else width
-    margins = [math.floor((side - max(1, round(n * (side / longer)))) / 2) for n in (width, height)]
-    return [side / longer, *margins]
-""",
-    },
-    "prepare.2": {
-        "wrong": [
-            """
 def there(box, height, width, scale, left, top):
     a, b, c, d = box
     return [a * scale + left, b * scale + top, c * scale + left, d * scale + top]
@@ -949,31 +927,65 @@ def there(box, height, width, scale, left, top):
     return (across(box[0]), down(box[1]), across(box[2]), down(box[3]))
 """,
     },
-    "prepare.3": {
+    "prepare.2": {
         "wrong": [
             """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return np.clip([a / scale - left, b / scale - top, c / scale - left, d / scale - top], 0, [width, height, width, height])
+def copies(pictures, side):
+    made = []
+    for one in pictures:
+        rows, columns = (np.linspace(0, length - 1, side).astype(int) for length in one.shape)
+        small = one[rows][:, columns]
+        made.append((small - small.min()) / np.ptp(small))
+    return np.array(made)
 """,
             """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return [(a - left) / scale, (b - top) / scale, (c - left) / scale, (d - top) / scale]
+def copies(pictures, side):
+    return np.array([np.clip(one[:side, :side] / one.max(), 0, 1) for one in pictures])
 """,
             """
-def back(box, height, width, scale, left, top):
-    a, b, c, d = box
-    return np.clip([(a - left) * scale, (b - top) * scale, (c - left) * scale, (d - top) * scale], 0, [width, height, width, height])
+def copies(pictures, side):
+    import cv2
+
+    small = [cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in pictures]
+    return np.array([one > one.mean() for one in small], float)
 """,
         ],
+        "lazy": [
+            """
+def copies(pictures, side):
+    import cv2
+
+    small = [cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in pictures]
+    return np.array([(one - one.min()) / (one.max() - one.min()) for one in small])
+""",
+            """
+def copies(pictures, side):
+    return np.zeros((len(pictures), side, side))
+""",
+        ],
+        "leaking": {
+            "others": """
+from covidxr.prepare import fit_square
+
+
+def copies(pictures, side):
+    low, high = min(one.min() for one in pictures), max(one.max() for one in pictures)
+    return np.array([fit_square((one - low) / (high - low), side)[0] for one in pictures]) / 255
+""",
+        },
         "other": """
-def back(box, height, width, scale, left, top):
-    out = []
-    for n, v in enumerate(box):
-        margin, length = ((left, width), (top, height))[n % 2]
-        out.append(max(0, min(length, (v - margin) / scale)))
-    return out
+import cv2
+
+
+def copies(pictures, side):
+    answer = np.zeros((len(pictures), side, side))
+    for square, one in zip(answer, pictures):
+        scale = side / max(one.shape)
+        height, width = (max(1, round(length * scale)) for length in one.shape)
+        small = cv2.resize((one - one.mean()) / one.std(), (width, height), interpolation=cv2.INTER_AREA)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[top : top + height, left : left + width] = np.clip(0.5 + small / 4, 0, 1)
+    return answer
 """,
     },
     "severity.1": {
@@ -1071,42 +1083,42 @@ def name_auc(a, b, c, d):
     "shortcuts.2": {
         "wrong": [
             """
-def sick_at_c(known, new):
+def sick_at_c(known, before, after, new):
     from sklearn.linear_model import LogisticRegression
     names = new.columns.drop("site")
     return LogisticRegression(C=100).fit(known[names], known["sick"]).decision_function(new[names])
 """,
             """
-def sick_at_c(known, new):
+def sick_at_c(known, before, after, new):
     return new["x1"] + new["x2"]
 """,
             """
-def sick_at_c(known, new):
+def sick_at_c(known, before, after, new):
     return new["site"]
 """,
         ],
         "lazy": [
             """
-def sick_at_c(known, new):
+def sick_at_c(known, before, after, new):
     from sklearn.linear_model import LogisticRegression
     names = new.columns.drop("site")
     return LogisticRegression().fit(known[names], known["sick"]).decision_function(new[names])
 """,
             """
-def sick_at_c(known, new):
+def sick_at_c(known, before, after, new):
     return np.zeros(len(new))
 """,
         ],
         "leaking": {
             "lost": """
-def sick_at_c(known, new):
+def sick_at_c(known, before, after, new):
     from sklearn.linear_model import LogisticRegression
     names = new.columns.drop("site")
     return LogisticRegression().fit(known[names], known["site"] == "A").predict_proba(new[names])[:, 1]
 """,
         },
         "other": """
-def sick_at_c(known, new):
+def sick_at_c(known, before, after, new):
     from sklearn.linear_model import LogisticRegression
     at_a, names = known[known["site"] == "A"], new.columns.drop("site")
     return LogisticRegression(C=0.1).fit(at_a[names], at_a["sick"]).predict_proba(new[names])[:, 1]
@@ -1184,31 +1196,6 @@ def stacked(known, new):
     "start.1": {
         "wrong": [
             """
-def called(probabilities, threshold):
-    surest = max(probabilities, key=probabilities.get)
-    return surest if probabilities[surest] > threshold else None
-""",
-            """
-def called(probabilities, threshold):
-    return max(probabilities, key=probabilities.get)
-""",
-            """
-def called(probabilities, threshold):
-    for name, share in probabilities.items():
-        if share >= threshold:
-            return name
-    return None
-""",
-        ],
-        "other": """
-def called(probabilities, threshold):
-    share, name = max((share, name) for name, share in probabilities.items())
-    return None if share < threshold else name
-""",
-    },
-    "start.2": {
-        "wrong": [
-            """
 def rates(ill, called):
     found = sum(i and c for i, c in zip(ill, called))
     return found / max(sum(called), 1), 0.0
@@ -1234,28 +1221,45 @@ def rates(ill, called):
     return [sensitivity, specificity]
 """,
     },
-    "start.3": {
+    "start.2": {
         "wrong": [
             """
-def heart_ratio(heart, lungs):
-    return heart.sum() / lungs.sum()
+def screen(known, new):
+    return new["said"] >= 0.5
 """,
             """
-def heart_ratio(heart, lungs):
-    return heart.any(axis=0).sum() / lungs.any(axis=0).sum()
+def screen(known, new):
+    return new["said"] < known["said"].mean()
 """,
             """
-def heart_ratio(heart, lungs):
-    a, b = np.flatnonzero(heart.any(axis=0)), np.flatnonzero(lungs.any(axis=0))
-    return (a[-1] - a[0]) / (b[-1] - b[0])
+def screen(known, new):
+    return new["said"] >= known["said"][known["ill"]].min()
 """,
         ],
+        "lazy": [
+            """
+def screen(known, new):
+    return [True] * len(new)
+""",
+            """
+def screen(known, new):
+    thresholds = np.linspace(0, 1, 101)
+    right = [((known["said"] >= one) == known["ill"]).mean() for one in thresholds]
+    return new["said"] >= thresholds[np.argmax(right)]
+""",
+        ],
+        "leaking": {
+            "number": """
+def screen(known, new):
+    first = known["number"][known["ill"]].max()
+    return (new["said"] > 0.3) & (new["number"] <= first)
+"""
+        },
         "other": """
-def heart_ratio(heart, lungs):
-    def width(mask):
-        _, across = mask.nonzero()
-        return across.max() - across.min() + 1
-    return width(heart) / width(lungs)
+def screen(known, new):
+    ill, said = known["ill"], known["said"]
+    costs = [5 * (said[ill] < one).sum() + (said[~ill] >= one).sum() for one in sorted(said)]
+    return (new["said"] >= sorted(said)[int(np.argmin(costs))]).tolist()
 """,
     },
     "submission.1": {

@@ -31,11 +31,7 @@ def shown(one: Exercise) -> list[dict]:
     if not one.shows:
         return [{"data": texts, "execution_count": None, "metadata": {}, "output_type": "execute_result"}]
     picture = {"image/png": drawn(one.shows, one.picture), "text/plain": [f"[{one.picture['alt']}]"]}
-    of_picture = {"image/png": {"alt": one.picture["alt"]}}
-    return [
-        {"data": texts, "metadata": {}, "output_type": "display_data"},
-        {"data": picture, "metadata": of_picture, "output_type": "display_data"},
-    ]
+    return [{"data": one, "metadata": {}, "output_type": "display_data"} for one in (texts, picture)]
 
 
 def stored(notebook: dict) -> dict:

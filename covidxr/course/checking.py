@@ -108,7 +108,8 @@ class Exercise(Answer, Question):
         return f"Exercise {self.key}: {self.title}\n\n{self.question}"
 
     def _repr_markdown_(self) -> str:
-        return f"**Exercise {self.key}: {self.title}.** {self.question}"
+        end = "" if self.title.endswith("?") else "."
+        return f"**Exercise {self.key}: {self.title}{end}** {self.question}"
 
     def _ipython_display_(self) -> None:
         if self.shows is None:

@@ -38,12 +38,11 @@ class Contest:
     score: Callable[[tuple, Any, Any], float]  # of inputs, truth and what an answer gave
     baseline: Callable[..., Any]  # the answer that has to be beaten: called with the inputs
     lower: bool = False  # is a lower score better?
-    faults: Callable[[tuple, Any], str] | None = (
-        None  # of inputs and given: the name of a verdict, "" if it can be scored
-    )
+    faults: Callable[[tuple, Any], str] | None = None
+    # of inputs and given: "" if it can be scored, "shape", "lazy" or "fault" if not, or the name of what has leaked
     changed: Mapping[str, Callable[[tuple, np.random.Generator], tuple]] = field(default_factory=dict)
     # by the name of a verdict: other inputs, changed where an honest answer does not look
-    stays: Callable[[Any], Any] | None = None  # the part of an answer that these changes must not move; None: all
+    stays: Callable[[tuple, Any], Any] | None = None  # of inputs and given: what these changes must not move; None: all
     rounds: int = 16  # data sets
     margin: float = 0.0  # by how much the baseline has to be beaten
 
@@ -99,7 +98,7 @@ def _looked(
         return "varies"
     for name, change in contest.changed.items():
         other, part = _called(answer, change(inputs, rng))[0], contest.stays
-        if other is None or not same(*(part(one) if part else one for one in (other, given))):
+        if other is None or not same(*(part(inputs, one) if part else one for one in (other, given))):
             return name
     return ""
 
@@ -127,7 +126,7 @@ def _summed_up(
     ours, theirs = scores.mean(axis=0)
     found = {"ours": ours, "theirs": theirs, "gain": gains.mean(), "low": low, "high": high}
     scored = words()["data"]["scored"].format(**texts, **found, rounds=len(scores))
-    right = low > contest.margin
+    right = low > contest.margin and not lazy
     told = [words()["data"]["won" if right else "lost"].format(margin=contest.margin), scored]
     told.append(texts.get("won", "") if right else texts["lazy"] if lazy else texts.get("lost", ""))
     return right, "\n".join(filter(None, told))
@@ -142,9 +141,12 @@ def _named(
     said = words()["data"]
     if name == "varies":
         return said["varies"]
+    if name in ("lazy", "fault"):
+        return f"{said['not']} {texts[name]}"
     if name != "shape":
         return f"{said['leak']}\n{texts[name]}"
-    return "\n".join([said["none" if given is None else "shape"].format(given=short(given)), texts[name]])
+    shown = short(given) if len(short(given)) < 200 else short(given)[:200] + " …"
+    return "\n".join([said["none" if given is None else "shape"].format(given=shown), texts[name]])
 
 
 def contest_verdict(

@@ -26,18 +26,18 @@ def area_under_roc(
 
 
 def finite_each(
-    inputs: tuple,  # the second table has a row per case
+    inputs: tuple,  # the last table has a row per case
     given: Any,
 ) -> str:  # the name of a verdict
-    "Is this a finite number for each row of the second table?"
+    "Is this a finite number for each row of the last table?"
     values = np.asarray(given, float)
-    return "" if values.shape == (len(inputs[1]),) and np.isfinite(values).all() else "shape"
+    return "" if values.shape == (len(inputs[-1]),) and np.isfinite(values).all() else "shape"
 
 
 def chance_each(
-    inputs: tuple,  # the second table has a row per case
+    inputs: tuple,  # the last table has a row per case
     given: Any,
 ) -> str:  # the name of a verdict
-    "Is this a number from 0 to 1 for each row of the second table?"
+    "Is this a number from 0 to 1 for each row of the last table?"
     values = np.asarray(given, float)
-    return "" if values.shape == (len(inputs[1]),) and ((values >= 0) & (values <= 1)).all() else "shape"
+    return "" if values.shape == (len(inputs[-1]),) and ((values >= 0) & (values <= 1)).all() else "shape"

@@ -61,17 +61,22 @@ def _hospital(
 
 def _two_and_a_third(
     rng: np.random.Generator,  # decides what is drawn
-) -> tuple[tuple[pd.DataFrame, pd.DataFrame], np.ndarray]:
-    "Patients of two hospitals with the truth, and those of a third without"
+) -> tuple[tuple[pd.DataFrame, ...], np.ndarray]:
+    "Patients of two hospitals with the truth; some of them with other habits only; those of a third without the truth"
     kinds = rng.permutation(["lung"] * 3 + ["habit"] * 3 + ["nothing"] * 2)
     parts = [_hospital(rng, site, 200, kinds) for site in "AB"]
     known = pd.concat([table.assign(sick=sick) for table, sick in parts], ignore_index=True)
+    at_b, sick = _hospital(rng, "B", 60, kinds)
+    before = at_b.loc[sick == 0, _COLUMNS].reset_index(drop=True)
+    after = before + np.where(kinds == "habit", 2.4, 0) * rng.normal(1, 0.3, before.shape)
     new, truth = _hospital(rng, "C", 500, kinds)
-    return (known.sample(frac=1, random_state=rng, ignore_index=True), new), truth
+    return (known.sample(frac=1, random_state=rng, ignore_index=True), before, after, new), truth
 
 
 def _all_columns(
     known: pd.DataFrame,
+    before: pd.DataFrame,
+    after: pd.DataFrame,
     new: pd.DataFrame,
 ) -> np.ndarray:  # log-odds
     "A regression that takes whatever helps at the two hospitals"

@@ -7,32 +7,20 @@ Docs: https://covidxr.github.io/covidxr/engine/course_answers_start.html.md"""
 # %% auto #0
 __all__ = ['ANSWERS']
 
-# %% ../../../nbs/engine/course_answers_start.ipynb #answers-start-003
+# %% ../../../nbs/engine/course_answers_start.ipynb #answers_start-003
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
+import pandas as pd
 
 from ..checking import Answer
+from ..choices import panels
+from ..contests import Contest
+from ...phantom import SimulatedXray, random_pose, simulate
 
-# %% ../../../nbs/engine/course_answers_start.ipynb #answers-start-005
-def _probabilities(
-    rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[dict[str, float], float]:  # of each class; a threshold, sometimes just the largest
-    "Probabilities that differ and sum to 1"
-    names = ["negative", "typical", "indeterminate", "atypical"][: 2 + size // 4]
-    shares = rng.permutation(np.arange(1, len(names) + 1) + rng.integers(0, 3))
-    chances = {name: float(share) for name, share in zip(names, shares / shares.sum(), strict=True)}
-    return chances, float(rng.choice([0.3, 0.5, 0.9, max(chances.values())]))
-
-
-def _called(
-    probabilities: dict[str, float],  # of each class
-    threshold: float,
-) -> str | None:
-    "The most probable class, where it is probable enough"
-    surest = max(probabilities, key=lambda name: probabilities[name])
-    return surest if probabilities[surest] >= threshold else None
-
-
+# %% ../../../nbs/engine/course_answers_start.ipynb #answers_start-005
 def _patients(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # from 0 to 9
@@ -52,31 +40,102 @@ def _rates(
     return float((said & truth).sum() / max(truth.sum(), 1)), float((~said & ~truth).sum() / max((~truth).sum(), 1))
 
 
-def _masks(
+_KNOWN, _NEW = 400, 400  # patients of a clinic, with and without a known state
+
+
+def _clinic(
     rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[np.ndarray, np.ndarray]:  # heart, lungs
-    "Two masks of one shape, neither empty; lungs have a gap between them"
-    width = 6 + size
-    heart, lungs = np.zeros((3, width), bool), np.zeros((3, width), bool)
-    first = int(rng.integers(1, width - 3))
-    heart[int(rng.integers(0, 3)), first : first + int(rng.integers(1, 4))] = True
-    lungs[int(rng.integers(0, 3)), int(rng.integers(0, 2))] = True
-    lungs[int(rng.integers(0, 3)), width - 1 - int(rng.integers(0, 2))] = True
-    return heart, lungs
+) -> tuple[tuple[pd.DataFrame, pd.DataFrame], np.ndarray]:  # known, new; who is ill of the new
+    "A network that is too sure or too shy, in a clinic that has put its ill patients first into the archive"
+    count = _KNOWN + _NEW
+    ill = rng.random(count) < rng.uniform(0.25, 0.4)
+    evidence = 2.2 * ill - 1.1 + rng.normal(0, 1, count) + rng.uniform(-1.5, 1.5)
+    place = np.where(ill, rng.random(count), 0.6 + rng.random(count))  # where a patient's X-ray lies in the archive
+    table = pd.DataFrame({"said": 1 / (1 + np.exp(-evidence)), "ill": ill})
+    parts = table[:_KNOWN], table[_KNOWN:].reset_index(drop=True)
+    numbers = place[:_KNOWN].argsort().argsort() + 1, rng.permutation(_NEW) + 1
+    known, new = (part.assign(number=own) for part, own in zip(parts, numbers, strict=True))
+    return (known, new.drop(columns="ill")), new["ill"].to_numpy()
 
 
-def _heart_ratio(
-    heart: np.ndarray,  # boolean mask
-    lungs: np.ndarray,  # of the same shape
+def _cost(
+    ill: np.ndarray,
+    called: Any,  # who is called ill
 ) -> float:
-    "The cardiothoracic ratio"
-    widths = [np.ptp(np.nonzero(mask)[1]) + 1 for mask in (heart, lungs)]
-    return float(widths[0] / widths[1])
+    "A missed patient costs 5, a false alarm 1; per patient"
+    said = np.asarray(called, bool)
+    return float((5 * (ill & ~said) + (~ill & said)).mean())
+
+
+def _fewest_errors(
+    known: pd.DataFrame,
+    new: pd.DataFrame,
+) -> np.ndarray:  # who is called ill
+    "The threshold that makes the fewest errors on the known patients"
+    thresholds = np.linspace(0, 1, 101)
+    errors = [((known["said"] >= one) != known["ill"]).sum() for one in thresholds]
+    return (new["said"] >= thresholds[int(np.argmin(errors))]).to_numpy()
+
+
+def _unfit(
+    inputs: tuple[pd.DataFrame, pd.DataFrame],
+    given: Any,
+) -> str:
+    "A call is a True or False for each new patient"
+    called = np.asarray(given)
+    return "" if called.shape == (_NEW,) and set(called.tolist()) <= {0, 1} else "shape"
+
+
+def _other_numbers(
+    inputs: tuple[pd.DataFrame, pd.DataFrame],
+    rng: np.random.Generator,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "The same patients at other places of the archive"
+    return tuple(table.assign(number=rng.permutation(table["number"])) for table in inputs)
+
+
+_DISEASES = {"A": ("typical", 70), "B": ("atypical", 2), "C": ("atypical", 10), "D": ("negative", 70)}
+
+
+def _four_chests() -> dict[str, SimulatedXray]:
+    "One patient with four diseases, of which one is none"
+    calm = replace(random_pose(70), leads=False, tubes=False)
+    return {letter: simulate(70, kind, 160, 70, disease, 1.2, calm) for letter, (kind, disease) in _DISEASES.items()}
+
+
+def _show_four(
+    fig: Any,  # matplotlib figure
+    said: Mapping[str, str],  # words in the picture
+) -> None:
+    "The four chests"
+    panels(fig, [one.pixels for one in _four_chests().values()])
+
+
+def _show_change(
+    fig: Any,  # matplotlib figure
+    said: Mapping[str, str],  # words in the picture
+) -> None:
+    "The patient with the effusion, without it, and the difference"
+    one = _four_chests()["B"]
+    change = np.clip(2 * np.abs(one.pixels - one.healthy), 0, 1)
+    panels(fig, [one.pixels, one.healthy, change], [said["ill"], said["healthy"], said["change"]])
 
 
 ANSWERS = {
-    "start.1": Answer(_called, _probabilities),
-    "start.2": Answer(_rates, _patients),
-    "start.3": Answer(_heart_ratio, _masks),
+    "start.1": Answer(_rates, _patients),
+    "start.2": Answer(
+        contest=Contest(
+            _clinic,
+            score=lambda inputs, ill, given: _cost(ill, given),
+            baseline=_fewest_errors,
+            lower=True,
+            faults=_unfit,
+            changed={"number": _other_numbers},
+        )
+    ),
+    "start.3": Answer(
+        lambda: next(letter for letter, one in _four_chests().items() if one.finding == "pleural effusion"),
+        shows=_show_four,
+        reveals=_show_change,
+    ),
 }
