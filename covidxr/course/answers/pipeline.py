@@ -161,7 +161,7 @@ ANSWERS = {
             lower=True,
             faults=_model_and_score,
             changed={"test": _other_truth},
-            stays=lambda given: given[0],
+            stays=lambda inputs, given: given[0],
             margin=0.02,
         )
     ),
