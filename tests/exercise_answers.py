@@ -26,54 +26,45 @@ def ppv(sensitivity, specificity, prevalence):
     "calibrate.2": {
         "wrong": [
             """
-def limit(strangeness, error):
-    return np.quantile(strangeness, 1 - error) if len(strangeness) else np.inf
-""",
-            """
-def limit(strangeness, error):
-    rank = int(np.ceil(len(strangeness) * (1 - error)))
-    return sorted(strangeness)[rank - 1] if strangeness else np.inf
-""",
-            """
-def limit(strangeness, error):
-    rank = int((len(strangeness) + 1) * (1 - error)) + 1
-    return sorted(strangeness)[rank - 1] if rank <= len(strangeness) else np.inf
-""",
-        ],
-        "other": """
-def limit(strangeness, error):
-    known = len(strangeness)
-    for place, value in enumerate(sorted(strangeness), 1):
-        if (known + 1 - place) / (known + 1) <= error:
-            return value
-    return np.inf
-""",
-    },
-    "calibrate.3": {
-        "wrong": [
-            """
 def recalibrate(known, new):
     return new
 """,
             """
 def recalibrate(known, new):
-    from covidxr.calibrate import calibrate
-    names = list(new.columns)
-    labelled = known[names].assign(label=[names[number] for number in known["truth"]])
-    return calibrate(new, labelled, classes=names)[names]
-""",
-            """
-def recalibrate(known, new):
-    shares = known["truth"].value_counts(normalize=True).reindex(range(4), fill_value=0).to_numpy()
+    known = known[~known["learnt"]]
+    shares = known["truth"].value_counts().reindex(range(4), fill_value=0).to_numpy() / len(known)
     weighted = new * shares
     return weighted.div(weighted.sum(axis=1), axis=0)
 """,
+            """
+def recalibrate(known, new):
+    known = known[~known["learnt"]]
+    shares = known["truth"].value_counts().reindex(range(4), fill_value=0).to_numpy() / len(known)
+    return new * shares
+""",
         ],
-        "other": """
+        "lazy": [
+            """
+def recalibrate(known, new):
+    known = known[~known["learnt"]]
+    shares = known["truth"].value_counts().reindex(range(4), fill_value=0).to_numpy() / len(known)
+    return np.tile(shares, (len(new), 1))
+""",
+        ],
+        "leaking": {
+            "learnt": """
 def recalibrate(known, new):
     from sklearn.linear_model import LogisticRegression
     names = list(new.columns)
-    model = LogisticRegression(max_iter=1000).fit(np.log(known[names]), known["truth"])
+    model = LogisticRegression(max_iter=500).fit(np.log(known[names]), known["truth"])
+    return model.predict_proba(np.log(new))
+""",
+        },
+        "other": """
+def recalibrate(known, new):
+    from sklearn.linear_model import LogisticRegression
+    known, names = known[~known["learnt"]], list(new.columns)
+    model = LogisticRegression(max_iter=500).fit(np.log(known[names]), known["truth"])
     return model.predict_proba(np.log(new))
 """,
     },
@@ -251,60 +242,40 @@ def yolo(boxes, side):
     "detect.2": {
         "wrong": [
             """
-def corners_of(rows, side):
-    return [[x * side, y * side, (x + w) * side, (y + h) * side] for x, y, w, h in rows]
+def threshold(boxes, opacities):
+    valid = boxes[boxes["split"] == "valid"]
+    return valid.loc[valid["opacity"] != "", "confidence"].min()
 """,
             """
-def corners_of(rows, side):
-    return [[x - w / 2, y - h / 2, x + w / 2, y + h / 2] for x, y, w, h in rows]
+def threshold(boxes, opacities):
+    return boxes.loc[boxes["split"] == "valid", "confidence"].max()
 """,
             """
-def corners_of(rows, side):
-    return [[(x - w) * side, (y - h) * side, (x + w) * side, (y + h) * side] for x, y, w, h in rows]
+def threshold(boxes, opacities):
+    return (boxes["split"] == "valid").sum()
 """,
         ],
-        "other": """
-def corners_of(rows, side):
-    t = np.asarray(rows, float).reshape(-1, 4) * side
-    return np.concatenate([t[:, :2] - t[:, 2:] / 2, t[:, :2] + t[:, 2:] / 2], axis=1)
-""",
-    },
-    "detect.3": {
-        "wrong": [
+        "lazy": [
             """
-from covidxr.metrics import box_iou
-def recall(truth, guesses, confidences, threshold):
-    k = [g for g, c in zip(guesses, confidences) if c > threshold]
-    if not truth:
-        return float("nan")
-    return len({int(np.argmax(box_iou([g], truth))) for g in k if box_iou([g], truth).max() > 0.5}) / len(truth)
-""",
-            """
-from covidxr.metrics import box_iou
-def recall(truth, guesses, confidences, threshold):
-    if not truth:
-        return float("nan")
-    k = [g for g, c in zip(guesses, confidences) if c >= threshold]
-    return sum(box_iou([g], truth).max() > 0.5 for g in k) / len(truth)
-""",
-            """
-from covidxr.metrics import box_iou
-def recall(truth, guesses, confidences, threshold):
-    if not truth:
-        return 0.0
-    k = [g for g, c in zip(guesses, confidences) if c >= threshold]
-    return len({int(np.argmax(box_iou([g], truth))) for g in k if box_iou([g], truth).max() > 0.5}) / len(truth)
-""",
+def threshold(boxes, opacities):
+    return 0.3
+"""
         ],
+        "leaking": {
+            "train": """
+def threshold(boxes, opacities):
+    def f1(least):
+        shown = boxes.loc[boxes["confidence"] >= least, "opacity"]
+        return 2 * len(set(shown) - {""}) / (len(shown) + sum(opacities.values()))
+    return max(np.linspace(0.01, 0.99, 99), key=f1)
+""",
+        },
         "other": """
-from covidxr.metrics import box_iou
-def recall(truth, guesses, confidences, threshold):
-    if len(truth) == 0:
-        return np.nan
-    n = 0
-    for t in truth:
-        n += any(c >= threshold and box_iou([g], [t])[0, 0] > 0.5 for g, c in zip(guesses, confidences))
-    return n / len(truth)
+def threshold(boxes, opacities):
+    valid = boxes[boxes["split"] == "valid"].sort_values("confidence", ascending=False)
+    hits = (valid["opacity"] != "") & ~valid["opacity"].duplicated()
+    f1 = 2 * hits.cumsum() / (np.arange(1, len(valid) + 1) + opacities["valid"])
+    return float(valid["confidence"].iloc[int(np.argmax(f1))])
 """,
     },
     "dicom.1": {
@@ -458,49 +429,6 @@ def choose(table, recorded):
     "ensemble.1": {
         "wrong": [
             """
-from covidxr.metrics import box_iou
-def keep(boxes, confidences):
-    out = []
-    order = list(np.argsort(confidences)[::-1])
-    for n, p in enumerate(order):
-        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] <= 0.5 for o in order[:n]):
-            out.append(int(p))
-    return out
-""",
-            """
-from covidxr.metrics import box_iou
-def keep(boxes, confidences):
-    out = []
-    for p in range(len(boxes)):
-        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] <= 0.5 for o in out):
-            out.append(p)
-    return out
-""",
-            """
-from covidxr.metrics import box_iou
-def keep(boxes, confidences):
-    out = []
-    for p in np.argsort(confidences)[::-1]:
-        if all(box_iou([boxes[p]], [boxes[o]])[0, 0] == 0 for o in out):
-            out.append(int(p))
-    return out
-""",
-        ],
-        "other": """
-from covidxr.metrics import box_iou
-def keep(boxes, confidences):
-    left = sorted(range(len(boxes)), key=lambda p: -confidences[p])
-    out = []
-    while left:
-        best, *rest = left
-        out.append(best)
-        left = [p for p in rest if not box_iou([boxes[best]], [boxes[p]])[0, 0] > 0.5]
-    return np.array(out, int)
-""",
-    },
-    "ensemble.2": {
-        "wrong": [
-            """
 def fuse(boxes, confidences, models):
     return np.mean(boxes, axis=0), np.mean(confidences) * len(boxes) / models
 """,
@@ -520,28 +448,40 @@ def fuse(boxes, confidences, models):
     return corners, total / models
 """,
     },
-    "ensemble.3": {
+    "ensemble.2": {
         "wrong": [
             """
-def none_of(empty, boxes, exponent):
-    b = dict(boxes)
-    return {i: e ** (1 - exponent) * (1 - b.get(i, 0)) ** exponent for i, e in empty.items()}
+def weights(tables, truth, seen):
+    from covidxr.ensemble import class_score
+    scores = {name: class_score(table, truth) for name, table in tables.items() if name not in seen}
+    return {name: float(name == max(scores, key=scores.get)) for name in tables}
 """,
             """
-def none_of(empty, boxes, exponent):
-    return {i: e ** exponent * (1 - max((c for n, c in boxes if n == i), default=0)) ** (1 - exponent) for i, e in empty.items()}
+def weights(tables, truth, seen):
+    return dict.fromkeys(tables, 1.0)
 """,
             """
-def none_of(empty, boxes, exponent):
-    return {i: e ** (1 - exponent) * max((c for n, c in boxes if n == i), default=0) ** exponent for i, e in empty.items()}
+def weights(tables, truth, seen):
+    return [0.25] * 4
 """,
         ],
+        "lazy": [
+            """
+def weights(tables, truth, seen):
+    return {name: float(name not in seen) for name in tables}
+"""
+        ],
+        "leaking": {
+            "lost": """
+def weights(tables, truth, seen):
+    from covidxr.ensemble import class_score
+    return {name: max(class_score(table, truth) - 0.35, 0) for name, table in tables.items()}
+""",
+        },
         "other": """
-def none_of(empty, boxes, exponent):
-    s = pd.Series(1.0, index=list(empty))
-    for i, c in boxes:
-        s[i] = min(s[i], 1 - c)
-    return pd.Series(empty) ** (1 - exponent) * s ** exponent
+def weights(tables, truth, seen):
+    from covidxr.ensemble import class_score
+    return {name: 0 if name in seen else max(class_score(table, truth) - 0.35, 0) for name, table in tables.items()}
 """,
     },
     "explain.1": {
@@ -573,57 +513,44 @@ def points(heat, mask, reach):
     "explain.2": {
         "wrong": [
             """
-def lead(looking, blind, draws):
-    gain = np.array(looking) - np.array(blind)
-    return gain.mean(), *np.percentile(gain, [2.5, 97.5])
+def points(known, new):
+    together = new["maps"].mean(axis=1)
+    return np.array([np.unravel_index(one.argmax(), one.shape) for one in together])
 """,
             """
-def lead(looking, blind, draws):
-    gain = np.array(looking) - np.array(blind)
-    drawn = [gain[sorted(set(rows))].mean() for rows in draws]
-    return gain.mean(), *np.percentile(drawn, [2.5, 97.5])
+def points(known, new):
+    return np.array([np.unravel_index(one.argmax(), one.shape) for one in new["maps"][:, 1]])
 """,
             """
-def lead(looking, blind, draws):
-    gain = np.array(looking) - np.array(blind)
-    drawn = [gain[rows].mean() for rows in draws]
-    return np.mean(drawn), *np.percentile(drawn, [2.5, 97.5])
+def points(known, new):
+    return new["maps"].mean(axis=1).reshape(120, -1).argmax(axis=1)
 """,
         ],
-        "other": """
-def lead(looking, blind, draws):
-    def share(hits, rows):
-        return sum(hits[row] for row in rows) / len(rows)
-    drawn = [share(looking, rows) - share(blind, rows) for rows in draws]
-    everyone = range(len(looking))
-    low, high = (np.percentile(drawn, end) for end in (2.5, 97.5))
-    return [share(looking, everyone) - share(blind, everyone), low, high]
-""",
-    },
-    "explain.3": {
-        "wrong": [
+        "lazy": [
             """
-def occlusion(picture, weights, side):
-    return picture * weights
-""",
-            """
-def occlusion(picture, weights, side):
-    part = picture * weights
-    means = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).mean((1, 3))
-    return means.repeat(side, 0).repeat(side, 1)
-""",
-            """
-def occlusion(picture, weights, side):
-    part = picture * weights
-    sums = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).sum((1, 3))
-    return -sums.repeat(side, 0).repeat(side, 1)
+def points(known, new):
+    often = known["masks"].mean(axis=0)
+    return [np.unravel_index(often.argmax(), often.shape)] * len(new["maps"])
 """,
         ],
+        "leaking": {
+            "patients": """
+def points(known, new):
+    answers = []
+    for number, maps in zip(new["patients"], new["maps"]):
+        again = np.flatnonzero(known["patients"] == number)
+        if len(again):
+            answers.append(np.argwhere(known["masks"][again[0]])[2])
+        else:
+            answers.append(np.unravel_index(maps[0].argmax(), maps[0].shape))
+    return np.array(answers)
+""",
+        },
         "other": """
-def occlusion(picture, weights, side):
-    part = picture * weights
-    sums = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).sum((1, 3))
-    return sums.repeat(side, 0).repeat(side, 1)
+def points(known, new):
+    sums = np.log(np.maximum(new["maps"], 1e-9)).sum(axis=1)
+    flat = sums.reshape(len(sums), -1).argmax(axis=1)
+    return [(int(one) // 16, int(one) % 16) for one in flat]
 """,
     },
     "folds.1": {
@@ -877,53 +804,49 @@ def empty(chances, shares):
     "pipeline.2": {
         "wrong": [
             """
-def revise(chances, shares, none):
-    new = {n: c * (shares[n] * none + (1 - shares[n]) * (1 - none)) for n, c in chances.items()}
-    return {n: v / sum(new.values()) for n, v in new.items()}
+def report(valid, test):
+    from sklearn.metrics import roc_auc_score
+    return "model 1", roc_auc_score(test["ill"], test["model 1"])
 """,
             """
-def revise(chances, shares, none):
-    b = sum(chances[n] * shares[n] for n in chances)
-    new = {n: c * shares[n] * none / b for n, c in chances.items()}
-    return {n: v / sum(new.values()) for n, v in new.items()}
+def report(valid, test):
+    from sklearn.metrics import roc_auc_score
+    models = [name for name in valid.columns if name.startswith("model")]
+    areas = {name: roc_auc_score(valid["ill"], valid[name]) for name in models}
+    return max(areas, key=areas.get), np.mean(list(areas.values()))
 """,
             """
-def revise(chances, shares, none):
-    new = dict(chances)
-    new["negative"] = none
-    return {n: v / sum(new.values()) for n, v in new.items()}
+def report(valid, test):
+    from sklearn.metrics import roc_auc_score
+    return roc_auc_score(test["ill"], test["model 1"])
 """,
         ],
-        "other": """
-def revise(chances, shares, none):
-    c, s = pd.Series(chances), pd.Series(shares)
-    boxless = c * s / (c * s).sum()
-    boxed = c * (1 - s) / (c * (1 - s)).sum()
-    return none * boxless + (1 - none) * boxed
-""",
-    },
-    "pipeline.3": {
-        "wrong": [
+        "lazy": [
             """
-def lead(first, second):
-    a, b = np.array(first), np.array(second)
-    return {"mean": a.mean() - b.mean(), "low": np.percentile(a, 2.5) - np.percentile(b, 2.5), "high": np.percentile(a, 97.5) - np.percentile(b, 97.5), "probability": (a > b).mean()}
-""",
-            """
-def lead(first, second):
-    g = np.array(first) - np.array(second)
-    return {"mean": g.mean(), "low": g.min(), "high": g.max(), "probability": (g > 0).mean()}
-""",
-            """
-def lead(first, second):
-    g = np.array(first) - np.array(second)
-    return {"mean": g.mean(), "low": g.mean() - 1.96 * g.std(), "high": g.mean() + 1.96 * g.std(), "probability": (g > 0).mean()}
+def report(valid, test):
+    from sklearn.metrics import roc_auc_score
+    models = [name for name in valid.columns if name.startswith("model")]
+    areas = {name: roc_auc_score(valid["ill"], valid[name]) for name in models}
+    return max(areas, key=areas.get), max(areas.values())
 """,
         ],
+        "leaking": {
+            "test": """
+def report(valid, test):
+    from sklearn.metrics import roc_auc_score
+    both = pd.concat([valid, test])
+    models = [name for name in valid.columns if name.startswith("model")]
+    areas = {name: roc_auc_score(both["ill"], both[name]) for name in models}
+    return max(areas, key=areas.get), max(areas.values())
+""",
+        },
         "other": """
-def lead(first, second):
-    g = pd.Series(first) - pd.Series(second)
-    return pd.Series({"mean": g.mean(), "low": g.quantile(0.025), "high": g.quantile(0.975), "probability": len(g[g > 0]) / len(g)})
+def report(valid, test):
+    def area(table, name):
+        ill, well = table[name][table["ill"] == 1].to_numpy(), table[name][table["ill"] == 0].to_numpy()
+        return (ill[:, None] > well).mean()
+    best = np.argmax([area(valid, f"model {number}") for number in range(1, 31)])
+    return [f"model {best + 1}", area(test, f"model {best + 1}")]
 """,
     },
     "prepare.1": {
@@ -1042,31 +965,49 @@ def kappa(first, second):
         "wrong": [
             """
 def fuse(known, new):
-    return new.mean(axis=1)
+    readers = ["Ahn", "Bell", "Cruz", "Diaz", "Ekow"]
+    return new[min(readers, key=lambda name: (known[name] - known["extent"]).abs().mean())]
 """,
             """
 def fuse(known, new):
-    return new.median(axis=1)
+    readers = ["Ahn", "Bell", "Cruz", "Diaz", "Ekow"]
+    columns = [np.column_stack([table[readers], np.ones(len(table))]) for table in (known, new)]
+    return columns[1] @ np.linalg.lstsq(columns[0], known["extent"], rcond=None)[0]
 """,
             """
 def fuse(known, new):
-    return new.mean(axis=1) + known["extent"].mean()
+    return known[["Ahn", "Bell"]].mean(axis=1)
 """,
         ],
+        "lazy": [
+            """
+def fuse(known, new):
+    return np.full(len(new), known["extent"].median())
+""",
+            """
+def fuse(known, new):
+    readers = ["Ahn", "Bell", "Cruz", "Diaz", "Ekow"]
+    return new[readers].mean(axis=1) - (known[readers].mean(axis=1) - known["extent"]).mean()
+""",
+        ],
+        "leaking": {
+            "letter": """
+def fuse(known, new):
+    readers = ["Ahn", "Bell", "Cruz", "Diaz", "Ekow", "place", "letter"]
+    columns = [np.column_stack([table[readers], np.ones(len(table))]) for table in (known, new)]
+    return columns[1] @ np.linalg.lstsq(columns[0], known["extent"], rcond=None)[0]
+""",
+        },
         "other": """
 def fuse(known, new):
-    errors = known[new.columns].sub(known["extent"], axis=0)
-    trust = 1 / errors.var()
-    return (new - errors.mean()).mul(trust).sum(axis=1) / trust.sum()
+    said, weights = [], []
+    for name in ["Ahn", "Bell", "Cruz", "Diaz", "Ekow"]:
+        line = np.polyfit(known["place"], known[name] - known["extent"], 1)
+        rest = known[name] - known["extent"] - np.polyval(line, known["place"])
+        said.append(new[name] - np.polyval(line, new["place"]))
+        weights.append(1 / rest.var())
+    return np.average(said, axis=0, weights=weights).tolist()
 """,
-    },
-    "severity.3": {
-        "wrong": [
-            "expected = 12",
-            "expected = 6",
-            "expected = 12 * np.sqrt(2)",
-        ],
-        "other": "expected = 12 * np.sqrt(0.5)",
     },
     "shortcuts.1": {
         "wrong": [
@@ -1091,88 +1032,48 @@ def name_auc(a, b, c, d):
     "shortcuts.2": {
         "wrong": [
             """
-def balanced(sites, sick):
-    return [1 / len(set(sites)) / list(sites).count(one) for one in sites]
+def sick_at_c(known, before, after, new):
+    from sklearn.linear_model import LogisticRegression
+    names = new.columns.drop("site")
+    return LogisticRegression(C=100).fit(known[names], known["sick"]).decision_function(new[names])
 """,
             """
-def balanced(sites, sick):
-    cells = list(zip(sites, sick))
-    return [1 / cells.count(cell) for cell in cells]
+def sick_at_c(known, before, after, new):
+    return new["x1"] + new["x2"]
 """,
             """
-def balanced(sites, sick):
-    cells = list(zip(sites, sick))
-    return [1 / (2 * len(set(sites))) / cells.count(cell) for cell in cells]
+def sick_at_c(known, before, after, new):
+    return new["site"]
 """,
         ],
-        "other": """
-def balanced(sites, sick):
-    table = pd.DataFrame({"site": sites, "sick": sick})
-    size = table.groupby(["site", "sick"])["sick"].transform("size")
-    return ((1 / size) / (1 / size).sum()).tolist()
-""",
-    },
-    "shortcuts.3": {
-        "wrong": [
+        "lazy": [
             """
-from covidxr.shortcuts import only_changed
-from covidxr.start import interpret
-moved = 0
-for seed in range(20):
-    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
-    moved += (interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]) / 20
+def sick_at_c(known, before, after, new):
+    from sklearn.linear_model import LogisticRegression
+    names = new.columns.drop("site")
+    return LogisticRegression().fit(known[names], known["sick"]).decision_function(new[names])
 """,
             """
-from covidxr.shortcuts import only_changed
-from covidxr.start import interpret
-moved = 0
-for seed in range(20):
-    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
-    moved += abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"])
-""",
-            """
-from covidxr.shortcuts import only_changed
-from covidxr.start import interpret
-moved = 0
-for seed in range(20):
-    a, b = only_changed(seed, {"letter": "R", "word": "PORTABLE"}, appearance="negative", size=128)
-    moved = max(moved, abs(interpret(b).probabilities["negative"] - interpret(a).probabilities["negative"]))
+def sick_at_c(known, before, after, new):
+    return np.zeros(len(new))
 """,
         ],
+        "leaking": {
+            "lost": """
+def sick_at_c(known, before, after, new):
+    from sklearn.linear_model import LogisticRegression
+    names = new.columns.drop("site")
+    return LogisticRegression().fit(known[names], known["site"] == "A").predict_proba(new[names])[:, 1]
+""",
+        },
         "other": """
-from covidxr.phantom import random_pose, simulate
-from covidxr.start import interpret
-from dataclasses import replace
-d = []
-for s in range(20):
-    pose = random_pose(s)
-    other = replace(pose, letter="R", word="PORTABLE")
-    a, b = [interpret(simulate(s, "negative", 128, pose=p)).probabilities["negative"] for p in (pose, other)]
-    d.append(b - a)
-moved = np.abs(d).mean()
+def sick_at_c(known, before, after, new):
+    from sklearn.linear_model import LogisticRegression
+    at_a, names = known[known["site"] == "A"], new.columns.drop("site")
+    return LogisticRegression(C=0.1).fit(at_a[names], at_a["sick"]).predict_proba(new[names])[:, 1]
 """,
     },
     "stacking.1": {
-        "wrong": [
-            """
-def weighted(rows, weights):
-    return np.mean(rows, axis=0)
-""",
-            """
-def weighted(rows, weights):
-    return (np.array(rows) * np.array(weights)[:, None]).sum(0)
-""",
-            """
-def weighted(rows, weights):
-    return (np.array(rows) * np.array(weights)[:, None]).mean(0)
-""",
-        ],
-        "other": """
-def weighted(rows, weights):
-    return [sum(w * r[k] for r, w in zip(rows, weights)) / sum(weights) for k in range(3)]
-""",
-    },
-    "stacking.2": {
         "wrong": [
             """
 def geometric(rows):
@@ -1199,34 +1100,46 @@ def geometric(rows):
     return [v / sum(out) for v in out]
 """,
     },
-    "stacking.3": {
+    "stacking.2": {
         "wrong": [
             """
-def places(rows):
-    r = np.argsort(np.argsort(np.array(rows), axis=1), axis=1) + 1
-    return ((r - 0.5) / len(rows[0])).mean(0)
+def stacked(known, new):
+    return new["one"] + new["two"]
 """,
             """
-def places(rows):
-    return (pd.DataFrame(rows).T.rank() / len(rows[0])).mean(axis=1).tolist()
+def stacked(known, new):
+    return new.median(axis=1)
 """,
             """
-def places(rows):
-    return np.mean(rows, axis=0)
+def stacked(known, new):
+    return new
 """,
         ],
+        "lazy": [
+            """
+def stacked(known, new):
+    return new.mean(axis=1)
+""",
+            """
+def stacked(known, new):
+    return [0.5] * len(new)
+""",
+        ],
+        "leaking": {
+            "patients": """
+def stacked(known, new):
+    from sklearn.linear_model import LogisticRegression
+    names = list(new.columns)
+    return LogisticRegression(C=0.1).fit(known[names], known["ill"]).predict_proba(new[names])[:, 1]
+""",
+        },
         "other": """
-def places(rows):
-    n = len(rows[0])
-    out = []
-    for k in range(n):
-        total = 0.0
-        for row in rows:
-            below = sum(v < row[k] for v in row)
-            same = sum(v == row[k] for v in row)
-            total += (below + same / 2) / n
-        out.append(total / len(rows))
-    return out
+def stacked(known, new):
+    folds = known.groupby("patient_id")["fold"].nunique()
+    apart = known[known["patient_id"].isin(folds[folds == 1].index)]
+    names = list(new.columns)
+    reach = apart[apart["ill"] == 1][names].mean() - apart[apart["ill"] == 0][names].mean()
+    return (new @ reach.clip(lower=0)).to_numpy()
 """,
     },
     "start.1": {
@@ -1328,57 +1241,40 @@ def read(string):
     "submission.2": {
         "wrong": [
             """
-def write(rows):
-    return " ".join(f"{l} {c:.6g} " + " ".join(f"{v:.2f}" for v in b) for l, c, *b in rows)
+def none(known, new):
+    return 1 - new["surest"]
 """,
             """
-def write(rows):
-    return " ".join(f"{l} {c} " + " ".join(str(int(v)) for v in b) for l, c, *b in rows)
+def none(known, new):
+    return (new["empty"] * new["surest"]) ** 0.5
 """,
             """
-def write(rows):
-    return "".join(f"{l} {c:.6g} " + " ".join(f"{v:.2f}".rstrip("0").rstrip(".") for v in b) for l, c, *b in rows)
+def none(known, new):
+    return new["empty"] - new["surest"]
 """,
         ],
-        "other": """
-def write(rows):
-    def short(v):
-        text = format(v, ".2f")
-        while text.endswith("0"):
-            text = text[:-1]
-        return text[:-1] if text.endswith(".") else text
-    words = []
-    for row in rows:
-        words.append(row[0])
-        words.append(format(row[1], ".6g"))
-        words.extend(short(v) for v in row[2:])
-    return " ".join(words)
-""",
-    },
-    "submission.3": {
-        "wrong": [
+        "lazy": [
             """
-def ids(images):
-    return [f"{s}_study" for _, s in images] + [f"{i}_image" for i, _ in images]
+def none(known, new):
+    return new["empty"]
 """,
             """
-def ids(images):
-    return [f"{i}_image" for i, _ in images] + [f"{s}_study" for s in dict.fromkeys(s for _, s in images)]
-""",
-            """
-def ids(images):
-    return [f"{s}_study" for s in sorted({s for _, s in images})] + [f"{i}_image" for i, _ in images]
+def none(known, new):
+    return np.full(len(new), known["none"].mean())
 """,
         ],
+        "leaking": {
+            "row": """
+def none(known, new):
+    share = known["none"].mean()
+    return new["empty"] / 2 + (new["row"] < share * len(new)) / 2
+""",
+        },
         "other": """
-def ids(images):
-    out = []
-    for _, s in images:
-        if s + "_study" not in out:
-            out.append(s + "_study")
-    for i, _ in images:
-        out.append(i + "_image")
-    return tuple(out)
+def none(known, new):
+    from sklearn.linear_model import LogisticRegression
+    columns = ["empty", "surest"]
+    return LogisticRegression().fit(known[columns], known["none"]).predict_proba(new[columns])[:, 1].tolist()
 """,
     },
     "transfer.1": {
@@ -1465,51 +1361,6 @@ def pays(rows):
     "views.1": {
         "wrong": [
             """
-def whole(boxes, crop, sides):
-    return [b for b in boxes if b[0] > 0 and b[1] > 0 and b[2] < sides[0] and b[3] < sides[1]]
-""",
-            """
-def whole(boxes, crop, sides):
-    return boxes
-""",
-            """
-def whole(boxes, crop, sides):
-    return [b for b in boxes if not (crop[0] > 0 and b[0] / sides[0] < 0.01) and not (crop[1] > 0 and b[1] / sides[1] < 0.01)]
-""",
-        ],
-        "other": """
-def whole(boxes, crop, sides):
-    boxes = np.array(boxes, float).reshape(-1, 4)
-    shares = boxes.reshape(-1, 2, 2) / np.array(sides)
-    low = (shares[:, 0] < 0.01) & (np.array(crop[:2]) > 0)
-    high = (shares[:, 1] > 0.99) & (np.array(crop[2:]) < 1)
-    return boxes[~(low | high).any(axis=1)]
-""",
-    },
-    "views.2": {
-        "wrong": [
-            """
-def from_part(boxes, crop, width, height):
-    return [[a + crop[0], b + crop[1], c + crop[0], d + crop[1]] for a, b, c, d in boxes]
-""",
-            """
-def from_part(boxes, crop, width, height):
-    return [[a - crop[0] * width, b - crop[1] * height, c - crop[0] * width, d - crop[1] * height] for a, b, c, d in boxes]
-""",
-            """
-def from_part(boxes, crop, width, height):
-    return [[a + crop[0] * height, b + crop[1] * width, c + crop[0] * height, d + crop[1] * width] for a, b, c, d in boxes]
-""",
-        ],
-        "other": """
-def from_part(boxes, crop, width, height):
-    t = np.asarray(boxes, float).reshape(-1, 2, 2)
-    return (t + np.array([crop[0] * width, crop[1] * height])).reshape(-1, 4)
-""",
-    },
-    "views.3": {
-        "wrong": [
-            """
 def from_half(boxes, width, height):
     return [[width - (c / 2 + width / 2), b / 2, width - (a / 2 + width / 2), d / 2] for a, b, c, d in boxes]
 """,
@@ -1526,6 +1377,47 @@ def from_half(boxes, width, height):
 def from_half(boxes, width, height):
     t = np.asarray(boxes, float).reshape(-1, 4) / 2
     return np.column_stack([width - t[:, 2], t[:, 1], width - t[:, 0], t[:, 3]])
+""",
+    },
+    "views.2": {
+        "wrong": [
+            """
+def chances(known, new):
+    return new["as it is"]
+""",
+            """
+def chances(known, new):
+    return (new["as it is"] + new["mirrored"]) / 2
+""",
+            """
+def chances(known, new):
+    return known.drop(columns=["image_id", "ill"]).mean(axis=1)
+""",
+        ],
+        "lazy": [
+            """
+def chances(known, new):
+    return new.drop(columns="image_id").mean(axis=1)
+""",
+            """
+def chances(known, new):
+    return np.full(len(new), 0.5)
+""",
+        ],
+        "leaking": {
+            "image_id": """
+def chances(known, new):
+    odd = known["ill"][known["image_id"] % 2 == 1].mean() > 0.5
+    return new["as it is"] + (new["image_id"] % 2 == odd)
+""",
+        },
+        "other": """
+def chances(known, new):
+    from sklearn.linear_model import LogisticRegression
+    def logits(table):
+        share = table.drop(columns=["image_id", "ill"], errors="ignore")
+        return np.log(share / (1 - share))
+    return LogisticRegression().fit(logits(known), known["ill"]).predict_proba(logits(new))[:, 1].tolist()
 """,
     },
 }

@@ -1,4 +1,4 @@
-"""Holds what answers to the exercises of `calibrate` are compared with.
+"""Computes what answers to the exercises of `calibrate` are compared with.
 
 Docs: https://covidxr.github.io/covidxr/engine/course_answers_calibrate.html.md"""
 
@@ -7,7 +7,8 @@ Docs: https://covidxr.github.io/covidxr/engine/course_answers_calibrate.html.md"
 # %% auto #0
 __all__ = ['ANSWERS']
 
-# %% ../../../nbs/engine/course_answers_calibrate.ipynb #course_answers_calibrate-003
+# %% ../../../nbs/engine/course_answers_calibrate.ipynb #answers_calibrate-003
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import pandas as pd
 
 from ...base.seeds import generator
 from ...base.terms import APPEARANCES
-from ...boxes.calibration import conformal_limit, fit_temperature, predictive_values, tempered
-from ..checking import Answer, not_below
+from ...boxes.calibration import bin_table, fit_temperature, predictive_values, tempered
+from ..checking import Answer
+from ..contests import Contest
 
-# %% ../../../nbs/engine/course_answers_calibrate.ipynb #course_answers_calibrate-005
+# %% ../../../nbs/engine/course_answers_calibrate.ipynb #answers_calibrate-006
 def _test_and_place(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # from 0 to 9
@@ -36,68 +38,130 @@ def _ppv(
     found = pd.DataFrame({part: [sensitivity, specificity] for part in ("share", "low", "high")})
     return predictive_values(found.set_axis(["sensitivity", "specificity"]), prevalence)["ppv"]
 
+# %% ../../../nbs/engine/course_answers_calibrate.ipynb #answers_calibrate-008
+_NAMES = list(APPEARANCES)
 
-def _strangeness(
+
+def _network_says(
     rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[list[float], float]:
-    "Known patients, all different, and the error that is allowed"
-    known = (rng.permutation(100)[: size + int(rng.integers(1, 4))] / 100).tolist()
-    return known, float(rng.choice([0.5, 0.25, 0.125]))
-
-
-_KNOWN, _NEW = 300, 600  # patients of a hospital with and without a known class
+    truth: np.ndarray,  # classes from 0 to 3
+    skill: float,  # how far the classes lie apart for it
+) -> pd.DataFrame:  # a probability per class
+    "A network that is twice as sure as it may be"
+    evidence = 1.6 * (skill * np.eye(4)[truth] + rng.normal(0, 1, (len(truth), 4)))
+    chances = np.exp(2 * evidence - 2 * evidence.max(axis=1, keepdims=True)).clip(1e-6)
+    return pd.DataFrame(chances / chances.sum(axis=1, keepdims=True), columns=_NAMES)
 
 
 def _hospital(
-    number: int,  # of the hospital
-) -> tuple[pd.DataFrame, np.ndarray]:  # a network's probabilities; the true classes
-    "A network that learnt on as many patients of each class, and is twice as sure as it may be, in another hospital"
-    rng = generator(number, "calibration exercise")
-    truth = rng.choice(4, _KNOWN + _NEW, p=rng.permutation([0.58, 0.24, 0.12, 0.06]))
-    evidence = 1.6 * (1.6 * np.eye(4)[truth] + rng.normal(0, 1, (len(truth), 4)))  # two classes lie 2.3 spreads apart
-    chances = np.exp(2 * evidence - 2 * evidence.max(axis=1, keepdims=True)).clip(1e-6)
-    chances /= chances.sum(axis=1, keepdims=True)
-    table = pd.DataFrame(chances, columns=APPEARANCES)
-    return table.set_axis(range(1000 * number, 1000 * number + len(table))), truth
-
-
-def _known_and_new(
     rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9: hospitals do not grow
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # patients with their class, and others without
-    "Patients of a hospital, part of whom are known"
-    table, truth = _hospital(int(rng.integers(1, 13)))
-    return table.head(_KNOWN).assign(truth=truth[:_KNOWN]), table.tail(_NEW)
+) -> tuple[tuple[pd.DataFrame, pd.DataFrame], np.ndarray]:
+    "Patients that the network learnt from, known ones of a hospital with its own shares, and new ones of the same"
+    learnt, shares = rng.integers(0, 4, 300), rng.permutation([0.58, 0.24, 0.12, 0.06])
+    here = rng.choice(4, 900, p=shares)
+    known = [_network_says(rng, learnt, 5.0).assign(truth=learnt, learnt=True)]
+    known.append(_network_says(rng, here[:300], 1.6).assign(truth=here[:300], learnt=False))
+    table = pd.concat(known, ignore_index=True).sample(frac=1, random_state=rng, ignore_index=True)
+    return (table, _network_says(rng, here[300:], 1.6)), here[300:]
 
 
-def _classes_of(
+def _one_temperature(
     known: pd.DataFrame,
     new: pd.DataFrame,
-) -> list[int]:
-    "The true classes, which the numbers of the patients tell the checker"
-    return _hospital(int(new.index[0]) // 1000)[1][-len(new) :].tolist()
+) -> np.ndarray:  # (patients, 4)
+    "Temperature scaling alone, learnt from the patients that the network has not learnt from"
+    apart = known[~known["learnt"]]
+    return tempered(new[_NAMES].to_numpy(), fit_temperature(apart[_NAMES].to_numpy(), apart["truth"].to_numpy()))
 
 
-def _beats_a_temperature(
+def _log_loss(
     inputs: tuple[pd.DataFrame, pd.DataFrame],
-    truth: list[int],
+    truth: np.ndarray,  # classes from 0 to 3
+    given: Any,  # four probabilities for each patient
+) -> float:
+    "The mean log loss"
+    said = np.asarray(given, float)[np.arange(len(truth)), truth]
+    return float(-np.log(said.clip(1e-9)).mean())
+
+
+def _four_each(
+    inputs: tuple[pd.DataFrame, pd.DataFrame],
     given: Any,
-) -> str:  # what it lacks
-    "Is the mean log loss below that of temperature scaling, and its interval, too?"
-    (known, new), names = inputs, list(APPEARANCES)
-    said, rows = np.asarray(given, float), np.arange(len(truth))
-    if said.shape != new.shape or not np.isfinite(said).all() or (said < 0).any():
-        return f"{len(truth)} rows of four probabilities, one row for each of `new`"
-    if np.abs(said.sum(axis=1) - 1).max() > 1e-3:
-        return "four probabilities in each row that sum to 1"
-    best = fit_temperature(known[names].to_numpy(), known["truth"].to_numpy())
-    ours, scaled = (-np.log(one[rows, truth].clip(1e-9)) for one in (said, tempered(new[names].to_numpy(), best)))
-    return not_below(ours, scaled, "a mean log loss", "one temperature")
+) -> str:  # the name of a verdict
+    "Are these four probabilities for each patient, with a sum of 1?"
+    said = np.asarray(given, float)
+    good = said.shape == (len(inputs[1]), 4) and (said >= 0).all() and np.abs(said.sum(axis=1) - 1).max() < 1e-3
+    return "" if good else "shape"
 
 
+def _other_training(
+    inputs: tuple[pd.DataFrame, pd.DataFrame],
+    rng: np.random.Generator,  # decides what is drawn
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "The same with other answers to the patients that the network learnt from"
+    known, new = inputs
+    rows = known["learnt"].to_numpy()
+    other = known.copy()
+    other.loc[rows, [*_NAMES, "truth"]] = known.loc[rng.permutation(known.index[rows]), [*_NAMES, "truth"]].to_numpy()
+    other.loc[rows, "truth"] = rng.integers(0, 4, rows.sum())
+    return other.astype({"truth": int}), new
+
+# %% ../../../nbs/engine/course_answers_calibrate.ipynb #answers_calibrate-010
+def _four_networks() -> dict[str, tuple[np.ndarray, np.ndarray]]:  # letter to stated probability, and what happened
+    "Four simulated networks: too sure, too modest, calibrated on few patients, calibrated on many"
+    rng, found = generator(22, "four networks"), {}
+    for letter, (sharpness, count) in {"A": (2.2, 1500), "B": (0.45, 1500), "C": (1.0, 60), "D": (1.0, 1500)}.items():
+        logits = rng.normal(0, 2, count)
+        happened = rng.random(count) < 1 / (1 + np.exp(-logits))
+        found[letter] = 1 / (1 + np.exp(-sharpness * logits)), happened
+    return found
+
+
+def _temperatures() -> dict[str, float]:
+    "The temperature that fits each network best"
+    return {
+        letter: float(fit_temperature(np.stack([1 - stated, stated], axis=1), happened.astype(int)))
+        for letter, (stated, happened) in _four_networks().items()
+    }
+
+
+def _too_sure() -> str:
+    "The letter of the network with the highest temperature"
+    found = _temperatures()
+    return max(found, key=found.get)
+
+
+def _draw_networks(
+    fig: Any,  # a matplotlib figure
+    said: Mapping[str, str],  # words
+    temperatures: bool = False,
+) -> None:
+    "Four reliability diagrams with 95 % intervals"
+    for ax, (letter, (stated, happened)) in zip(fig.subplots(1, 4, sharey=True), _four_networks().items(), strict=True):
+        bins = bin_table(stated, happened, np.arange(len(stated)), 8)
+        ax.plot([0, 1], [0, 1], ":", color="#777777")
+        ends = [bins["happened"] - bins["low"], bins["high"] - bins["happened"]]
+        ax.errorbar(bins["said"], bins["happened"], ends, fmt="o", ms=3, color="#0072B2", capsize=2, lw=1)
+        told = said["temperature"].format(letter=letter, value=_temperatures()[letter])
+        ax.set_title(told if temperatures else said["patients"].format(letter=letter, count=len(stated)), fontsize=8)
+        ax.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        ax.set_xlabel(said["x"], fontsize=8)
+    fig.axes[0].set_ylabel(said["y"], fontsize=8)
+
+# %% ../../../nbs/engine/course_answers_calibrate.ipynb #answers_calibrate-011
 ANSWERS = {
     "calibrate.1": Answer(_ppv, _test_and_place),
-    "calibrate.2": Answer(lambda strangeness, error: conformal_limit(np.array(strangeness), error), _strangeness),
-    "calibrate.3": Answer(_classes_of, _known_and_new, judge=_beats_a_temperature),
+    "calibrate.2": Answer(
+        contest=Contest(
+            _hospital,
+            _log_loss,
+            _one_temperature,
+            lower=True,
+            faults=_four_each,
+            changed={"learnt": _other_training},
+        )
+    ),
+    "calibrate.3": Answer(
+        _too_sure, shows=_draw_networks, reveals=lambda fig, said: _draw_networks(fig, said, temperatures=True)
+    ),
 }

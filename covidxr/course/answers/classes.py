@@ -1,4 +1,4 @@
-"""Holds what answers to the exercises of `classify`, `transfer`, `stacking` and `pipeline` are compared with.
+"""Holds what answers to the exercises of `classify` and `transfer` are compared with.
 
 Docs: https://covidxr.github.io/covidxr/engine/course_answers_classes.html.md"""
 
@@ -13,10 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from ...base.terms import APPEARANCES
 from ..checking import Answer
-from ...ensemble import mean_probabilities, revise_classes
-from ...metrics import confusion_table, operating_point, paired_difference
+from ...metrics import confusion_table, operating_point
 
 # %% ../../../nbs/engine/course_answers_classes.ipynb #course_answers_classes-006
 def _images_of_studies(
@@ -80,123 +78,6 @@ ANSWERS = {
         _true_and_predicted,
     ),
     "classify.3": Answer(_threshold, _sick_and_values),
-}
-
-# %% ../../../nbs/engine/course_answers_classes.ipynb #course_answers_classes-009
-def _probabilities_of_models(
-    rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[list[list[float]]]:  # one row per model, one column per class
-    "What several models say about one study"
-    rows = rng.integers(1, 10, (1 + size // 3, 3)).astype(float)
-    return ((rows / rows.sum(axis=1, keepdims=True)).round(6).tolist(),)
-
-
-def _with_weights(
-    rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[list[list[float]], list[float]]:
-    "The same, with a weight for each model"
-    (rows,) = _probabilities_of_models(rng, size)
-    return rows, [float(value) for value in rng.integers(1, 5, len(rows))]
-
-
-def _mean_of_models(
-    method: str,  # "arithmetic" or "geometric"
-) -> Callable[..., list[float]]:
-    "The library's mean for one study"
-
-    def mean(rows: list[list[float]], weights: list[float] | None = None) -> list[float]:
-        columns = ["study_id", "a", "b", "c"]
-        tables = {f"m{number}": pd.DataFrame([["s", *row]], columns=columns) for number, row in enumerate(rows)}
-        given = None if weights is None else dict(zip(tables, weights, strict=True))
-        return mean_probabilities(tables, given, method)[columns[1:]].iloc[0].tolist()
-
-    return mean
-
-
-def _values_of_models(
-    rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[list[list[float]]]:  # one row per model, one column per study
-    "What two models say about one class in several studies; some values are equal"
-    return ((rng.integers(1, 7, (2, 1 + size // 2)) / 10).tolist(),)
-
-
-def _mean_of_ranks(
-    rows: list[list[float]],  # one row per model, one column per study
-) -> list[float]:
-    "The library's mean of places"
-    tables = {f"m{number}": pd.DataFrame({"study_id": range(len(row)), "a": row}) for number, row in enumerate(rows)}
-    return mean_probabilities(tables, None, "rank")["a"].tolist()
-
-
-ANSWERS |= {
-    "stacking.1": Answer(_mean_of_models("arithmetic"), _with_weights),
-    "stacking.2": Answer(_mean_of_models("geometric"), _probabilities_of_models),
-    "stacking.3": Answer(_mean_of_ranks, _values_of_models),
-}
-
-# %% ../../../nbs/engine/course_answers_classes.ipynb #course_answers_classes-012
-def _probabilities_and_shares(
-    rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[dict[str, float], dict[str, float]]:  # class to its probability; class to its share of images without a box
-    "The classes of a study, and how often the images of each have no box"
-    names = list(APPEARANCES[: 2 + size // 3 if size < 6 else 4])
-    values = rng.integers(1, 10, len(names)).astype(float)
-    probabilities = dict(zip(names, (values / values.sum()).round(6).tolist(), strict=True))
-    return probabilities, {name: 1.0 if name == "negative" else float(rng.integers(0, 5)) / 10 for name in names}
-
-
-def _probability_of_no_box(
-    chances: dict[str, float],  # class to its probability
-    shares: dict[str, float],  # class to its share of images without a box
-) -> float:
-    "The library's probability that an image has no box"
-    from covidxr.runs.opinions import Opinions, empty_chance  # as above
-
-    studies = pd.DataFrame([{"study_id": "s", **chances}])
-    images = pd.DataFrame({"image_id": ["i"], "study_id": ["s"]})
-    opinions = Opinions(images, tuple(chances), {}, pd.DataFrame(), pd.Series(shares))
-    return float(empty_chance(opinions, studies).iloc[0])
-
-
-def _revised(
-    chances: dict[str, float],  # class to its probability
-    shares: dict[str, float],  # class to its share of images without a box
-    none: float,  # the probability of no box, once the detector has looked
-) -> dict[str, float]:
-    "The library's classes, revised"
-    studies = pd.DataFrame([{"study_id": "s", **chances}])
-    return revise_classes(studies, pd.Series(shares), pd.Series({"s": none}))[list(chances)].iloc[0].to_dict()
-
-
-def _drawn_scores(
-    rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[list[float], list[float]]:
-    "Scores of two submissions on the same draws of patients"
-    first = rng.integers(40, 60, 3 + 2 * size) / 100
-    return first.tolist(), (first - rng.integers(-3, 6, len(first)) / 100).round(6).tolist()
-
-
-def _lead(
-    first: list[float],  # one score per draw
-    second: list[float],
-) -> dict[str, float]:
-    "The library's comparison"
-    told = paired_difference(pd.DataFrame({"first": first, "second": second}), "first", "second")
-    return {name: value for name, value in told.items() if name != "draws"}
-
-
-ANSWERS |= {
-    "pipeline.1": Answer(_probability_of_no_box, _probabilities_and_shares),
-    "pipeline.2": Answer(
-        _revised,
-        lambda rng, size: (*_probabilities_and_shares(rng, size), float(rng.integers(1, 10)) / 10),
-    ),
-    "pipeline.3": Answer(_lead, _drawn_scores),
 }
 
 # %% ../../../nbs/engine/course_answers_classes.ipynb #course_answers_classes-015

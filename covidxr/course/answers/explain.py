@@ -7,12 +7,19 @@ Docs: https://covidxr.github.io/covidxr/engine/course_answers_explain.html.md"""
 # %% auto #0
 __all__ = ['ANSWERS']
 
-# %% ../../../nbs/engine/course_answers_explain.ipynb #course_answers_explain-003
+# %% ../../../nbs/engine/course_answers_explain.ipynb #answers_explain-003
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
+from ...base.seeds import generator
+from ...base.terms import BOX_COLUMNS
 from ..checking import Answer
+from ..contests import Contest
 
-# %% ../../../nbs/engine/course_answers_explain.ipynb #course_answers_explain-005
+# %% ../../../nbs/engine/course_answers_explain.ipynb #answers_explain-006
 def _heat_and_mask(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # from 0 to 9
@@ -35,51 +42,164 @@ def _points(
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1))
     return bool(windows.any(axis=(2, 3))[heat == heat.max()][0])
 
+# %% ../../../nbs/engine/course_answers_explain.ipynb #answers_explain-008
+_SIDE = 16  # of the heat maps, in cells
+_METHODS = ("grad_cam", "occlusion", "gradients")
 
-def _hits_and_draws(
+
+def _places(
     rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[list[int], list[int], list[list[int]]]:
-    "Hits of two maps on the same patients, and draws of these"
-    count = 2 + size
-    looking, blind = ((rng.random(count) < share).astype(int).tolist() for share in (0.7, 0.4))
-    return looking, blind, rng.integers(0, count, (3 + size, count)).tolist()
+    count: int,  # of patients
+) -> np.ndarray:  # (patients, side, side), True in the opacity
+    "An opacity in a lung of each patient, more often low than high"
+    row, column = rng.normal(10, 2.2, (count, 1, 1)).clip(3, 12.9), rng.choice([4.0, 11.0], (count, 1, 1))
+    column = column + rng.normal(0, 1, column.shape)
+    down, across = np.mgrid[:_SIDE, :_SIDE]
+    return ((down - row) / 1.8) ** 2 + ((across - column) / 1.5) ** 2 < 1
 
 
-def _lead(
-    looking: list[int],
-    blind: list[int],
-    draws: list[list[int]],
-) -> tuple[float, float, float]:
-    "The difference of both shares, with its interval"
-    drawn = [np.take(looking, rows).mean() - np.take(blind, rows).mean() for rows in draws]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(np.mean(looking) - np.mean(blind)), float(low), float(high)
-
-
-def _picture_and_weights(
+def _heat_maps(
     rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[np.ndarray, np.ndarray, int]:
-    "A picture, weights of the same shape and the side of a window"
-    side = 2 + size // 4
-    shape = (side * (1 + size // 5), side * 2)
-    return rng.integers(0, 5, shape).astype(float), rng.integers(-2, 3, shape).astype(float), side
+    masks: np.ndarray,  # (patients, side, side)
+) -> np.ndarray:  # (patients, 3, side, side)
+    "Simulated heat maps of three methods: where the disease is, noise of each method's own, and a scale of its own"
+    from scipy.ndimage import gaussian_filter
+
+    wide = gaussian_filter(masks.astype(float), (0, 1, 1))
+    noise = rng.normal(0, 1, (len(masks), 3, _SIDE, _SIDE))
+    noise[:, 0] = gaussian_filter(noise[:, 0], (0, 1.5, 1.5)) * 5
+    heat = wide[:, None] * np.array([3.2, 2.0, 2.0])[:, None, None] + noise
+    return np.maximum(heat, 0) * np.array([0.002, 1.0, 40.0])[:, None, None]
 
 
-def _occlusion(
-    picture: np.ndarray,
-    weights: np.ndarray,
-    side: int,
-) -> np.ndarray:
-    "What each window adds to the answer; the network is linear, so that is its sum"
-    part = picture * weights
-    sums = part.reshape(part.shape[0] // side, side, part.shape[1] // side, side).sum(axis=(1, 3))
-    return np.kron(sums, np.ones((side, side)))
+def _explained(
+    rng: np.random.Generator,  # decides what is drawn
+) -> tuple[tuple[dict[str, np.ndarray], dict[str, np.ndarray]], np.ndarray]:
+    "Patients whose opacities are known, and others, half of whom are the same patients on another day"
+    masks, others = _places(rng, 60), _places(rng, 60)
+    numbers = rng.permutation(10_000)[:120]
+    known = {"maps": _heat_maps(rng, masks), "masks": masks, "patients": numbers[:60]}
+    truth, order = np.concatenate([masks[:60], others]), rng.permutation(120)
+    new = {"maps": _heat_maps(rng, truth)[order], "patients": numbers[order]}
+    return (known, new), truth[order]
 
 
+def _hottest(
+    heats: np.ndarray,  # (patients, side, side)
+) -> np.ndarray:  # (patients, 2): row and column
+    "The hottest cell of each map"
+    return np.stack(np.unravel_index(heats.reshape(len(heats), -1).argmax(axis=1), heats.shape[1:]), axis=1)
+
+
+def _best_single(
+    known: dict[str, np.ndarray],
+    new: dict[str, np.ndarray],
+) -> np.ndarray:  # (patients, 2): row and column
+    "Of three methods and the map that never looks, the one that hits most often in the known patients"
+    never = known["masks"].mean(axis=0)
+    ways = [lambda part, number=number: part["maps"][:, number] for number in range(3)]
+    ways.append(lambda part: np.tile(never, (len(part["maps"]), 1, 1)))
+    reached = [_pointed((), known["masks"], _hottest(way(known))) for way in ways]
+    return _hottest(ways[int(np.argmax(reached))](new))
+
+
+def _pointed(
+    inputs: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    truth: np.ndarray,  # (patients, side, side)
+    given: Any,  # row and column for each
+) -> float:
+    "The share of patients in whom the point lies in the opacity"
+    row, column = np.asarray(given).T.astype(int)
+    return float(truth[np.arange(len(truth)), row, column].mean())
+
+
+def _point_each(
+    inputs: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    given: Any,
+) -> str:  # the name of a verdict
+    "Is this a row and a column, in the map, for each patient?"
+    points = np.asarray(given, float)
+    inside = points.shape == (len(inputs[1]["maps"]), 2) and ((points >= 0) & (points < _SIDE)).all()
+    return "" if inside and (points == points.round()).all() else "shape"
+
+
+def _other_people(
+    inputs: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    rng: np.random.Generator,  # decides what is drawn
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    "The same maps under other patients' numbers"
+    known, new = inputs
+    return known, new | {"patients": rng.permutation(new["patients"])}
+
+# %% ../../../nbs/engine/course_answers_explain.ipynb #answers_explain-010
+_TWO = (3, 52)  # seeds of two simulated patients with one opacity each
+
+
+def _spot(
+    place: tuple[float, float],  # x, y in pixels
+    wide: float,  # of the spot
+    shape: tuple[int, int],
+) -> np.ndarray:  # 1 in its middle
+    "A warm spot"
+    down, across = np.mgrid[: shape[0], : shape[1]]
+    return np.exp(-((across - place[0]) ** 2 + (down - place[1]) ** 2) / (2 * wide**2))
+
+
+def _patient_maps(
+    number: int,  # of the patient, 0 or 1
+) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[float, float]]:  # the picture; heat by letter; the mark's place
+    "A simulated X-ray, the place of a letter in one corner, and the simulated heat maps of four networks"
+    from covidxr.phantom import random_pose, simulate
+
+    pose = replace(random_pose(_TWO[number]), letters=False)
+    xray = simulate(_TWO[number], "indeterminate", size=160, strength=1.2, marked=False, pose=pose)
+    picture, box = xray.pixels, xray.boxes[BOX_COLUMNS].to_numpy(float)[0]
+    height, width = picture.shape
+    mark = (14.0, 18.0) if number else (width - 18.0, 18.0)
+    opacity = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    edges = np.maximum(_spot((0, height / 2), 12, picture.shape), _spot((width, height), 16, picture.shape))
+    spots = {"A": _spot(opacity, 14, picture.shape), "B": _spot((0.72 * width, 0.62 * height), 14, picture.shape)}
+    spots |= {"C": edges, "D": _spot(mark, 12, picture.shape)}
+    noise = generator(number, "heat").random((4, *picture.shape)) * 0.02
+    return picture, {letter: heat + extra for (letter, heat), extra in zip(spots.items(), noise, strict=True)}, mark
+
+
+def _reads_the_letter() -> str:
+    "The letter of the network whose hottest pixel lies at the mark in both patients"
+    found = set("ABCD")
+    for number in range(2):
+        _, heats, mark = _patient_maps(number)
+        hottest = {letter: np.unravel_index(heat.argmax(), heat.shape) for letter, heat in heats.items()}
+        found &= {name for name, (y, x) in hottest.items() if abs(x - mark[0]) < 8 and abs(y - mark[1]) < 8}
+    (letter,) = found
+    return letter
+
+
+def _draw_maps(
+    fig: Any,  # a matplotlib figure
+    said: Mapping[str, str],  # words
+    named: bool = False,  # with what each network does
+) -> None:
+    "Two patients in rows, the maps of four networks in columns"
+    fig.set_size_inches(4.9, 2.9)
+    for number, row in enumerate(fig.subplots(2, 4)):
+        picture, heats, mark = _patient_maps(number)
+        for ax, (letter, heat) in zip(row, heats.items(), strict=True):
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
+            ax.text(*mark, "P", color="white", fontsize=9, ha="center", va="center")
+            ax.imshow(heat, cmap="hot", alpha=np.clip(heat, 0, 0.8), vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+            if number == 0:
+                ax.set_title(f"{letter}: {said[letter]}" if named else letter, fontsize=8)
+        row[0].set_ylabel(said["patient"].format(number=number + 1), fontsize=8)
+
+# %% ../../../nbs/engine/course_answers_explain.ipynb #answers_explain-011
 ANSWERS = {
     "explain.1": Answer(_points, _heat_and_mask),
-    "explain.2": Answer(_lead, _hits_and_draws),
-    "explain.3": Answer(_occlusion, _picture_and_weights),
+    "explain.2": Answer(
+        contest=Contest(_explained, _pointed, _best_single, faults=_point_each, changed={"patients": _other_people})
+    ),
+    "explain.3": Answer(
+        _reads_the_letter, shows=_draw_maps, reveals=lambda fig, said: _draw_maps(fig, said, named=True)
+    ),
 }

@@ -1,4 +1,4 @@
-"""Holds what answers to the exercises of `severity` are compared with.
+"""Computes what answers to the exercises of `severity` are compared with.
 
 Docs: https://covidxr.github.io/covidxr/engine/course_answers_severity.html.md"""
 
@@ -7,18 +7,19 @@ Docs: https://covidxr.github.io/covidxr/engine/course_answers_severity.html.md""
 # %% auto #0
 __all__ = ['ANSWERS']
 
-# %% ../../../nbs/engine/course_answers_severity.ipynb #course_answers_severity-003
-import math
+# %% ../../../nbs/engine/course_answers_severity.ipynb #answers_severity-003
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ...base.seeds import generator
-from ..checking import Answer, not_below
+from .scores import finite_each
+from ..checking import Answer
+from ..contests import Contest
 from ...tables.readers import Reader, extent_grades, read_lungs, weighted_kappa
 
-# %% ../../../nbs/engine/course_answers_severity.ipynb #course_answers_severity-005
+# %% ../../../nbs/engine/course_answers_severity.ipynb #answers_severity-006
 def _graded_twice(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # from 0 to 9
@@ -28,57 +29,113 @@ def _graded_twice(
     shift = rng.integers(-2, 3, len(first))
     return first, [int(min(max(one + by, 0), 8)) for one, by in zip(first, shift, strict=True)][:-1] + [7 - first[0]]
 
-
-_KNOWN, _NEW = 80, 300  # cases of a session with and without a known extent
+# %% ../../../nbs/engine/course_answers_severity.ipynb #answers_severity-008
 _NAMES = ("Ahn", "Bell", "Cruz", "Diaz", "Ekow")
 
 
 def _session(
-    number: int,  # of the session
-) -> tuple[pd.DataFrame, np.ndarray]:  # what five readers say; the true extent
-    "Five simulated readers, each with a bias and a noise of their own, grade some X-rays"
-    rng = generator(number, "severity exercise")
-    share = np.where(rng.random((_KNOWN + _NEW, 2)) < 0.25, 0, 100 * rng.beta(1.3, 2, (_KNOWN + _NEW, 2)))
-    biases, noises = rng.permutation([-6, 6, 14, 20, 26]), rng.permutation([3, 9, 16, 22, 30])
-    seen = [
-        read_lungs(share, Reader(float(bias), float(noise)), rng) for bias, noise in zip(biases, noises, strict=True)
-    ]
-    table = pd.DataFrame({name: extent_grades(one).sum(axis=1) for name, one in zip(_NAMES, seen, strict=True)})
-    return table.set_axis(range(1000 * number, 1000 * number + len(table))), extent_grades(share).sum(axis=1)
-
-
-def _two_tables(
     rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9: sessions do not grow
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # cases with their true extent, and others without
-    "What five readers say of cases, part of which are known"
-    table, extent = _session(int(rng.integers(1, 12)))
-    return table.head(_KNOWN).assign(extent=extent[:_KNOWN]), table.tail(_NEW)
+) -> tuple[tuple[pd.DataFrame, pd.DataFrame], np.ndarray]:
+    "Five simulated readers, each with a bias, a noise and a drift of their own, grade 380 X-rays one after the other"
+    share = np.where(rng.random((380, 2)) < 0.25, 0, 100 * rng.beta(1.3, 2, (380, 2)))
+    habits = [rng.permutation(each) for each in ([-20, -10, 0, 10, 20], [3, 9, 16, 22, 30], [20, 30, 40, 50, 60])]
+    readers = [Reader(*(float(one) for one in each)) for each in zip(*habits, strict=True)]
+    table = pd.DataFrame({"place": np.arange(380)})
+    for name, reader in zip(_NAMES, readers, strict=True):
+        table[name] = extent_grades(read_lungs(share, reader, rng)).sum(axis=1)
+    extent = extent_grades(share).sum(axis=1)
+    table["letter"] = (extent + rng.choice([-1, 0, 0, 0, 1], 380)).clip(0, 8)  # written when the patient went home
+    known = np.sort(rng.permutation(380)[:80])
+    new = np.setdiff1d(np.arange(380), known)
+    given = table.iloc[known].assign(extent=extent[known]).reset_index(drop=True)
+    return (given, table.iloc[new].reset_index(drop=True)), extent[new]
 
 
-def _truth_of(
+def _less_the_bias(
     known: pd.DataFrame,
     new: pd.DataFrame,
-) -> list[int]:
-    "The true extents, which the numbers of the cases tell the checker"
-    return _session(int(new.index[0]) // 1000)[1][-len(new) :].tolist()
+) -> np.ndarray:
+    "The mean of the five grades, less what it is too high on average in the known X-rays"
+    names = list(_NAMES)
+    bias = (known[names].mean(axis=1) - known["extent"]).mean()
+    return new[names].mean(axis=1).to_numpy() - bias
 
 
-def _beats_the_mean(
+def _absolute_error(
     inputs: tuple[pd.DataFrame, pd.DataFrame],
-    truth: list[int],
-    given: Any,
-) -> str:  # what it lacks
-    "Is the mean absolute error below that of the readers' mean, and its interval, too?"
-    said, true = np.asarray(given, float), np.asarray(truth, float)
-    if said.shape != true.shape or not np.isfinite(said).all():
-        return f"{len(true)} finite numbers, one for each row of `new`"
-    ours, means = np.abs(said - true), np.abs(inputs[1].mean(axis=1).to_numpy() - true)
-    return not_below(ours, means, "a mean absolute error", "the readers' mean")
+    truth: np.ndarray,  # the extent of each new X-ray
+    given: Any,  # a number for each
+) -> float:
+    "The mean absolute error"
+    return float(np.abs(np.asarray(given, float) - truth).mean())
 
 
+def _other_letters(
+    inputs: tuple[pd.DataFrame, pd.DataFrame],
+    rng: np.random.Generator,  # decides what is drawn
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "The same X-rays with other letters"
+    known, new = inputs
+    return known, new.assign(letter=rng.integers(0, 9, len(new)))
+
+# %% ../../../nbs/engine/course_answers_severity.ipynb #answers_severity-010
+_FILMS = {
+    "A": (3, "negative", 1.0),
+    "B": (38, "indeterminate", 1.6),
+    "C": (0, "typical", 0.5),
+    "D": (52, "indeterminate", 1.6),
+}
+
+
+def _four_films() -> dict[str, Any]:  # by letter
+    "Four simulated X-rays: none, a dense opacity, a thin and wide disease, another dense one"
+    from covidxr.phantom import simulate
+
+    return {
+        letter: simulate(seed, kind, size=200, strength=strength, marked=False)
+        for letter, (seed, kind, strength) in _FILMS.items()
+    }
+
+
+def _most_lung() -> str:
+    "The letter of the X-ray with the greatest extent"
+    extents = {letter: xray.severity()["extent"] for letter, xray in _four_films().items()}
+    return max(extents, key=extents.get)
+
+
+def _draw_films(
+    fig: Any,  # a matplotlib figure
+    said: Mapping[str, str],  # words
+    outlined: bool = False,  # with the lungs and what is opaque
+) -> None:
+    "Four X-rays"
+    fig.set_size_inches(6.6, 2.2)
+    for ax, (letter, xray) in zip(fig.subplots(1, 4), _four_films().items(), strict=True):
+        ax.imshow(xray.pixels, cmap="gray", vmin=0, vmax=1)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(letter, fontsize=8)
+        if outlined:
+            for lung in xray.lungs:
+                ax.contour(lung, [0.5], colors="#56B4E9", linewidths=1)
+            for opacity in xray.opacities:
+                ax.contour(opacity, [0.5], colors="#F0E442", linewidths=1)
+            ax.set_title(said["extent"].format(letter=letter, **xray.severity()), fontsize=8)
+
+# %% ../../../nbs/engine/course_answers_severity.ipynb #answers_severity-011
 ANSWERS = {
     "severity.1": Answer(lambda first, second: weighted_kappa(np.array(first), np.array(second)), _graded_twice),
-    "severity.2": Answer(_truth_of, _two_tables, judge=_beats_the_mean),
-    "severity.3": Answer(lambda: 12 / math.sqrt(2), tolerance=0.01),
+    "severity.2": Answer(
+        contest=Contest(
+            _session,
+            _absolute_error,
+            _less_the_bias,
+            lower=True,
+            faults=finite_each,
+            changed={"letter": _other_letters},
+            margin=0.1,
+        )
+    ),
+    "severity.3": Answer(
+        _most_lung, shows=_draw_films, reveals=lambda fig, said: _draw_films(fig, said, outlined=True)
+    ),
 }

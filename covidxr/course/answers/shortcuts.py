@@ -7,13 +7,20 @@ Docs: https://covidxr.github.io/covidxr/engine/course_answers_shortcuts.html.md"
 # %% auto #0
 __all__ = ['ANSWERS']
 
-# %% ../../../nbs/engine/course_answers_shortcuts.ipynb #ecdd5c73
-import numpy as np
+# %% ../../../nbs/engine/course_answers_shortcuts.ipynb #answers_shortcuts-003
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from .scores import area_under_roc, finite_each
 from ..checking import Answer
+from ..contests import Contest
 from ...metrics import roc_auc
 
-# %% ../../../nbs/engine/course_answers_shortcuts.ipynb #b8ee9c15
+# %% ../../../nbs/engine/course_answers_shortcuts.ipynb #answers_shortcuts-006
 def _counts(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # from 0 to 9
@@ -33,38 +40,102 @@ def _name_auc(
     counts = [sick_first, healthy_first, sick_second, healthy_second]
     return roc_auc(np.repeat([1, 0, 1, 0], counts), np.repeat([1.0, 1.0, 0.0, 0.0], counts), draws=20)["auc"]
 
+# %% ../../../nbs/engine/course_answers_shortcuts.ipynb #answers_shortcuts-008
+_COLUMNS = [f"x{number}" for number in range(1, 9)]
 
-def _sites_and_states(
+
+def _hospital(
     rng: np.random.Generator,  # decides what is drawn
-    size: int,  # from 0 to 9
-) -> tuple[list[str], list[bool]]:
-    "Pictures of up to three hospitals; in some of them nobody is sick"
-    sites = rng.choice(list("ABC")[: 1 + min(size, 2)], 1 + 2 * size)
-    return sites.tolist(), ((rng.random(len(sites)) < 0.4) & (sites != "B")).tolist()
+    site: str,  # "A", "B" or "C"
+    count: int,  # of patients
+    kinds: np.ndarray,  # of each column: "lung", "habit" or "nothing"
+) -> tuple[pd.DataFrame, np.ndarray]:  # site and eight measures of each picture; is the patient sick?
+    "Measures of pictures: some tell of the lung, some of the hospital's habits; C has habits of all kinds"
+    sick = (rng.random(count) < {"A": 0.4, "B": 0.05, "C": 0.3}[site]).astype(int)
+    habit = {"A": np.ones(count), "B": -np.ones(count), "C": rng.choice([-1.0, 1.0], count)}[site]
+    value = rng.normal(0, 1, (count, 8))
+    value += np.where(kinds == "lung", 0.6 * (2 * sick[:, None] - 1), 0)
+    value = np.where(kinds == "habit", 1.2 * habit[:, None] + value, value)
+    return pd.DataFrame(value, columns=_COLUMNS).assign(site=site)[["site", *_COLUMNS]], sick
 
 
-def _balanced(
-    sites: list[str],
-    sick: list[bool],
-) -> list[float]:
-    "The share of each picture"
-    _, cell, count = np.unique([f"{site} {one}" for site, one in zip(sites, sick, strict=True)], False, True, True)
-    return (1 / (len(count) * count[cell])).tolist()
+def _two_and_a_third(
+    rng: np.random.Generator,  # decides what is drawn
+) -> tuple[tuple[pd.DataFrame, ...], np.ndarray]:
+    "Patients of two hospitals with the truth; some of them with other habits only; those of a third without the truth"
+    kinds = rng.permutation(["lung"] * 3 + ["habit"] * 3 + ["nothing"] * 2)
+    parts = [_hospital(rng, site, 200, kinds) for site in "AB"]
+    known = pd.concat([table.assign(sick=sick) for table, sick in parts], ignore_index=True)
+    at_b, sick = _hospital(rng, "B", 60, kinds)
+    before = at_b.loc[sick == 0, _COLUMNS].reset_index(drop=True)
+    after = before + np.where(kinds == "habit", 2.4, 0) * rng.normal(1, 0.3, before.shape)
+    new, truth = _hospital(rng, "C", 500, kinds)
+    return (known.sample(frac=1, random_state=rng, ignore_index=True), before, after, new), truth
 
 
-def _moved() -> float:
-    "How far the letter and a word move the network that comes with the package"
-    from covidxr.shortcuts import only_changed
-    from covidxr.start import interpret
+def _all_columns(
+    known: pd.DataFrame,
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    new: pd.DataFrame,
+) -> np.ndarray:  # log-odds
+    "A regression that takes whatever helps at the two hospitals"
+    from sklearn.linear_model import LogisticRegression
 
-    marks, known = {"letter": "R", "word": "PORTABLE"}, {"appearance": "negative", "size": 128}
-    pairs = [only_changed(seed, marks, **known) for seed in range(20)]
-    said = np.array([[interpret(xray).probabilities["negative"] for xray in pair] for pair in pairs])
-    return float(np.abs(said[:, 1] - said[:, 0]).mean())
+    return LogisticRegression().fit(known[_COLUMNS], known["sick"]).decision_function(new[_COLUMNS])
+
+# %% ../../../nbs/engine/course_answers_shortcuts.ipynb #answers_shortcuts-010
+_MARKS = {  # of four sick and of four healthy patients: letter, word, black edge in cm, electrodes
+    True: [("R", "", 1.2, True), ("L", "PORTABLE", 1.3, False), ("R", "PORTABLE", 1.1, False), ("L", "", 1.2, True)],
+    False: [("L", "PORTABLE", 0.0, False), ("R", "", 0.0, True), ("L", "", 0.0, True), ("R", "PORTABLE", 0.0, False)],
+}
+_TOLD = {"A": 0, "B": 2, "C": 3, "D": 1}  # which of these marks each choice is about
 
 
+def _training_pictures() -> dict[bool, list[np.ndarray]]:
+    "Four simulated X-rays of sick patients, and four of healthy ones"
+    from covidxr.phantom import random_pose, simulate
+
+    pictures = {}
+    for sick, marks in _MARKS.items():
+        pictures[sick] = []
+        for seed, (letter, word, border, leads) in enumerate(marks, 10 if sick else 20):
+            pose = replace(random_pose(seed), letter=letter, word=word, border=border, leads=leads)
+            pose = replace(pose, letters=True, tubes=False, pacemaker=False, field=33.0, shift=(0.0, 0.0))
+            xray = simulate(seed, "typical" if sick else "negative", 200, pose=pose, marked=False)
+            pictures[sick].append(xray.pixels)
+    return pictures
+
+
+def _tied_mark() -> str:
+    "The letter of the only mark that all sick patients have and no healthy one"
+    found = {
+        letter: {bool(one[place]) if place != 0 else one[place] == "R" for one in _MARKS[True]}.isdisjoint(
+            {bool(one[place]) if place != 0 else one[place] == "R" for one in _MARKS[False]}
+        )
+        for letter, place in _TOLD.items()
+    }
+    (letter,) = [name for name, tied in found.items() if tied]
+    return letter
+
+
+def _draw_training(
+    fig: Any,  # a matplotlib figure
+    said: Mapping[str, str],  # words
+) -> None:
+    "The sick above, the healthy below"
+    fig.set_size_inches(4.9, 3.0)
+    for row, (sick, pictures) in zip(fig.subplots(2, 4), _training_pictures().items(), strict=True):
+        for ax, picture in zip(row, pictures, strict=True):
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+        row[0].set_ylabel(said["sick" if sick else "healthy"], fontsize=9)
+
+# %% ../../../nbs/engine/course_answers_shortcuts.ipynb #answers_shortcuts-011
 ANSWERS = {
     "shortcuts.1": Answer(_name_auc, _counts),
-    "shortcuts.2": Answer(_balanced, _sites_and_states),
-    "shortcuts.3": Answer(_moved, tolerance=0.002),
+    "shortcuts.2": Answer(
+        contest=Contest(_two_and_a_third, area_under_roc, _all_columns, faults=finite_each, margin=0.01)
+    ),
+    "shortcuts.3": Answer(_tied_mark, shows=_draw_training),
 }
