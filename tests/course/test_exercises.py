@@ -40,7 +40,7 @@ EXERCISES = {key: exercise(key) for key in questions()}
 CHOSEN = [key for key, one in EXERCISES.items() if one.kind == "picture"]
 SCORED = [key for key, one in EXERCISES.items() if one.kind == "data" and one.contest]
 WRITTEN = [key for key in EXERCISES if key not in {*CHOSEN, *SCORED}]
-COMPLETE = ("start", "dicom", "phantom", "dataset", "eda", "prepare", "folds", "metrics", "classify")
+COMPLETE = ("start", "dicom", "phantom", "dataset", "eda", "prepare", "folds", "metrics", "classify", "transfer")
 METRICS = next((ROOT / "nbs").glob("[0-9]*_metrics.ipynb"))  # a lesson, whatever its number
 
 
