@@ -1280,27 +1280,6 @@ def none(known, new):
     "transfer.1": {
         "wrong": [
             """
-def rates(body, head, groups):
-    return np.linspace(body, head, groups)
-""",
-            """
-def rates(body, head, groups):
-    return np.geomspace(head, body, groups)
-""",
-            """
-def rates(body, head, groups):
-    factor = (head / body) ** (1 / groups)
-    return [body * factor**place for place in range(groups)]
-""",
-        ],
-        "other": """
-def rates(body, head, groups):
-    return np.exp(np.linspace(np.log(body), np.log(head), groups))
-""",
-    },
-    "transfer.2": {
-        "wrong": [
-            """
 def covered(boxes, cells, stride):
     out = np.zeros((cells * stride, cells * stride))
     for a, b, c, d in boxes:
@@ -1337,25 +1316,44 @@ def covered(boxes, cells, stride):
     return rows
 """,
     },
-    "transfer.3": {
+    "transfer.2": {
         "wrong": [
             """
-def pays(rows):
-    return [r[0] for r in sorted(rows, key=lambda r: -r[1]) if r[1] > 0]
+def augment(pictures, labels):
+    return np.concatenate([pictures, pictures[:, ::-1]]), np.concatenate([labels, labels])
 """,
             """
-def pays(rows):
-    return [r[0] for r in rows if r[2] > 0]
+def augment(pictures, labels):
+    moved = [np.roll(pictures, (down, across), axis=(1, 2)) for down in (-2, 0, 2) for across in (-2, 0, 2)]
+    return np.concatenate(moved), np.repeat(labels, 9)
 """,
             """
-def pays(rows):
-    return [r[0] for r in sorted(rows, key=lambda r: -r[2]) if r[2] > 0]
+def augment(pictures, labels):
+    rng = np.random.default_rng(0)
+    return np.concatenate([pictures, pictures + rng.normal(0, 1, pictures.shape)]), np.tile(labels, 2)
 """,
         ],
+        "lazy": [
+            """
+def augment(pictures, labels):
+    return pictures, labels
+""",
+        ],
+        "leaking": {
+            "label": """
+def augment(pictures, labels):
+    moved = [np.roll(pictures, (down, across), axis=(1, 2)) for down in (-2, 0, 2) for across in (-2, 0, 2)]
+    return np.concatenate(moved) + 0.1 * np.tile(labels, 9)[:, None, None], np.tile(labels, 9)
+""",
+        },
         "other": """
-def pays(rows):
-    table = pd.DataFrame(rows, columns=["name", "gain", "low", "high"]).set_index("name")
-    return table.loc[table["low"] > 0, "gain"].sort_values(ascending=False).index.tolist()
+def augment(pictures, labels):
+    made = []
+    for down in range(-2, 3):
+        for across in range(-2, 3):
+            for factor in (0.85, 1, 1.15):
+                made.append(np.roll(pictures, (down, across), axis=(1, 2)) * factor)
+    return np.concatenate(made), list(labels) * len(made)
 """,
     },
     "views.1": {
