@@ -16,8 +16,17 @@ from covidxr.course.catalog import questions
 from covidxr.course.translation import catalogue, lesson_texts, site_page, translated
 
 PAGES = {path.stem: path for path in catalogues.translated_pages()}
+SPELLED = {
+    word: str(number)
+    for number, word in enumerate(
+        "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(), 10
+    )
+} | {
+    word: str(10 * number)
+    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+}
 FORMS = {
-    **KINDS,
+    **{kind: counted for kind, counted in KINDS.items() if kind != "numbers"},
     "items": lambda text: len(re.findall(r"(?m)^(?:- |\d+\. )", text)),
     "quotes": lambda text: len(re.findall(r"(?m)^> ", text)),
     "formulas": lambda text: Counter(re.findall(r"\$[^$\n]+\$", text)),
@@ -27,6 +36,11 @@ FORMS = {
 
 def _held(name):
     return catalogues.opened(ROOT / "i18n" / "ko" / f"{name}.po", "ko")
+
+
+def _said(held):
+    "English texts with their translations"
+    return [(entry.id, entry.string) for entry in held if entry.id and entry.string]
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -49,18 +63,37 @@ def test_the_script_would_write_what_is_there(page):
 
 
 def test_each_text_has_the_same_form(page):
-    wrong = [
-        (kind, entry.id[:80])
-        for entry in page[1]
-        if entry.id and entry.string
-        for kind, counted in FORMS.items()
-        if counted(entry.id) != counted(entry.string)
-    ]
-    assert wrong == []
+    both = [(text, said, kind, count) for text, said in _said(page[1]) for kind, count in FORMS.items()]
+    assert [(kind, text[:80]) for text, said, kind, count in both if count(text) != count(said)] == []
+
+
+def _other_numbers(english, korean):
+    "Numbers that only one of two texts has; what English spells out may be a figure in Korean"
+    count = KINDS["numbers"]
+    spelled = {SPELLED[word] for word in re.findall(r"[a-z]+", english.lower()) if word in SPELLED}
+    lost, new = count(english) - count(korean), count(korean) - count(english)
+    return [*lost, *(one for one in new if one.partition(": ")[2] not in spelled)]
+
+
+def test_each_text_has_the_same_numbers(page):
+    assert [(text, other) for text, said in _said(page[1]) if (other := _other_numbers(text, said))] == []
+
+
+@pytest.mark.parametrize(
+    ("korean", "other"),
+    [
+        ("사본 40장, 0.74", []),
+        ("사본 마흔 장, 0.74", []),
+        ("사본 50장, 0.74", ["0: 50"]),
+        ("사본 40장, 0.47", ["0: 0.74", "0: 0.47"]),
+    ],
+)
+def test_a_slip_in_a_number_is_noticed(korean, other):
+    assert _other_numbers("Forty copies, 0.74", korean) == other
 
 
 def test_each_text_is_korean_and_emphasis_closes(page):
-    said = [(entry.id, entry.string) for entry in page[1] if entry.id and entry.string]
+    said = _said(page[1])
     assert [english[:80] for english, korean in said if not re.search("[가-힣]", korean)] == []
     # CommonMark does not close emphasis between a mark of punctuation and a letter: **보정(calibration)**은
     assert [
