@@ -9,6 +9,7 @@ __all__ = ['main']
 
 # %% ../nbs/engine/cli.ipynb #cli-003
 import argparse
+import contextlib
 import inspect
 import os
 import shlex
@@ -24,7 +25,7 @@ from .base.errors import CovidxrError
 from .base.extras import require
 from .base.files import json_text
 from .base.terms import NOT_CLINICAL, SIMULATED_ONLY
-from .base.words import Count, Csv, Folder, Seed, Source, Word, number_list
+from .base.words import Count, Csv, Folder, Seed, Source, Word, from_zero, number_list
 
 # %% ../nbs/engine/cli.ipynb #cli-008
 def _run(
@@ -233,6 +234,24 @@ def _progress(
     return 0
 
 
+def _app(
+    *,
+    port: Annotated[int, Word("PORT", from_zero)] = 7860,  # of this machine; 0: any that is free
+    export: Annotated[str, Word("DIR")] | None = None,  # write a folder for Hugging Face Spaces instead
+) -> int:
+    "Open a page on this machine that reads one X-ray at a time; nothing is kept, and nobody else is asked"
+    if export:
+        from covidxr.runs.space import write_space
+
+        print("\n".join(map(str, write_space(export))))
+        return 0
+    from covidxr.runs.page import serve
+
+    with contextlib.suppress(KeyboardInterrupt):  # as it is told
+        serve(port, lambda address: print(f"{address}\nCtrl-C closes the page. {NOT_CLINICAL}", flush=True))
+    return 0
+
+
 def _doctor(
     json: bool = False,  # answer as JSON
 ) -> int:
@@ -260,6 +279,7 @@ _COMMANDS = {  # in the order of the help; `data` has commands of its own
     "score": _score,
     "predict": _predict,
     "severity": _severity,
+    "app": _app,
     "ensemble": _ensemble,
     "course": _course,
     "progress": _progress,

@@ -267,3 +267,19 @@ def finished(once) -> Iterator[Path]:
     from covidxr.pipeline import run
 
     yield from _untouched(once("run", lambda folder: run("phantom", folder, profile=TINY)))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    "Headless Chromium: the machine's own, or Playwright's"
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = next(
+        (path for name in ("chromium", "google-chrome", "chromium-browser") if (path := shutil.which(name))), None
+    )
+    with playwright.sync_playwright() as engine:
+        try:
+            window = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium here: {str(error).splitlines()[0]}")
+        yield window
+        window.close()

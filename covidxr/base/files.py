@@ -124,7 +124,15 @@ def read_json(
 # %% ../../nbs/engine/files.ipynb #files-016
 MARK = ".covidxr.json"  # in each folder that we write: what kind it is
 LOCK = ".covidxr.lock"  # held by the call that writes there
-_KINDS = {"data": "dataset", "cache": "cache", "run": "run", "model": "model", "eda": "exploration", "course": "course"}
+_KINDS = {
+    "data": "dataset",
+    "cache": "cache",
+    "run": "run",
+    "model": "model",
+    "eda": "exploration",
+    "course": "course",
+    "space": "Space",
+}
 _SAID = {"studies": "number of studies"}
 # what systems leave in folders that are empty to a person
 _DROPPINGS = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}

@@ -60,6 +60,7 @@ COMPLETE = (
     "shortcuts",
     "severity",
     "pipeline",
+    "app",
 )  # lessons that have an exercise of each kind
 METRICS = next((ROOT / "nbs").glob("[0-9]*_metrics.ipynb"))  # a lesson, whatever its number
 

@@ -43,22 +43,6 @@ def _served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    "Headless Chromium: the machine's own, or Playwright's"
-    playwright = pytest.importorskip("playwright.sync_api")
-    found = next(
-        (path for name in ("chromium", "google-chrome", "chromium-browser") if (path := shutil.which(name))), None
-    )
-    with playwright.sync_playwright() as engine:
-        try:
-            window = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium here: {str(error).splitlines()[0]}")
-        yield window
-        window.close()
-
-
 # Blocks that scroll and that the tab key does not reach in every browser (Chromium reaches them by itself since 130, and axe
 # no longer says anything there)
 OUT_OF_REACH = """() => [...document.querySelectorAll("body *")].filter(one =>
