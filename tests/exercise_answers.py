@@ -71,35 +71,6 @@ def recalibrate(known, new):
     "classify.1": {
         "wrong": [
             """
-def by_study(rows):
-    return {s: (n, t) for s, n, t in rows}
-""",
-            """
-def by_study(rows):
-    out = {}
-    for s, n, t in rows:
-        a, b = out.get(s, (0, 0))
-        out[s] = (a + n, b + t)
-    return out
-""",
-            """
-def by_study(rows):
-    out = {}
-    for s, n, t in rows:
-        a, b = out.get(s, (n, t))
-        out[s] = ((a + n) / 2, (b + t) / 2)
-    return out
-""",
-        ],
-        "other": """
-def by_study(rows):
-    t = pd.DataFrame(rows, columns=["s", "n", "t"])
-    return {s: [g["n"].mean(), g["t"].mean()] for s, g in t.groupby("s")}
-""",
-    },
-    "classify.2": {
-        "wrong": [
-            """
 def confusion(truth, said, classes):
     p = list(zip(said, truth))
     return [[p.count((a, b)) for b in classes] for a in classes]
@@ -125,28 +96,40 @@ def confusion(truth, said, classes):
     return t
 """,
     },
-    "classify.3": {
+    "classify.2": {
         "wrong": [
             """
-def threshold(sick, value, sensitivity):
-    v = sorted((b for a, b in zip(sick, value) if a), reverse=True)
-    return v[int(sensitivity * len(v)) - 1]
+def choose(history):
+    return history["rate"].max(), history["epoch"].max()
 """,
             """
-def threshold(sick, value, sensitivity):
-    v = sorted(value, reverse=True)
-    return v[int(np.ceil(sensitivity * len(v))) - 1]
+def choose(history):
+    return 0.001, 1
 """,
             """
-def threshold(sick, value, sensitivity):
-    return min(b for a, b in zip(sick, value) if a)
+def choose(history):
+    row = history.loc[history["valid_accuracy"].idxmin()]
+    return row["rate"], row["epoch"]
 """,
         ],
+        "lazy": [
+            """
+def choose(history):
+    row = history.loc[history["train_loss"].idxmin()]
+    return row["rate"], int(row["epoch"])
+""",
+        ],
+        "leaking": {
+            "test": """
+def choose(history):
+    return history.groupby(["rate", "epoch"])["test_accuracy"].mean().idxmax()
+""",
+        },
         "other": """
-def threshold(sick, value, sensitivity):
-    ill = np.array(value)[np.array(sick)]
-    good = [t for t in value if (ill >= t).mean() >= sensitivity]
-    return max(good)
+def choose(history):
+    best = history.pivot_table("valid_accuracy", "rate", "epoch")
+    row, column = np.unravel_index(best.to_numpy().argmax(), best.shape)
+    return [best.index[row], best.columns[column]]
 """,
     },
     "dataset.1": {
@@ -676,76 +659,42 @@ def iou(a, b):
     "metrics.2": {
         "wrong": [
             """
-from covidxr.metrics import box_iou
-def hits(truth, guesses):
-    return [bool(truth) and bool(box_iou([g], truth).max() > 0.5) for g in guesses]
+def rank(known, new):
+    return np.random.default_rng(0).random(len(new))
 """,
             """
-from covidxr.metrics import box_iou
-def hits(truth, guesses):
-    found, out = set(), []
-    for g in guesses:
-        o = box_iou([g], truth)[0] if truth else [0]
-        b = int(np.argmax(o))
-        out.append(bool(o[b] >= 0.5) and b not in found)
-        found.add(b)
-    return out
+def rank(known, new):
+    return 1 - new["confidence"]
 """,
             """
-from covidxr.metrics import box_iou
-def hits(truth, guesses):
-    found, out = set(), []
-    for g in guesses:
-        o = box_iou([g], truth)[0] if truth else [0]
-        b = int(np.argmax(o))
-        out.append(bool(o[b] > 0.5) and b not in found)
-        found.add(b)
-    return out
+def rank(known, new):
+    return np.log(new["area"])
 """,
         ],
-        "other": """
-def hits(truth, guesses):
-    left = [tuple(t) for t in truth]
-    out = []
-    for g in guesses:
-        hit = None
-        for t in left:
-            w = min(g[2], t[2]) - max(g[0], t[0])
-            h = min(g[3], t[3]) - max(g[1], t[1])
-            if w > 0 and h > 0 and w * h / (72 - w * h) > 0.5:
-                hit = t
-        if hit:
-            left.remove(hit)
-        out.append(hit is not None)
-    return out
-""",
-    },
-    "metrics.3": {
-        "wrong": [
+        "lazy": [
             """
-def area(hits, count):
-    p = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
-    return sum(q for q, h in zip(p, hits) if h) / count
+def rank(known, new):
+    return new["confidence"]
 """,
             """
-def area(hits, count):
-    p = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
-    return sum(max(p[n:]) for n, h in enumerate(hits) if h) / max(sum(hits), 1)
-""",
-            """
-def area(hits, count):
-    return sum(hits) / len(hits) if hits else 0
+def rank(known, new):
+    return [0.5] * len(new)
 """,
         ],
+        "leaking": {
+            "in_truth": """
+def rank(known, new):
+    return new["confidence"] + (new["in_truth"] > 0)
+""",
+        },
         "other": """
-def area(hits, count):
-    h = np.asarray(hits, float)
-    if not len(h):
-        return 0
-    p = h.cumsum() / np.arange(1, len(h) + 1)
-    envelope = np.maximum.accumulate(p[::-1])[::-1]
-    recall = h.cumsum() / count
-    return np.sum(np.diff(recall, prepend=0) * envelope)
+def rank(known, new):
+    answer = pd.Series(0.0, index=new.index)
+    for (version, small), rows in new.groupby(["version", new["area"] < 1000]):
+        seen = known[(known["version"] == version) & ((known["area"] < 1000) == small)].sort_values("confidence")
+        smooth = seen["hit"].rolling(25, min_periods=1, center=True).mean()
+        answer[rows.index] = np.interp(rows["confidence"], seen["confidence"], smooth.cummax())
+    return answer.tolist()
 """,
     },
     "phantom.1": {
@@ -1331,27 +1280,6 @@ def none(known, new):
     "transfer.1": {
         "wrong": [
             """
-def rates(body, head, groups):
-    return np.linspace(body, head, groups)
-""",
-            """
-def rates(body, head, groups):
-    return np.geomspace(head, body, groups)
-""",
-            """
-def rates(body, head, groups):
-    factor = (head / body) ** (1 / groups)
-    return [body * factor**place for place in range(groups)]
-""",
-        ],
-        "other": """
-def rates(body, head, groups):
-    return np.exp(np.linspace(np.log(body), np.log(head), groups))
-""",
-    },
-    "transfer.2": {
-        "wrong": [
-            """
 def covered(boxes, cells, stride):
     out = np.zeros((cells * stride, cells * stride))
     for a, b, c, d in boxes:
@@ -1388,25 +1316,44 @@ def covered(boxes, cells, stride):
     return rows
 """,
     },
-    "transfer.3": {
+    "transfer.2": {
         "wrong": [
             """
-def pays(rows):
-    return [r[0] for r in sorted(rows, key=lambda r: -r[1]) if r[1] > 0]
+def augment(pictures, labels):
+    return np.concatenate([pictures, pictures[:, ::-1]]), np.concatenate([labels, labels])
 """,
             """
-def pays(rows):
-    return [r[0] for r in rows if r[2] > 0]
+def augment(pictures, labels):
+    moved = [np.roll(pictures, (down, across), axis=(1, 2)) for down in (-2, 0, 2) for across in (-2, 0, 2)]
+    return np.concatenate(moved), np.repeat(labels, 9)
 """,
             """
-def pays(rows):
-    return [r[0] for r in sorted(rows, key=lambda r: -r[2]) if r[2] > 0]
+def augment(pictures, labels):
+    rng = np.random.default_rng(0)
+    return np.concatenate([pictures, pictures + rng.normal(0, 1, pictures.shape)]), np.tile(labels, 2)
 """,
         ],
+        "lazy": [
+            """
+def augment(pictures, labels):
+    return pictures, labels
+""",
+        ],
+        "leaking": {
+            "label": """
+def augment(pictures, labels):
+    moved = [np.roll(pictures, (down, across), axis=(1, 2)) for down in (-2, 0, 2) for across in (-2, 0, 2)]
+    return np.concatenate(moved) + 0.1 * np.tile(labels, 9)[:, None, None], np.tile(labels, 9)
+""",
+        },
         "other": """
-def pays(rows):
-    table = pd.DataFrame(rows, columns=["name", "gain", "low", "high"]).set_index("name")
-    return table.loc[table["low"] > 0, "gain"].sort_values(ascending=False).index.tolist()
+def augment(pictures, labels):
+    made = []
+    for down in range(-2, 3):
+        for across in range(-2, 3):
+            for factor in (0.85, 1, 1.15):
+                made.append(np.roll(pictures, (down, across), axis=(1, 2)) * factor)
+    return np.concatenate(made), list(labels) * len(made)
 """,
     },
     "views.1": {

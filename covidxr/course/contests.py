@@ -108,9 +108,9 @@ def _constant(
 ) -> bool:
     "Is this the same answer for every case?"
     try:
-        values = np.asarray(given, float)
-    except (TypeError, ValueError):
         values = np.asarray(given)
+    except ValueError:  # parts of unequal length
+        return False
     return values.ndim > 0 and len(values) > 1 and bool((values == values[:1]).all())
 
 
