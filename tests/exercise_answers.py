@@ -513,29 +513,29 @@ def points(heat, mask, reach):
     "explain.2": {
         "wrong": [
             """
-def points(known, new):
+def hottest(known, new):
     together = new["maps"].mean(axis=1)
     return np.array([np.unravel_index(one.argmax(), one.shape) for one in together])
 """,
             """
-def points(known, new):
+def hottest(known, new):
     return np.array([np.unravel_index(one.argmax(), one.shape) for one in new["maps"][:, 1]])
 """,
             """
-def points(known, new):
+def hottest(known, new):
     return new["maps"].mean(axis=1).reshape(120, -1).argmax(axis=1)
 """,
         ],
         "lazy": [
             """
-def points(known, new):
+def hottest(known, new):
     often = known["masks"].mean(axis=0)
     return [np.unravel_index(often.argmax(), often.shape)] * len(new["maps"])
 """,
         ],
         "leaking": {
             "patients": """
-def points(known, new):
+def hottest(known, new):
     answers = []
     for number, maps in zip(new["patients"], new["maps"]):
         again = np.flatnonzero(known["patients"] == number)
@@ -547,7 +547,7 @@ def points(known, new):
 """,
         },
         "other": """
-def points(known, new):
+def hottest(known, new):
     sums = np.log(np.maximum(new["maps"], 1e-9)).sum(axis=1)
     flat = sums.reshape(len(sums), -1).argmax(axis=1)
     return [(int(one) // 16, int(one) % 16) for one in flat]
@@ -1241,37 +1241,37 @@ def read(string):
     "submission.2": {
         "wrong": [
             """
-def none(known, new):
+def none_chance(known, new):
     return 1 - new["surest"]
 """,
             """
-def none(known, new):
+def none_chance(known, new):
     return (new["empty"] * new["surest"]) ** 0.5
 """,
             """
-def none(known, new):
+def none_chance(known, new):
     return new["empty"] - new["surest"]
 """,
         ],
         "lazy": [
             """
-def none(known, new):
+def none_chance(known, new):
     return new["empty"]
 """,
             """
-def none(known, new):
+def none_chance(known, new):
     return np.full(len(new), known["none"].mean())
 """,
         ],
         "leaking": {
             "row": """
-def none(known, new):
+def none_chance(known, new):
     share = known["none"].mean()
     return new["empty"] / 2 + (new["row"] < share * len(new)) / 2
 """,
         },
         "other": """
-def none(known, new):
+def none_chance(known, new):
     from sklearn.linear_model import LogisticRegression
     columns = ["empty", "surest"]
     return LogisticRegression().fit(known[columns], known["none"]).predict_proba(new[columns])[:, 1].tolist()
