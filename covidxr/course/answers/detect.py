@@ -174,6 +174,7 @@ ANSWERS = {
             baseline=lambda boxes, opacities: 0.3,
             faults=lambda inputs, given: "" if 0 <= float(given) <= 1 else "shape",
             changed={"train": _other_training},
+            margin=0.03,
         )
     ),
     "detect.3": Answer(_the_hit, shows=_draw_four, reveals=lambda fig, said: _draw_four(fig, said, overlaps=True)),
