@@ -1,7 +1,7 @@
 """The course in other languages: `python tests/catalogues.py` brings the catalogues in i18n/ up to the English lessons.
 
 An entry of a catalogue is found by its English text. Texts that are new come in without a translation; where the English
-changed, the old translation stays, marked as fuzzy (with the old English above it), until a translator has read both, mended
+changed, the old translation stays, marked as fuzzy, until a translator has read both (`git diff` shows what changed), mended
 the translation and taken the mark away. What no lesson says any more is dropped. The script prints how many entries of
 each catalogue are missing and stale; the exit code is 1 where there are any.
 
@@ -72,19 +72,15 @@ def opened(file: Path, language: str) -> Catalog:
 
 def updated(held: Catalog, notebook: Path, language: str) -> Catalog:
     "A catalogue brought up to the English text"
-    before = {entry.id: entry.previous_id for entry in held if entry.fuzzy}  # a second update would forget it
     held.update(template(notebook, language), update_header_comment=False)
     held.obsolete.clear()
-    for entry in held:
-        if entry.fuzzy and not entry.previous_id:
-            entry.previous_id = before.get(entry.id, [])
     return held
 
 
 def written(held: Catalog, language: str) -> str:
     "A catalogue as its file has it; without dates and names of programs, which would differ each time"
     stream = io.BytesIO()
-    write_po(stream, held, width=0, omit_header=True, include_previous=True, ignore_obsolete=True)
+    write_po(stream, held, width=0, omit_header=True, ignore_obsolete=True)
     return HEADER.format(language=language) + stream.getvalue().decode("utf-8").strip("\n") + "\n"
 
 

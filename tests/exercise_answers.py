@@ -1,6 +1,74 @@
 "Answers that learners give: three wrong ones and a right one in another style, for every exercise."
 
 ANSWERS: dict[str, dict] = {
+    "app.1": {
+        "wrong": [
+            """
+def safe(text):
+    return text.replace("<", "&lt;").replace(">", "&gt;")
+""",
+            """
+def safe(text):
+    for letter, written in (("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#x27;"), ("&", "&amp;")):
+        text = text.replace(letter, written)
+    return text
+""",
+            """
+def safe(text):
+    return "".join(letter for letter in text if letter not in "<>&")
+""",
+        ],
+        "other": """
+def safe(text):
+    from html import escape
+    return escape(text)
+""",
+    },
+    "app.2": {
+        "wrong": [
+            """
+def answers(known, new):
+    names = ["negative", "typical", "indeterminate", "atypical"]
+    best, sure = new[names].idxmax(axis=1), new[names].max(axis=1)
+    return [name if top < 0.5 else None for name, top in zip(best, sure)]
+""",
+            """
+def answers(known, new):
+    return ["atypical"] * len(new)
+""",
+            """
+def answers(known, new):
+    names = ["negative", "typical", "indeterminate", "atypical"]
+    return new[names].idxmin(axis=1).tolist()
+""",
+        ],
+        "other": """
+def answers(known, new):
+    names = ["negative", "typical", "indeterminate", "atypical"]
+    right = known[names].idxmax(axis=1) == known["label"]
+    sure, best = known[names].max(axis=1), new[names].idxmax(axis=1)
+    grid = np.linspace(0, 1.01, 102)
+    worth = [(right[sure >= limit] * 5 - 4).sum() for limit in grid]
+    return list(best.where(new[names].max(axis=1) >= grid[int(np.argmax(worth))], None))
+""",
+        "lazy": [
+            """
+def answers(known, new):
+    return [None] * len(new)
+""",
+            """
+def answers(known, new):
+    return new[["negative", "typical", "indeterminate", "atypical"]].idxmax(axis=1).tolist()
+""",
+        ],
+        "leaking": {
+            "number": """
+def answers(known, new):
+    order = known.sort_values("number")["label"].tolist()
+    return [order[place - 1] for place in new["number"]]
+"""
+        },
+    },
     "calibrate.1": {
         "wrong": [
             """
@@ -513,29 +581,29 @@ def points(heat, mask, reach):
     "explain.2": {
         "wrong": [
             """
-def points(known, new):
+def hottest(known, new):
     together = new["maps"].mean(axis=1)
     return np.array([np.unravel_index(one.argmax(), one.shape) for one in together])
 """,
             """
-def points(known, new):
+def hottest(known, new):
     return np.array([np.unravel_index(one.argmax(), one.shape) for one in new["maps"][:, 1]])
 """,
             """
-def points(known, new):
+def hottest(known, new):
     return new["maps"].mean(axis=1).reshape(120, -1).argmax(axis=1)
 """,
         ],
         "lazy": [
             """
-def points(known, new):
+def hottest(known, new):
     often = known["masks"].mean(axis=0)
     return [np.unravel_index(often.argmax(), often.shape)] * len(new["maps"])
 """,
         ],
         "leaking": {
             "patients": """
-def points(known, new):
+def hottest(known, new):
     answers = []
     for number, maps in zip(new["patients"], new["maps"]):
         again = np.flatnonzero(known["patients"] == number)
@@ -547,7 +615,7 @@ def points(known, new):
 """,
         },
         "other": """
-def points(known, new):
+def hottest(known, new):
     sums = np.log(np.maximum(new["maps"], 1e-9)).sum(axis=1)
     flat = sums.reshape(len(sums), -1).argmax(axis=1)
     return [(int(one) // 16, int(one) % 16) for one in flat]
@@ -1241,37 +1309,37 @@ def read(string):
     "submission.2": {
         "wrong": [
             """
-def none(known, new):
+def none_chance(known, new):
     return 1 - new["surest"]
 """,
             """
-def none(known, new):
+def none_chance(known, new):
     return (new["empty"] * new["surest"]) ** 0.5
 """,
             """
-def none(known, new):
+def none_chance(known, new):
     return new["empty"] - new["surest"]
 """,
         ],
         "lazy": [
             """
-def none(known, new):
+def none_chance(known, new):
     return new["empty"]
 """,
             """
-def none(known, new):
+def none_chance(known, new):
     return np.full(len(new), known["none"].mean())
 """,
         ],
         "leaking": {
             "row": """
-def none(known, new):
+def none_chance(known, new):
     share = known["none"].mean()
     return new["empty"] / 2 + (new["row"] < share * len(new)) / 2
 """,
         },
         "other": """
-def none(known, new):
+def none_chance(known, new):
     from sklearn.linear_model import LogisticRegression
     columns = ["empty", "surest"]
     return LogisticRegression().fit(known[columns], known["none"]).predict_proba(new[columns])[:, 1].tolist()

@@ -126,10 +126,8 @@ def test_a_text_that_changed_is_stale_and_one_that_went_is_dropped(tmp_path):
     assert catalogues.stale(held) == [changed + " And one more sentence."]
     assert gone not in [entry.id for entry in held] and "#~" not in catalogues.written(held, "ko")
     text = catalogues.written(held, "ko")
-    assert "#, fuzzy" in text and "#| msgid" in text
-    assert (
-        catalogues.written(catalogues.updated(held, copy, "ko"), "ko") == text
-    )  # nothing is forgotten the second time
+    assert text.count("#, fuzzy") == 1
+    assert catalogues.written(catalogues.updated(held, copy, "ko"), "ko") == text  # once is enough
 
 
 def test_a_stale_text_is_shown_in_english(tmp_path, monkeypatch):

@@ -107,7 +107,7 @@ def _other_training(
     return boxes.assign(confidence=changed), opacities
 
 # %% ../../../nbs/engine/course_answers_detect.ipynb #answers_detect-010
-_COLORS = dict(zip("ABCD", ("#E69F00", "#FF9ECF", "#56B4E9", "#00D59C"), strict=True))
+_COLORS = dict(zip("ABCD", ("#FFA500", "#FFFFFF", "#30A0FF", "#30FF30"), strict=True))
 _SHARES = {  # of each predicted box: which true one, then its edges in shares of that one
     "A": (0, (-0.35, -0.3, 1.4, 1.2)),
     "B": (0, (0.25, 0.15, 0.85, 0.7)),
@@ -174,6 +174,7 @@ ANSWERS = {
             baseline=lambda boxes, opacities: 0.3,
             faults=lambda inputs, given: "" if 0 <= float(given) <= 1 else "shape",
             changed={"train": _other_training},
+            margin=0.03,
         )
     ),
     "detect.3": Answer(_the_hit, shows=_draw_four, reveals=lambda fig, said: _draw_four(fig, said, overlaps=True)),

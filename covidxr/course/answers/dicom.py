@@ -146,7 +146,7 @@ ANSWERS = {
             faults=_no_picture,
             changed={"padding": _other_padding},
             stays=lambda inputs, given: np.asarray(given, float)[inputs[1]],
-            rounds=32,
+            rounds=64,
             margin=0.1,
         )
     ),

@@ -110,7 +110,7 @@ def _unfit(
     if pd.Series(folds).groupby(table["patient_id"].to_numpy()).nunique().max() > 1:
         return "patient"
     ill = table["ill"].groupby(folds).sum()
-    return "fault" if ill.min() < 2 or ill.max() > 3 * ill.min() else ""
+    return "fault" if ill.min() < 2 or ill.max() > 4 * ill.min() else ""
 
 # %% ../../../nbs/engine/course_answers_folds.ipynb #answers_folds-010
 _PARTS = {

@@ -121,6 +121,7 @@ ANSWERS = {
             lower=True,
             faults=_no_shares,
             changed={"seed": _other_seeds},
+            margin=0.01,
         )
     ),
     "phantom.3": Answer(

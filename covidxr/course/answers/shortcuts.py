@@ -85,15 +85,15 @@ def _all_columns(
     return LogisticRegression().fit(known[_COLUMNS], known["sick"]).decision_function(new[_COLUMNS])
 
 # %% ../../../nbs/engine/course_answers_shortcuts.ipynb #answers_shortcuts-010
-_MARKS = {  # of four sick and of four healthy patients: letter, word, black edge in cm, electrodes
-    True: [("R", "", 1.2, True), ("L", "PORTABLE", 1.3, False), ("R", "PORTABLE", 1.1, False), ("L", "", 1.2, True)],
-    False: [("L", "PORTABLE", 0.0, False), ("R", "", 0.0, True), ("L", "", 0.0, True), ("R", "PORTABLE", 0.0, False)],
+_MARKS = {  # of three sick and of three healthy patients: letter, word, black edge in cm, electrodes
+    True: [("R", "", 1.2, True), ("L", "PORTABLE", 1.3, False), ("R", "", 1.1, False)],
+    False: [("L", "", 0.0, False), ("R", "PORTABLE", 0.0, False), ("R", "", 0.0, True)],
 }
 _TOLD = {"A": 0, "B": 2, "C": 3, "D": 1}  # which of these marks each choice is about
 
 
 def _training_pictures() -> dict[bool, list[np.ndarray]]:
-    "Four simulated X-rays of sick patients, and four of healthy ones"
+    "Three simulated X-rays of sick patients, and three of healthy ones"
     from covidxr.phantom import random_pose, simulate
 
     pictures = {}
@@ -101,7 +101,7 @@ def _training_pictures() -> dict[bool, list[np.ndarray]]:
         pictures[sick] = []
         for seed, (letter, word, border, leads) in enumerate(marks, 10 if sick else 20):
             pose = replace(random_pose(seed), letter=letter, word=word, border=border, leads=leads)
-            pose = replace(pose, letters=True, tubes=False, pacemaker=False, field=33.0, shift=(0.0, 0.0))
+            pose = replace(pose, letters=True, tubes=False, pacemaker=False, field=31.0, shift=(0.0, 0.0))
             xray = simulate(seed, "typical" if sick else "negative", 200, pose=pose, marked=False)
             pictures[sick].append(xray.pixels)
     return pictures
@@ -109,13 +109,9 @@ def _training_pictures() -> dict[bool, list[np.ndarray]]:
 
 def _tied_mark() -> str:
     "The letter of the only mark that all sick patients have and no healthy one"
-    found = {
-        letter: {bool(one[place]) if place != 0 else one[place] == "R" for one in _MARKS[True]}.isdisjoint(
-            {bool(one[place]) if place != 0 else one[place] == "R" for one in _MARKS[False]}
-        )
-        for letter, place in _TOLD.items()
-    }
-    (letter,) = [name for name, tied in found.items() if tied]
+    marks = {sick: [(one[0] == "R", *map(bool, one[1:])) for one in rows] for sick, rows in _MARKS.items()}
+    tied = [name for name, place in _TOLD.items() if {one[place] for one in marks[True]} == {True}]
+    (letter,) = [name for name in tied if not any(one[_TOLD[name]] for one in marks[False])]
     return letter
 
 
@@ -124,8 +120,8 @@ def _draw_training(
     said: Mapping[str, str],  # words
 ) -> None:
     "The sick above, the healthy below"
-    fig.set_size_inches(4.9, 3.0)
-    for row, (sick, pictures) in zip(fig.subplots(2, 4), _training_pictures().items(), strict=True):
+    fig.set_size_inches(4.5, 3.1)
+    for row, (sick, pictures) in zip(fig.subplots(2, 3), _training_pictures().items(), strict=True):
         for ax, picture in zip(row, pictures, strict=True):
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
