@@ -88,7 +88,7 @@ _STYLE = """
 .answer dl div { display: flex; gap: 1em } .answer dt { min-width: 6em }
 .or { color: inherit !important } footer { display: none !important }
 """
-_FONTS = ["system-ui", "sans-serif"]  # of the machine: gradio's own come from another host
+_FONTS = ["system-ui", "sans-serif"]  # of the machine: nothing has to be loaded
 _HEAD = f"""
 # One chest X-ray
 
