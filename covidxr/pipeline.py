@@ -15,6 +15,7 @@ from .base.files import owned_folder, read_json, write_json
 from .base.progress import log_line
 from .dataset import open_dataset
 from .runs.evaluate import score_lines, write_scores
+from .runs.exporting import export_networks
 from .runs.inference import predict
 from covidxr.runs.inputs import (
     PACKAGES,
@@ -46,7 +47,7 @@ def _score_and_report(
     steps: Steps,
     this: Run,
     predicted: list[str],  # the fingerprints of all predictions
-    notes: dict,  # failed: why some files could not be read; left_out: models whose package is not installed
+    notes: dict,  # failed: why some files could not be read; left_out: models whose package is not installed; onnx
 ) -> dict:  # what metrics.json holds
     "Fuse what the models predict, score it, and write the report"
     splits = [asdict(split) for split in this.rounds]
@@ -94,7 +95,8 @@ def run(
         index, failed = prepare_data(steps, dataset, folder, profile)
         steps("explore", lambda: explore_data(dataset, folder), tables_key(dataset))
         this = Run(folder, dataset, index, plan_rounds(dataset, profile, seed), profile, seed)
-        notes = {"failed": failed, "left_out": left_out}
-        metrics = _score_and_report(steps, this, train_and_predict(steps, this), notes)
+        predicted = train_and_predict(steps, this)
+        notes = {"failed": failed, "left_out": left_out, "onnx": export_networks(steps, this)}
+        metrics = _score_and_report(steps, this, predicted, notes)
     log_line("")  # in a notebook no line of progress is left behind
     return metrics
