@@ -28,12 +28,7 @@ from covidxr.runs.inputs import (
     tables_key,
     truth_key,
 )
-from covidxr.runs.opinions import (  # exercises ask for some
-    Opinions,
-    empty_chance,
-    study_probabilities,
-    write_submissions,
-)
+from .runs.opinions import Opinions, empty_chance, study_probabilities, write_submissions  # exercises ask
 from .runs.profiles import Profile
 from .runs.report import write_report
 from .runs.run import Run, Steps, fingerprint, package_versions, plan_rounds
@@ -47,9 +42,10 @@ def _score_and_report(
     steps: Steps,
     this: Run,
     predicted: list[str],  # the fingerprints of all predictions
-    notes: dict,  # failed: why some files could not be read; left_out: models whose package is not installed; onnx
+    notes: dict,  # failed: why some files could not be read; left_out: models whose package is not installed
 ) -> dict:  # what metrics.json holds
-    "Fuse what the models predict, score it, and write the report"
+    "Fuse what the models predict, score it, and write the report; the networks also become ONNX files"
+    notes = notes | {"onnx": export_networks(steps, this)}
     splits = [asdict(split) for split in this.rounds]
     fused = fingerprint(predicted, tables_key(this.dataset), splits, this.index[["image_id", "sha256"]])
     steps("fuse", lambda: write_submissions(this), fused)
@@ -95,8 +91,7 @@ def run(
         index, failed = prepare_data(steps, dataset, folder, profile)
         steps("explore", lambda: explore_data(dataset, folder), tables_key(dataset))
         this = Run(folder, dataset, index, plan_rounds(dataset, profile, seed), profile, seed)
-        predicted = train_and_predict(steps, this)
-        notes = {"failed": failed, "left_out": left_out, "onnx": export_networks(steps, this)}
-        metrics = _score_and_report(steps, this, predicted, notes)
+        notes = {"failed": failed, "left_out": left_out}
+        metrics = _score_and_report(steps, this, train_and_predict(steps, this), notes)
     log_line("")  # in a notebook no line of progress is left behind
     return metrics

@@ -95,17 +95,17 @@ class Network:
     def classifies(self) -> bool:
         return self.form in ("plain", "map")
 
-    def _outputs(
+    def views(
         self,
-        squares: np.ndarray,  # uint8 (images, size, size)
-        *names: str,
-    ) -> list[list[np.ndarray]]:  # for each name, of the images and of the mirrored ones
+        squares: np.ndarray | list[np.ndarray],  # uint8 (images, size, size)
+    ) -> list[np.ndarray]:  # the network's own numbers, of the images and of the mirrored ones
         "Both views of all images in one batch"
-        images = squares[:, None].astype(np.float32) / 255
+        name = "probabilities" if self.classifies and self.answer is None else _OUTPUTS[self.form]
+        images = np.asarray(squares)[:, None].astype(np.float32) / 255
         batch, asked = np.concatenate([images, images[..., ::-1]]), self.session.get_inputs()[0].name
         parts = [batch[row : row + 1] for row in range(len(batch))] if self.single else [batch]
-        told = [self.session.run(list(names), {asked: np.ascontiguousarray(part)}) for part in parts]
-        return [np.split(np.concatenate(one), 2) for one in zip(*told, strict=True)]
+        told = [self.session.run([name], {asked: np.ascontiguousarray(part)})[0] for part in parts]
+        return np.split(np.concatenate(told), 2)
 
     def chances(
         self,
@@ -113,8 +113,8 @@ class Network:
     ) -> np.ndarray:  # (images, classes), the mean of both views
         "What a classifier says"
         if self.answer is None:
-            return np.mean(self._outputs(squares, "probabilities")[0], axis=0)
-        plain, mirrored = self._outputs(squares, "map")[0]
+            return np.mean(self.views(squares), axis=0)
+        plain, mirrored = self.views(squares)
         yes = surest(np.mean([plain, mirrored[:, :, ::-1]], axis=0))
         return np.stack([yes if name == self.answer else 1 - yes for name in self.classes], 1)
 
@@ -123,9 +123,8 @@ class Network:
         squares: np.ndarray,  # uint8 (images, size, size)
     ) -> list[np.ndarray]:  # per image (boxes, 5): corners in pixels of the input, confidence
         "What a detector finds in both views together, cut at the edge"
-        views = self._outputs(squares, _OUTPUTS[self.form])[0]
         find = fcos_boxes if self.form == "fcos" else yolo_boxes
-        found = find(views, self.size, CONFIDENCE, IOU, MOST)
+        found = find(self.views(squares), self.size, CONFIDENCE, IOU, MOST)
         return [np.column_stack([one[:, :4].clip(0, self.size), one[:, 4]]) for one in found]
 
 # %% ../../nbs/engine/serving.ipynb #serving-011

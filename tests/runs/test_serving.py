@@ -155,7 +155,6 @@ def _agree(one: inference._Told, other: inference._Told, least: float = 1e-4) ->
         apart = np.abs(table[columns].to_numpy(float) - again[columns].to_numpy(float))
         apart[:, [column in BOX_COLUMNS for column in columns]] /= 80  # corners as shares of the picture
         assert apart.max() <= least, name
-        assert len(table) == 1 or np.ptp(table[columns].to_numpy(float), axis=0).max() > 1e-3, name
 
 
 def test_onnxruntime_says_what_pytorch_says_of_every_form_of_network(run, xrays, tmp_path, monkeypatch):
@@ -163,6 +162,10 @@ def test_onnxruntime_says_what_pytorch_says_of_every_form_of_network(run, xrays,
     broken.write_bytes(b"no picture")
     served = _told(run, [*xrays, broken], monkeypatch)
     assert list(served.answers) == list(NETWORKS) and len(served.failed) == 1
+    for name, table in served.answers.items():
+        assert np.ptp(table.drop(columns="image_id").to_numpy(float), axis=0).max() > 1e-3, (
+            f"{name} says one thing of all"
+        )
     _agree(served, _told(run, [*xrays, broken], monkeypatch, torch=True))
     _agree(_told(run, xrays[1:2], monkeypatch), _told(run, xrays[1:2], monkeypatch, torch=True))
 
