@@ -171,7 +171,7 @@ def _score(
 
 
 def _predict(
-    run: Annotated[str, Word("RUN")],  # a run's folder
+    run: Annotated[str, Word("RUN")],  # a run's folder, or the file that `covidxr pack` made of it
     xrays: Annotated[list[str], Word("X-RAY", many=True)],  # DICOM, PNG or JPEG files, or folders of them
     *,
     out: Csv,  # the submission to write
@@ -189,6 +189,20 @@ def _predict(
     for reason in answer["failed"]:
         print(f"not readable: {reason}", file=sys.stderr)
     return 1 if answer["failed"] else 0
+
+
+def _pack(
+    run: Annotated[str, Word("RUN")],  # a run's folder
+    *,
+    out: Annotated[str, Word("ZIP")],  # the file to write
+) -> int:
+    "Put a finished run into one file, which predicts elsewhere: its networks, choices and model card, no X-rays"
+    from covidxr.runs.packing import pack_run
+
+    told = pack_run(run, out)
+    ways = f"{told['networks']} networks, {told['onnx']} of them as ONNX files, too"
+    print(f"{out}: {ways}; {told['bytes'] / 1e6:.1f} MB. {NOT_CLINICAL}")
+    return 0
 
 
 def _severity(
@@ -278,6 +292,7 @@ _COMMANDS = {  # in the order of the help; `data` has commands of its own
     "eda": _eda,
     "score": _score,
     "predict": _predict,
+    "pack": _pack,
     "severity": _severity,
     "app": _app,
     "ensemble": _ensemble,
@@ -312,7 +327,7 @@ def _add_option(
     if default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY:
         command.add_argument(name, help=comment, **how)
     elif default is parameter.empty:
-        command.add_argument(f"--{name}", required=True, help=comment, **how)
+        command.add_argument(*["-o"][: name == "out"], f"--{name}", required=True, help=comment, **how)
     else:
         if default is not None and "(default" not in comment:
             comment = f"{comment} (default: %(default)s)"

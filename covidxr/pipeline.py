@@ -15,6 +15,7 @@ from .base.files import owned_folder, read_json, write_json
 from .base.progress import log_line
 from .dataset import open_dataset
 from .runs.evaluate import score_lines, write_scores
+from .runs.exporting import export_networks
 from .runs.inference import predict
 from covidxr.runs.inputs import (
     PACKAGES,
@@ -27,12 +28,7 @@ from covidxr.runs.inputs import (
     tables_key,
     truth_key,
 )
-from covidxr.runs.opinions import (  # exercises ask for some
-    Opinions,
-    empty_chance,
-    study_probabilities,
-    write_submissions,
-)
+from .runs.opinions import Opinions, empty_chance, study_probabilities, write_submissions  # exercises ask
 from .runs.profiles import Profile
 from .runs.report import write_report
 from .runs.run import Run, Steps, fingerprint, package_versions, plan_rounds
@@ -48,7 +44,8 @@ def _score_and_report(
     predicted: list[str],  # the fingerprints of all predictions
     notes: dict,  # failed: why some files could not be read; left_out: models whose package is not installed
 ) -> dict:  # what metrics.json holds
-    "Fuse what the models predict, score it, and write the report"
+    "Fuse what the models predict, score it, and write the report; the networks also become ONNX files"
+    notes = notes | {"onnx": export_networks(steps, this)}
     splits = [asdict(split) for split in this.rounds]
     fused = fingerprint(predicted, tables_key(this.dataset), splits, this.index[["image_id", "sha256"]])
     steps("fuse", lambda: write_submissions(this), fused)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -142,3 +143,17 @@ def fake_models() -> Iterator[None]:
         mock.patch.dict(covidxr.runs.profiles.PROFILES, {"quick": QUICKEST}),
     ):
         yield
+
+
+def shaken(network: Any) -> Any:
+    "The same network, whose answers differ from picture to picture as a trained one's do"
+    import torch
+
+    draw = torch.Generator().manual_seed(1)
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.weight.data.uniform_(0.5, 1.5, generator=draw)
+            part.momentum = 1.0
+    with torch.no_grad():
+        network.train()(2 * torch.randn(8, 1, 8, 8, generator=draw).repeat_interleave(8, 2).repeat_interleave(8, 3))
+    return network.eval()

@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/engine/files.html.md"""
 
 # %% auto #0
 __all__ = ['MARK', 'LOCK', 'atomic_path', 'write_text', 'json_text', 'write_json', 'read_json', 'folder_kind', 'check_folder',
-           'owned_folder', 'check_file', 'owned_file']
+           'owned_folder', 'file_sha256', 'check_file', 'owned_file']
 
 # %% ../../nbs/engine/files.ipynb #files-003
 import hashlib
@@ -247,7 +247,7 @@ def _sidecar(
     return path.with_name(f".covidxr-file-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.json")
 
 
-def _hash(
+def file_sha256(
     path: Path,  # a file
 ) -> str:
     "The SHA-256 of a file"
@@ -268,7 +268,7 @@ def check_file(
         known = [str(one) for one in note["covidxr"]] if isinstance(note["covidxr"], list) else []
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         known = []
-    if (path.exists() or path.is_symlink()) and (path.is_symlink() or _hash(path) not in known):
+    if (path.exists() or path.is_symlink()) and (path.is_symlink() or file_sha256(path) not in known):
         cure = "choose another name, or move it away"
         raise fault(f"{path}: is there already, and covidxr did not write it as it is; {cure}")
     if _sidecar(path).exists() and not known:
@@ -286,7 +286,7 @@ def owned_file(
     known = check_file(path, fault)
     with atomic_path(path) as partial:
         yield partial
-        before = [one for one in known if path.exists() and one == _hash(path)]
-        hashes = list(dict.fromkeys([*before, _hash(partial)]))
+        before = [one for one in known if path.exists() and one == file_sha256(path)]
+        hashes = list(dict.fromkeys([*before, file_sha256(partial)]))
         name = path.name.encode("utf-8", "backslashreplace").decode()
         write_json({"covidxr": hashes, "file": name}, _sidecar(path))

@@ -24,10 +24,11 @@ from ..base.arguments import check_list, check_number, check_whole, shown
 from ..base.errors import DataError, ModelError, reason
 from ..base.extras import opencv, require
 from ..base.process import quiet
+from ..boxes.network_answers import SUREST
 from .classifier import load_classifier
 from .data import MEAN, SPREAD
 from .map_training import load_maps
-from .maps import SUREST, standardised
+from .maps import standardised
 from .models import read_config
 from ..prepare import fit_square
 from ..xray.facts import Xray

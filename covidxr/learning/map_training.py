@@ -22,6 +22,7 @@ from ..base.arguments import check_same_kind
 from ..base.errors import DataError, ModelError, reason
 from ..base.files import check_folder
 from ..base.progress import log_line, progress
+from ..boxes.network_answers import surest
 from .box_samples import check_boxes, check_unit
 from .data import asked_images, labelled_images, read_squares
 from .fitting import fit_network, memory_loaders, seeded_training
@@ -35,7 +36,6 @@ from covidxr.learning.maps import (
     map_loss,
     standardised,
     start_from,
-    surest,
     varied,
 )
 from covidxr.learning.models import (

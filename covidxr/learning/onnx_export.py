@@ -25,12 +25,13 @@ from ..base.extras import require
 from ..base.files import atomic_path, json_text
 from ..base.process import quiet
 from ..base.terms import NOT_CLINICAL
+from ..boxes.network_answers import SUREST
 from . import fcos_detector, yolo_detector
 from .classifier import load_classifier
 from .data import image_table, read_squares
 from .guests import hushed, unchanged
 from .map_training import load_maps, mean_answer
-from .maps import SUREST, standardised
+from .maps import standardised
 from .models import config_values, read_config
 from .yolo import offline
 from ..phantom import simulate
@@ -57,6 +58,7 @@ class _Plan:
     outputs: dict[str, str]  # the name of each part of the tuple, and what it is
     facts: dict[str, Any]  # classes, size, mean, std, …
     licence: str
+    units: np.ndarray | float = 1.0  # what the numbers are divided by before they are compared: corners by the side
 
 
 class _Answering(torch.nn.Module):
@@ -115,7 +117,8 @@ def _plan(
     if config["kind"] == "detector":
         network, config = fcos_detector.load(folder, "cpu")
         licence = f"{_APACHE}; head of the detector: BSD-3-Clause (torchvision). {_OWN}"
-        return _Plan(_Answering(network, _boxes), {"boxes": f"(images, cells, 5): {_CORNERS}"}, config | each, licence)
+        outputs, units = {"boxes": f"(images, cells, 5): {_CORNERS}"}, np.array([config["size"]] * 4 + [1])
+        return _Plan(_Answering(network, _boxes), outputs, config | each, licence, units)
     outputs = {"probabilities": "(images, classes): they sum to 1"}
     if not config.get("map"):
         network, config = load_classifier(folder, "cpu")
@@ -168,7 +171,8 @@ def _write_yolo(
     outputs = {"output0": "(images, 5, anchors): centre x, centre y, width, height in pixels of the input, confidence"}
     answering = _Answering(network, lambda network, images: (network(images)[0],))
     licence = f"AGPL-3.0 (Ultralytics), which Ultralytics also holds of weights that were trained with it. {_OWN}"
-    return _Plan(answering, outputs, config | {"mean": 0.0, "std": 1.0}, licence)
+    units = np.array([[config["size"]]] * 4 + [[1]])
+    return _Plan(answering, outputs, config | {"mean": 0.0, "std": 1.0}, licence, units)
 
 
 def _describe(
@@ -238,7 +242,7 @@ def _compare(
     for start in range(0, len(images), 1 if batch == "1" else 32):
         part = images[start : start + (1 if batch == "1" else 32)]
         pairs = zip(plan.network(torch.from_numpy(part)), session.run(list(plan.outputs), {INPUT: part}), strict=True)
-        worst = max(worst, *(difference(wanted.numpy(), given) for wanted, given in pairs))
+        worst = max(worst, *(difference(wanted.numpy() / plan.units, given / plan.units) for wanted, given in pairs))
     return worst, batch
 
 # %% ../../nbs/engine/onnx_export.ipynb #onnx_export-014

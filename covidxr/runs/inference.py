@@ -11,19 +11,25 @@ __all__ = ['given_files', 'read_severities', 'severity_lines', 'predict']
 import os
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_path
-from ..base.errors import DataError, SubmissionError, XrayError, reason
-from ..base.extras import opencv
-from ..base.files import check_file, owned_file, read_json
-from ..base.progress import progress
+from ..base.errors import DataError, ModelError, SubmissionError, XrayError, printable, reason
+from ..base.extras import MissingExtra, opencv, require
+from ..base.files import check_file, owned_file
+from ..base.progress import log_line, progress
 from ..dataset import image_ids, xray_files
 from ..dicom import read_facts, read_xray
 from ..prepare import from_cache, prepare, read_failed
 from .opinions import Opinions, ensemble_round, study_probabilities
+from .packed_files import open_files
+from .run_files import RunFiles, model_kinds, read_choices
+from .serving import Network, NotServed, open_networks
+from .streaming import ask_networks, decoded_batches
 from ..xray.facts import is_picture
 
 # %% ../../nbs/engine/inference.ipynb #inference-006
@@ -71,24 +77,6 @@ def given_files(
     studies = [image_id if folders.get(path, image_id) in lone else folders[path] for path, image_id in named_so]
     return pd.DataFrame({"image_id": ids, "study_id": studies, "path": files})
 
-# %% ../../nbs/engine/inference.ipynb #inference-009
-def _finished(
-    run: Path,  # a run's folder
-) -> tuple[list[dict], int]:  # what each round selected, and the side of its prepared images
-    "What it takes to predict with a run; raises DataError where it is not finished or was changed"
-    if not (run / "choices.json").exists() or not (run / "config.json").exists():
-        raise DataError(f"{run}: not a finished run; `covidxr run --out {run}` makes one")
-    choices, config = read_json(run / "choices.json"), read_json(run / "config.json")
-    try:
-        size = int(config["profile"]["cache_size"])
-        names = [name for choice in choices for part in ("class_weights", "box_weights") for name in choice[part]]
-        whole = bool(choices) and all(choice["shares"] for choice in choices)
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise DataError(f"{run}: choices.json or config.json is not as a run writes it; run it again") from error
-    if not whole or any(name != os.path.basename(name) or name in ("", ".", "..") for name in names):
-        raise DataError(f"{run / 'choices.json'}: names no models of this run; run it again")
-    return choices, size
-
 # %% ../../nbs/engine/inference.ipynb #inference-010b
 def read_severities(
     xrays: str | Path | Iterable[str | Path],  # DICOM, PNG or JPEG files, or folders of them
@@ -122,52 +110,146 @@ def severity_lines(
     return lines
 
 
-def _write_extents(
-    images: pd.DataFrame,  # image_id, study_id, file: a small copy
-    path: str | Path,  # a CSV file
-) -> None:
-    "The extent of each prepared image, with its interval; empty where it is no picture, but of one grey level alone"
+def _grade(
+    picture: np.ndarray,  # uint8 (size, size), prepared
+) -> list[float | None]:  # extent, low, high; None where it is no picture, but of one grey level alone
+    "The extent on one prepared image, with its interval"
     from covidxr.severity import severity
 
-    rows = []
-    for image in images.itertuples():
-        pixels = opencv().imread(image.file, opencv().IMREAD_GRAYSCALE).astype("float32") / 255
-        try:
-            told = severity(pixels)
-        except DataError:
-            rows.append([image.image_id, image.study_id, None, None, None])
-            continue
-        rows.append([image.image_id, image.study_id, told.extent, told.low, told.high])
-    table = pd.DataFrame(rows, columns=["image_id", "study_id", "extent", "low", "high"])
-    table[["extent", "low", "high"]] = table[["extent", "low", "high"]].astype(float)
+    try:
+        told = severity(picture.astype("float32") / 255)
+    except DataError:
+        return [None, None, None]
+    return [told.extent, told.low, told.high]
+
+
+def _write_extents(
+    images: pd.DataFrame,  # image_id, study_id; file, a small copy, where they are not graded yet
+    path: str | Path,  # a CSV file
+    graded: dict[str, list] | None = None,  # by image_id: what `_grade` gave
+) -> None:
+    "The extent of each prepared image, with its interval; empty where it has none"
+    if graded is None:
+        read = opencv().imread
+        graded = {one.image_id: _grade(read(one.file, opencv().IMREAD_GRAYSCALE)) for one in images.itertuples()}
+    table = images[["image_id", "study_id"]].reset_index(drop=True)
+    table[["extent", "low", "high"]] = np.array([graded[name] for name in table["image_id"]], float).reshape(-1, 3)
     with owned_file(path) as partial:
         table.round(2).to_csv(partial, index=False)
 
+# %% ../../nbs/engine/inference.ipynb #inference-015
+@dataclass
+class _Told:
+    "What networks say of some X-rays"
+
+    index: pd.DataFrame  # image_id, height, width, scale, … of those that could be read, as `prepare` gives them
+    failed: list[str]  # why others could not
+    answers: dict[str, pd.DataFrame]  # by network: a probability per class, or boxes in pixels of prepared images
+    graded: dict[str, list]  # by image_id: extent, low, high; where that was asked for
+
+
+def _open(
+    files: RunFiles,  # of a run
+    names: dict[str, bool],  # network to whether it classifies
+) -> dict[str, Network] | None:  # None where PyTorch has to be asked
+    "The networks for onnxruntime; raises MissingExtra or ModelError where neither way is open"
+    try:
+        networks = open_networks(files, names)
+    except NotServed as why:
+        try:
+            require("train", "torch", "fastai")
+        except MissingExtra as missing:
+            raise type(missing)(f"{why}; and without ONNX files it takes PyTorch: {missing}") from why
+        if not why.expected:
+            log_line(f"{why}; PyTorch answers this time")
+        return None
+    astray = [name for name, network in networks.items() if network.classifies != names[name]]
+    if astray:
+        raise ModelError(f"{files.place}: choices.json takes {astray[0]} for what it is not; run it again")
+    return networks
+
+
+def _through_torch(
+    files: RunFiles,  # of a run
+    names: dict[str, bool],  # network to whether it classifies
+    images: pd.DataFrame,  # image_id, path
+    size: int,  # the side of the run's prepared images
+    extents: bool,  # grade them, too
+) -> _Told:
+    "Ask the run's networks through PyTorch"
+    with tempfile.TemporaryDirectory() as cache, files.folder() as run:
+        index = prepare(list(images["path"]), cache, size=size)
+        failed, answers, graded = read_failed(cache)["error"].tolist(), {}, {}
+        table = index.assign(file=[str(Path(cache) / name) for name in index["file"]])
+        table = images[["image_id"]].merge(table[["image_id", "file"]], on="image_id")
+        for name, classifies in names.items() if len(table) else ():
+            from covidxr.classify import predict_classifier
+            from covidxr.detect import predict_detector
+
+            ask = predict_classifier if classifies else predict_detector
+            answers[name] = ask(run / "models" / name, table, flip_tta=True)
+        if extents:
+            read = opencv().imread
+            graded = {one.image_id: _grade(read(one.file, opencv().IMREAD_GRAYSCALE)) for one in table.itertuples()}
+    return _Told(index, failed, answers, graded)
+
+
+def _served(
+    networks: dict[str, Network],
+    images: pd.DataFrame,  # image_id, path
+    size: int,  # the side of the run's prepared images
+    extents: bool,  # grade them, too
+) -> _Told:
+    "Ask the run's networks through onnxruntime, while the next X-rays are being read"
+    rows, failed, parts, graded = [], [], {name: [] for name in networks}, {}
+    for batch in decoded_batches(images, size, {network.size for network in networks.values()}):
+        whole = [one for one in batch if one.picture is not None]
+        failed += [one.row for one in batch if one.picture is None]
+        rows += [one.row for one in whole]
+        for name, table in ask_networks(networks, whole).items() if whole else ():
+            parts[name].append(table)
+        if extents:
+            graded |= {one.row["image_id"]: _grade(one.picture) for one in whole}
+    said = [printable(row.get("error") or row["full"]) for row in sorted(failed, key=lambda row: row["image_id"])]
+    answers = {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items() if tables}
+    return _Told(pd.DataFrame(rows), said, answers, graded)
+
 # %% ../../nbs/engine/inference.ipynb #inference-012
-def _round_opinions(
-    run: Path,  # the run's folder
+def _opinions(
+    run: Path,  # for messages
+    told: _Told,
+    images: pd.DataFrame,  # image_id, study_id
     number: int,  # the round, from 1
-    images: pd.DataFrame,  # image_id, study_id, file
-    index: pd.DataFrame,  # the prepared images
     choice: dict,  # what the round selected
 ) -> Opinions:
-    "What the models of one round predict for new images"
-    from covidxr.classify import predict_classifier
-    from covidxr.detect import predict_detector
-
+    "What the models of one round say"
     classes, studies, boxes = tuple(choice["shares"]), {}, []
     for name in choice["class_weights"]:
-        chances = predict_classifier(run / "models" / f"{name}-{number}", images, flip_tta=True)
+        chances = told.answers[f"{name}-{number}"]
+        if not set(classes) <= set(chances):
+            raise DataError(f"{run / 'choices.json'}: names classes that {name}-{number} does not know; run it again")
         studies[name] = study_probabilities(chances, images, classes)
     for name in choice["box_weights"]:
-        found = predict_detector(run / "models" / f"{name}-{number}", images, flip_tta=True)
-        boxes.append(from_cache(found, index).assign(model=name))
+        boxes.append(from_cache(told.answers[f"{name}-{number}"], told.index).assign(model=name))
     together = pd.concat(boxes, ignore_index=True)
     return Opinions(images[["image_id", "study_id"]], classes, studies, together, pd.Series(choice["shares"]))
 
 
+def _check_outputs(
+    out: str | Path,  # the submission
+    extents: str | Path | None,  # the table of extents
+) -> None:
+    "Refuse files that cannot be written, and grading without the networks for it, before any work"
+    check_file(out, SubmissionError)
+    if extents is not None:
+        check_file(extents)
+        if os.path.realpath(out) == os.path.realpath(extents):
+            raise DataError(f"{extents}: the submission goes there; give the extents a file of their own")
+        import covidxr.severity  # noqa: F401
+
+
 def predict(
-    run: str | Path,  # the folder of a finished run
+    run: str | Path,  # the folder of a finished run, or the file that `covidxr pack` made of it
     xrays: str | Path | Iterable[str | Path],  # DICOM, PNG or JPEG files, or folders of them
     out: str | Path,  # the submission to write; a file that covidxr did not write is never written over
     extents: str | Path | None = None,  # also write this table: image_id, study_id, extent and its interval
@@ -180,26 +262,19 @@ def predict(
     """
     from covidxr.submission import fuse_submissions, submission_ids, write_submission
 
-    run = Path(run)
-    choices, size = _finished(run)
-    check_file(out, SubmissionError)
+    with open_files(run) as files:
+        choices, size = read_choices(files)
+        _check_outputs(out, extents)
+        images, names = given_files(xrays), model_kinds(choices)
+        networks, asked = _open(files, names), (images, size, extents is not None)
+        told = _served(networks, *asked) if networks else _through_torch(files, names, *asked)
+    if told.index.empty:
+        raise DataError(f"none of {len(images)} files can be read; first: {told.failed[0]}")
+    images = images[images["image_id"].isin(told.index["image_id"])].reset_index(drop=True)
+    tables = [
+        ensemble_round(_opinions(Path(run), told, images, number, one), one) for number, one in enumerate(choices, 1)
+    ]
     if extents is not None:
-        check_file(extents)
-        if os.path.realpath(out) == os.path.realpath(extents):
-            raise DataError(f"{extents}: the submission goes there; give the extents a file of their own")
-    images = given_files(xrays)
-    with tempfile.TemporaryDirectory() as cache:
-        index = prepare(list(images["path"]), cache, size=size)
-        failed = read_failed(cache)["error"].tolist()
-        if not len(index):
-            raise DataError(f"none of {len(images)} files can be read; first: {failed[0]}")
-        images = images.merge(index[["image_id", "file"]], on="image_id")
-        images["file"] = [str(Path(cache) / name) for name in images["file"]]
-        tables = []
-        for number, choice in enumerate(choices, start=1):
-            tables.append(ensemble_round(_round_opinions(run, number, images, index, choice), choice))
-        if extents is not None:
-            _write_extents(images, extents)
-    table = fuse_submissions(tables) if len(tables) > 1 else tables[0]
-    write_submission(table, submission_ids(images), out)
-    return {"images": len(images), "studies": int(images["study_id"].nunique()), "failed": failed}
+        _write_extents(images, extents, told.graded)
+    write_submission(fuse_submissions(tables) if len(tables) > 1 else tables[0], submission_ids(images), out)
+    return {"images": len(images), "studies": int(images["study_id"].nunique()), "failed": told.failed}

@@ -24,6 +24,7 @@ COMMANDS = [
     ["eda"],
     ["score"],
     ["predict"],
+    ["pack"],
     ["severity"],
     ["ensemble"],
     ["course"],

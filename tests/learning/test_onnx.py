@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fakes import shaken
 
 from covidxr.base.errors import ModelError
 from covidxr.base.extras import MissingExtra, opencv
@@ -28,18 +29,6 @@ from covidxr.phantom import simulate
 pytest.importorskip("onnxscript", reason="onnxscript is an extra: pip install 'covidxr[export]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is an extra: pip install 'covidxr[export]'")
 HISTORY = pd.DataFrame({"epoch": [1]})
-
-
-def shaken(network: torch.nn.Module) -> torch.nn.Module:
-    "The same network, whose answers differ from picture to picture as a trained one's do"
-    draw = torch.Generator().manual_seed(1)
-    for part in network.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            part.weight.data.uniform_(0.5, 1.5, generator=draw)
-            part.momentum = 1.0
-    with torch.no_grad():
-        network.train()(2 * torch.randn(8, 1, 8, 8, generator=draw).repeat_interleave(8, 2).repeat_interleave(8, 3))
-    return network.eval()
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,9 @@ def test_a_run_leaves_what_it_promises(finished):
     ):
         assert (finished / place).stat().st_size > 100, place
     models = sorted(path.name for path in (finished / "models").glob("*/[!.]*"))
-    assert set(models) == {"model.safetensors", "config.json", "history.csv"}
+    exported = {"model.onnx"} if metrics["onnx"]["files"] else set()  # where the extra `export` is installed
+    assert set(models) == {"model.safetensors", "config.json", "history.csv"} | exported
+    assert models.count("model.onnx") == metrics["onnx"]["files"]
 
 
 def test_the_submission_scores_what_the_report_says(finished, covidxr):
