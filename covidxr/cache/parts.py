@@ -185,16 +185,19 @@ def write_parts(
         write_part(pd.concat([one for one in kept if len(one)] or kept, ignore_index=True), path, since)
 
 
+_TOGETHER = (["image_id", "file"], ["source", "stamp"], ["sha256", "root"])  # columns of long text
+
+
 def read_index(
     out: Path,  # the cache
 ) -> pd.DataFrame:  # its rows, by image_id
-    "The whole index; column by column, as a million rows are enough once"
-    parts = index_parts(out)[0]
+    "The whole index; some columns after the others, as a million rows of long text are enough once"
+    parts, names = index_parts(out)[0], [*COLUMNS, *SETTINGS]
     if len(parts) == 1:
         return pd.read_parquet(parts[0])
-
-    def column(name: str) -> pd.Series:
-        return pd.concat([pd.read_parquet(path, columns=[name])[name] for path in parts], ignore_index=True)
-
-    order = column("image_id").argsort().to_numpy()
-    return pd.DataFrame({name: column(name).take(order).reset_index(drop=True) for name in (*COLUMNS, *SETTINGS)})
+    order, read = None, {}
+    for some in (*_TOGETHER, [name for name in names if not any(name in one for one in _TOGETHER)]):
+        table = pd.concat([pd.read_parquet(path, columns=some) for path in parts], ignore_index=True)
+        order = table["image_id"].argsort().to_numpy() if order is None else order
+        read |= {name: table.pop(name).take(order).reset_index(drop=True) for name in some}
+    return pd.DataFrame({name: read.pop(name) for name in names}, copy=False)
