@@ -49,17 +49,19 @@ def one_by_one(
     # these do not run the caller's script again, as Python's own do
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    done = 0
+    done, deaths = 0, 0
     while done < len(items):
         answers = in_processes(work, items[done:], 1, start, batch=1)
         try:
             with closing(answers):
                 for answer in answers:
                     yield items[done], answer
-                    done += 1
+                    done, deaths = done + 1, 0
         except TerminatedWorkerError:
-            yield items[done], lost(items[done], _ENDED)
-            done += 1
+            deaths += 1
+            if deaths == 2:  # once may be an accident
+                yield items[done], lost(items[done], _ENDED)
+                done, deaths = done + 1, 0
 
 
 class _Sent:
