@@ -66,7 +66,8 @@ def _data_phantom(
     "Write a simulated dataset in the competition's layout"
     from covidxr.hospital import simulate_dataset
 
-    where = {name: value for name, value in {"workers": workers, "scheduler": scheduler}.items() if value is not None}
+    where: dict[str, Any] = {"workers": workers} if workers else {}
+    where |= {"scheduler": scheduler} if scheduler else {}
     simulate_dataset(out, studies=studies, seed=seed, size=size, **where)
     print(f"{out}: {studies} simulated studies; the test half's truth is in {Path(out) / 'truth'}")
     return 0
