@@ -23,7 +23,7 @@ from .base.arguments import check_array, check_number, check_whole, shown
 from .base.cluster import run_many
 from .base.csv_files import write_table
 from .base.errors import DataError
-from .base.files import check_folder, owned_folder, read_json, write_json
+from .base.files import check_folder, owned_folder, read_json, sweep, write_json
 from .base.process import one_opencv_thread
 from .base.seeds import generator
 from .base.terms import APPEARANCES, STUDY_COLUMNS, UNFINISHED
@@ -259,8 +259,13 @@ def _write_images(
         said = f"{why}; " if scheduler else "a process was ended from outside (too little memory?); "
         raise DataError(f"{out}: {said}the same call goes on where it stopped")
 
+    def recall(items: list) -> list:
+        ended.append(items)
+        return [None] * len(items)
+
+    ended, how = [], {"start": one_opencv_thread, "recall": recall}
     tasks = [(os.path.abspath(out) if scheduler else str(out), plan, site) for plan in plans]
-    answers = run_many(_write_image, tasks, "simulate", lost, workers, scheduler, start=one_opencv_thread)
+    answers = run_many(_write_image, tasks, "simulate", lost, workers, scheduler, **how)
     try:
         with closing(answers):
             rows = {task[1].image_id: row for task, row in answers}
@@ -268,6 +273,8 @@ def _write_images(
         full = error.errno == errno.ENOSPC
         cure = "make room, and the same call goes on where it stopped" if full else "what is done is kept"
         raise DataError(f"{error.filename or out}: {error.strerror or error}; {cure}") from error
+    if ended:  # what a killed process had half-written goes
+        sweep(out)
     return [{"plan": plan, **rows[plan.image_id]} for plan in plans]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..base.cluster import run_many
 from ..base.errors import DataError
+from ..base.files import sweep
 from ..base.parallel import one_by_one
 from ..base.process import one_opencv_thread
 from ..base.progress import progress
@@ -74,12 +75,18 @@ def _answers(
     tasks: list[Task],
     workers: int | None,  # processes; all cores where None
     scheduler: str | None,  # the address of a Dask scheduler that does the work instead
+    ended: list,  # gets the tasks that processes had in hand when one of them ended
 ) -> Iterator[dict]:  # rows as `prepare_one` gives them
     "The tasks wherever they are to be done; a few in this process"
     if not scheduler and (len(tasks) <= 8 or workers == 1):
         yield from _here(tasks)
         return
-    how = {"few": 0, "start": one_opencv_thread, "recall": _recalled, "patience": _PATIENCE}
+
+    def recall(some: list[Task]) -> list[dict | None]:
+        ended.extend(some)
+        return _recalled(some)
+
+    how = {"few": 0, "start": one_opencv_thread, "recall": recall, "patience": _PATIENCE}
     with closing(run_many(prepare_one, tasks, "prepare", _lost, workers, scheduler, **how)) as answers:
         yield from (row for _, row in answers)
 
@@ -92,8 +99,8 @@ def run_tasks(
     before: int = 0,  # pictures that are there already, for the message of a full disk
 ) -> tuple[list[dict], list[dict]]:  # rows that are not gathered yet; image_id and error of what cannot be read
     "Do the tasks; raises DataError where the disk is full"
-    rows, failed, done = list(rows), [], before
-    with closing(_answers(tasks, workers, scheduler)) as answers:
+    rows, failed, done, ended = list(rows), [], before, []
+    with closing(_answers(tasks, workers, scheduler, ended)) as answers:
         for row in answers:
             if "full" in row:
                 said = f"{done} of {len(tasks) + before} images are done and kept"
@@ -103,4 +110,6 @@ def run_tasks(
             if len(rows) >= GATHERED:
                 gather(Path(tasks[0].out), rows, {name: getattr(tasks[0], name) for name in SETTINGS})
                 rows = []
+    if ended:  # what a killed process had half-written goes
+        sweep(Path(tasks[0].out))
     return rows, failed
