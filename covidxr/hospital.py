@@ -263,9 +263,9 @@ def _write_images(
         ended.append(items)
         return [None] * len(items)
 
-    ended, how = [], {"start": one_opencv_thread, "recall": recall}
+    ended, start = [], one_opencv_thread
     tasks = [(os.path.abspath(out) if scheduler else str(out), plan, site) for plan in plans]
-    answers = run_many(_write_image, tasks, "simulate", lost, workers, scheduler, **how)
+    answers = run_many(_write_image, tasks, "simulate", lost, workers, scheduler, start=start, recall=recall)
     try:
         with closing(answers):
             rows = {task[1].image_id: row for task, row in answers}
