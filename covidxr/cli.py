@@ -60,11 +60,16 @@ def _data_phantom(
     studies: Count = 200,  # training and test half together
     seed: Seed = 0,  # same seed, same bytes
     size: Count = 512,  # the longer side of an image in pixels
+    workers: Count | None = None,  # processes (default: all cores)
+    # a Dask scheduler that does the work instead, such as tcp://10.0.0.5:8786; all machines must see DIR
+    scheduler: Annotated[str, Word("ADDR")] | None = None,
 ) -> int:
     "Write a simulated dataset in the competition's layout"
     from covidxr.hospital import simulate_dataset
 
-    simulate_dataset(out, studies=studies, seed=seed, size=size)
+    where: dict[str, Any] = {"workers": workers} if workers else {}
+    where |= {"scheduler": scheduler} if scheduler else {}
+    simulate_dataset(out, studies=studies, seed=seed, size=size, **where)
     print(f"{out}: {studies} simulated studies; the test half's truth is in {Path(out) / 'truth'}")
     return 0
 

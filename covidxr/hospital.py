@@ -9,6 +9,7 @@ __all__ = ['Shares', 'ImagePlan', 'plan_dataset', 'simulate_dataset']
 
 # %% ../nbs/engine/hospital.ipynb #hospital-003
 import errno
+import os
 import shutil
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,10 +20,10 @@ import pandas as pd
 
 from . import __version__
 from .base.arguments import check_array, check_number, check_whole, shown
+from .base.cluster import run_many
 from .base.csv_files import write_table
 from .base.errors import DataError
-from .base.files import check_folder, owned_folder, read_json, write_json
-from .base.parallel import parallel
+from .base.files import check_folder, owned_folder, read_json, sweep, write_json
 from .base.process import one_opencv_thread
 from .base.seeds import generator
 from .base.terms import APPEARANCES, STUDY_COLUMNS, UNFINISHED
@@ -61,7 +62,7 @@ def _check_shares(
         check_number(getattr(shares, name), name, 0, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class ImagePlan:
     "One image to simulate"
 
@@ -248,24 +249,33 @@ def _write_tables(
 def _write_images(
     out: Path,  # the dataset's folder
     plans: list[ImagePlan],
-    workers: int | None,  # processes; all cores where None
     site: Site | None,
+    workers: int | None,  # processes; all cores where None
+    scheduler: str | None,  # the address of a Dask scheduler
 ) -> list[dict]:  # what `_write_image` returned, each with its plan
     "Simulate and write all images; raises DataError where the work was stopped from outside"
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    tasks = [(str(out), plan, site) for plan in plans]
-    rows = parallel(_write_image, tasks, "simulate", workers, start=one_opencv_thread)
+    def lost(_: tuple, why: str) -> None:
+        said = f"{why}; " if scheduler else "a process was ended from outside (too little memory?); "
+        raise DataError(f"{out}: {said}the same call goes on where it stopped")
+
+    def recall(items: list) -> list:
+        ended.append(items)
+        return [None] * len(items)
+
+    ended, start = [], one_opencv_thread
+    tasks = [(os.path.abspath(out) if scheduler else str(out), plan, site) for plan in plans]
+    answers = run_many(_write_image, tasks, "simulate", lost, workers, scheduler, start=start, recall=recall)
     try:
-        with closing(rows):
-            return [{"plan": plan, **row} for plan, row in zip(plans, rows, strict=True)]
-    except TerminatedWorkerError as error:
-        why = "a process was ended from outside (too little memory?); the same call goes on where it stopped"
-        raise DataError(f"{out}: {why}") from error
+        with closing(answers):
+            rows = {task[1].image_id: row for task, row in answers}
     except OSError as error:
         full = error.errno == errno.ENOSPC
         cure = "make room, and the same call goes on where it stopped" if full else "what is done is kept"
         raise DataError(f"{error.filename or out}: {error.strerror or error}; {cure}") from error
+    if ended:  # what a killed process had half-written goes
+        sweep(out)
+    return [{"plan": plan, **rows[plan.image_id]} for plan in plans]
 
 
 def simulate_dataset(
@@ -276,6 +286,7 @@ def simulate_dataset(
     workers: int | None = None,  # processes; all cores where None
     shares: Shares = Shares(),  # what the dataset is made of
     site: Site | str | None = None,  # a hospital, or its name in SITES: poses, tones, classes and disagreement are its
+    scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
 ) -> Path:  # the folder
     """Write a simulated dataset in the competition's layout, or go on with one; raises DataError
 
@@ -300,7 +311,7 @@ def simulate_dataset(
         return out
     with owned_folder(out, "data", claim):
         if not mark.exists():
-            _write_tables(out, _write_images(out, plans, workers, site))
+            _write_tables(out, _write_images(out, plans, site, workers, scheduler))
             write_json(facts, mark)  # from here on the dataset is complete
         shutil.rmtree(unfinished, ignore_errors=True)
     return out

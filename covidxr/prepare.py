@@ -19,7 +19,7 @@ from .base.arguments import check_whole
 from .base.files import owned_folder
 from .base.modules import CallableModule
 from .cache.geometry import SIDES, box_places, fit_square
-from .cache.index import count_findings, current_rows, read_failed, write_index
+from .cache.index import count_findings, look_at_cache, read_failed, write_index
 from .cache.originals import list_tasks
 from .cache.pictures import check_settings, read_prepared
 from .cache.workers import run_tasks
@@ -76,10 +76,13 @@ def prepare(
     workers = None if workers is None else check_whole(workers, "workers", 1, 1024)
     tasks, absent = list_tasks(source, out, settings, absolute=bool(scheduler))
     with owned_folder(out, "cache"):
-        rows, since = current_rows(out, tasks, settings)
-        rows, failed = run_tasks(tasks, rows, workers, scheduler)
-        index = write_index(out, rows, absent + failed, settings, since)
-    return index[index["image_id"].isin({task.image_id for task in tasks})].reset_index(drop=True)
+        todo, rows, gone, since = look_at_cache(out, tasks, settings)
+        rows, failed = run_tasks(todo, rows, workers, scheduler, len(tasks) - len(todo))
+        asked = pd.Series([task.image_id for task in tasks])
+        del tasks, todo  # a million of them take more memory than the index
+        index = write_index(out, rows, absent + failed, settings, since, gone)
+    mine = index["image_id"].isin(asked)
+    return index if mine.all() else index[mine].reset_index(drop=True)
 
 # %% ../nbs/06_prepare.ipynb #06-032
 if __name__ == "covidxr.prepare":  # not in the notebook

@@ -1,7 +1,9 @@
 """Kill `prepare` or `simulate_dataset` at random moments, damage and mend what lies around between the calls, and compare what is
 left with one undisturbed call.
 
-    python tests/chaos.py prepare|simulate FOLDER KILLS [SEED]
+    python tests/chaos.py prepare|parts|simulate FOLDER KILLS [SEED]
+
+`parts` is `prepare` with an index of many parts, as a cache of a hundred thousand X-rays has.
 
 A process of its own, as it forks: a warm child begins to work at once, and so the kills meet the work and not the imports."""
 
@@ -21,6 +23,7 @@ import psutil  # noqa: F401
 import pyarrow.dataset  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 
+from covidxr.cache import parts, workers
 from covidxr.dicom import TRANSFER_SYNTAXES, read_xray, write_dicom
 from covidxr.hospital import simulate_dataset
 from covidxr.phantom import simulate
@@ -174,5 +177,7 @@ def disturb_simulate(folder: Path, kills: int, seed: int) -> None:
 if __name__ == "__main__":
     cv2.setNumThreads(0)  # a fork has no threads but its own
     os.sync = lambda: None  # the whole machine's disk is not what is tried here
-    what = {"prepare": disturb_prepare, "simulate": disturb_simulate}[sys.argv[1]]
+    if sys.argv[1] == "parts":
+        parts._LARGEST, workers.GATHERED = 3, 2
+    what = {"prepare": disturb_prepare, "parts": disturb_prepare, "simulate": disturb_simulate}[sys.argv[1]]
     what(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 0)

@@ -35,3 +35,17 @@ def poisoned(task):
 def killed(task):
     "What too little memory does"
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_once(task):
+    "What the system does where memory is short for a moment: some images end their process, but only the first time"
+    from covidxr.base.files import atomic_path
+    from covidxr.hospital import _write_image
+
+    mark = Path(task[0]).parent / f"killed-{task[1].image_id}"
+    if task[1].image_id[-1] in "048" and not mark.exists():
+        mark.touch()
+        with atomic_path(Path(task[0]) / "train" / "half.dcm") as partial:  # in the midst of writing
+            partial.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    return _write_image(task)

@@ -45,7 +45,7 @@ def check_settings(
     return {"size": size, "fit": fit, "format": format, "draft": bool(draft)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class Task:
     "One image to prepare"
 

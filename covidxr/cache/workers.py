@@ -8,46 +8,37 @@ Docs: https://covidxr.github.io/covidxr/engine/cache_workers.html.md"""
 __all__ = ['run_tasks']
 
 # %% ../../nbs/engine/cache_workers.ipynb #cache_workers-003
-import asyncio
-import logging
 import os
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from types import ModuleType
 
+from ..base.cluster import run_many
 from ..base.errors import DataError
-from ..base.parallel import parallel
-from ..base.process import cores, one_opencv_thread
-from ..base.progress import log_line, progress
+from ..base.files import sweep
+from ..base.parallel import one_by_one
+from ..base.process import one_opencv_thread
+from ..base.progress import progress
 from ..base.terms import UNFINISHED
-from .index import noted_rows
+from .notes import GATHERED, gather, noted_rows
+from .parts import SETTINGS
 from .pictures import Task, prepare_one
 
 # %% ../../nbs/engine/cache_workers.ipynb #cache_workers-006
+def _lost(
+    task: Task,
+    why: str,  # it could not be done
+) -> dict:  # image_id and error
+    "What is said of a file that ended its process"
+    return {"image_id": task.image_id, "error": f"{task.path}: {why}"}
+
+
 def _one_by_one(
     tasks: list[Task],
 ) -> Iterator[dict]:  # rows as `prepare_one` gives them
     "Each file in a process that may end, so that one that ends it ends nothing else"
-    # these do not run the caller's script again, as Python's own do
-    from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
-
-    pool = None
-    try:
-        for task in progress(tasks, "prepare one by one"):
-            pool = pool or ProcessPoolExecutor(1, initializer=one_opencv_thread)
-            try:
-                row = pool.submit(prepare_one, task).result()
-            except TerminatedWorkerError:
-                pool = None
-                why = "reading it ended the process (a damaged file, or too little memory)"
-                row = {"image_id": task.image_id, "error": f"{task.path}: {why}"}
-            yield row
-    finally:
-        if pool:
-            pool.shutdown(kill_workers=True)  # none is at work, but where the caller stops in the middle
+    with closing(one_by_one(prepare_one, tasks, _lost, one_opencv_thread)) as answers:
+        yield from (row for _, row in answers)
 
 
 def _here(
@@ -69,109 +60,56 @@ def _here(
         yield row
 
 # %% ../../nbs/engine/cache_workers.ipynb #cache_workers-008
-def _in_processes(
-    tasks: list[Task],
-    workers: int | None,  # processes; all cores where None
-) -> Iterator[dict]:  # rows as `prepare_one` gives them
-    "The tasks in several processes, whatever befalls these; a few tasks in this one"
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    workers = min(workers or cores(), max(len(tasks), 1))
-    if len(tasks) <= 8 or workers == 1:
-        yield from _here(tasks)
-        return
-    done: set[str] = set()
-    for _ in range(3):
-        left = [task for task in tasks if task.image_id not in done]
-        answers = parallel(prepare_one, left, "prepare", workers, few=0, start=one_opencv_thread)
-        try:
-            with closing(answers):
-                for row in answers:
-                    done.add(row["image_id"])
-                    yield row
-            return
-        except TerminatedWorkerError:
-            noted = noted_rows(Path(tasks[0].out))
-            for task in left:  # some were finished, but their answers are lost
-                if task.image_id not in done and task.image_id in noted:
-                    done.add(task.image_id)
-                    yield noted[task.image_id]
-            log_line(f"a process was ended from outside; {len(tasks) - len(done)} images are left")
-    yield from _one_by_one([task for task in tasks if task.image_id not in done])
-
-# %% ../../nbs/engine/cache_workers.ipynb #cache_workers-010
 _PATIENCE = 30  # seconds for the first worker of a cluster to come
 
 
-def _dask() -> ModuleType:  # the module `distributed`
-    "Import Dask; it would set what Tornado and Bokeh log, which may be the caller's own"
-    others = [logging.getLogger(name) for name in ("tornado", "tornado.application", "bokeh")]
-    before = [(log.level, list(log.handlers), log.propagate) for log in others]
-    new = "distributed" not in sys.modules
-    try:
-        import distributed
-    except ImportError as error:
-        raise DataError("a cluster needs Dask: `pip install distributed`") from error
-    for log, (level, handlers, propagate) in zip(others, before, strict=True) if new else ():
-        log.setLevel(level)
-        log.handlers[:], log.propagate = handlers, propagate
-    return distributed
+def _recalled(
+    tasks: list[Task],  # whose answers are lost
+) -> list[dict | None]:  # rows of what was finished
+    "What processes had finished when one of them ended"
+    noted = noted_rows(Path(tasks[0].out), [task.image_id for task in tasks]) if tasks else {}
+    return [noted.get(task.image_id) for task in tasks]
 
 
-def _check_scheduler(
-    address: str,  # of a Dask scheduler
-) -> None:
-    "DataError where none answers: a client that finds none would leave its event loop running"
-    from distributed.comm import connect
-
-    async def knock() -> None:
-        await (await connect(address, timeout=10)).close()
-
-    try:
-        with ThreadPoolExecutor(1) as pool:  # a notebook's own thread has an event loop already
-            pool.submit(lambda: asyncio.run(knock())).result()
-    except (OSError, ValueError, TypeError, TimeoutError) as error:
-        cure = f"start one with `dask scheduler`, and workers with `dask worker {address}`"
-        raise DataError(f"{address}: no Dask scheduler answers here ({type(error).__name__}); {cure}") from error
-
-
-def _on_cluster(
+def _answers(
     tasks: list[Task],
-    address: str,  # of a Dask scheduler, such as tcp://10.0.0.5:8786
+    workers: int | None,  # processes; all cores where None
+    scheduler: str | None,  # the address of a Dask scheduler that does the work instead
+    ended: list,  # gets the tasks that processes had in hand when one of them ended
 ) -> Iterator[dict]:  # rows as `prepare_one` gives them
-    "The tasks on a Dask cluster whose machines see the same folders; a worker's tasks go to the others where it dies"
-    dask = _dask()
-    _check_scheduler(address)
-    with dask.Client(address, timeout=10, set_as_default=False) as client:
-        try:
-            client.wait_for_workers(1, timeout=_PATIENCE)
-        except TimeoutError as error:
-            cure = f"start some with `dask worker {address}`, on machines that see the same folders"
-            raise DataError(f"{address}: the scheduler has no workers; {cure}") from error
-        futures = dict(zip(client.map(prepare_one, tasks, pure=False, retries=2), tasks, strict=True))
-        done = dask.as_completed(list(futures), loop=client.loop)
-        for future in progress(done, f"prepare on {len(client.scheduler_info()['workers'])} workers", total=len(tasks)):
-            error, task = future.exception(), futures[future]
-            if error is None:
-                yield future.result()
-            else:
-                said = f"{task.path}: {type(error).__name__} on the cluster: {error}"
-                yield {"image_id": task.image_id, "error": said}
+    "The tasks wherever they are to be done; a few in this process"
+    if not scheduler and (len(tasks) <= 8 or workers == 1):
+        yield from _here(tasks)
+        return
+
+    def recall(some: list[Task]) -> list[dict | None]:
+        ended.extend(some)
+        return _recalled(some)
+
+    how = {"few": 0, "start": one_opencv_thread, "recall": recall, "patience": _PATIENCE}
+    with closing(run_many(prepare_one, tasks, "prepare", _lost, workers, scheduler, **how)) as answers:
+        yield from (row for _, row in answers)
 
 # %% ../../nbs/engine/cache_workers.ipynb #cache_workers-012
 def run_tasks(
-    tasks: list[Task],  # all that is asked for
-    rows: list[dict],  # of what is up to date already
+    tasks: list[Task],  # those that have no picture yet
+    rows: list[dict],  # of what stopped calls had finished
     workers: int | None = None,  # processes; all cores where None
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
-) -> tuple[list[dict], list[dict]]:  # the rows, old and new; image_id and error of what cannot be read
-    "Do the tasks that have no row yet; raises DataError where the disk is full"
-    rows, failed, have = list(rows), [], {row["image_id"] for row in rows}
-    todo = [task for task in tasks if task.image_id not in have]
-    with closing(_on_cluster(todo, scheduler) if scheduler and todo else _in_processes(todo, workers)) as answers:
+    before: int = 0,  # pictures that are there already, for the message of a full disk
+) -> tuple[list[dict], list[dict]]:  # rows that are not gathered yet; image_id and error of what cannot be read
+    "Do the tasks; raises DataError where the disk is full"
+    rows, failed, done, ended = list(rows), [], before, []
+    with closing(_answers(tasks, workers, scheduler, ended)) as answers:
         for row in answers:
             if "full" in row:
-                done = f"{len(rows)} of {len(tasks)} images are done and kept"
-                raise DataError(f"{row['full']}; {done}: make room and run the same again")
+                said = f"{done} of {len(tasks) + before} images are done and kept"
+                raise DataError(f"{row['full']}; {said}: make room and run the same again")
+            done += "error" not in row
             (failed if "error" in row else rows).append(row)
+            if len(rows) >= GATHERED:
+                gather(Path(tasks[0].out), rows, {name: getattr(tasks[0], name) for name in SETTINGS})
+                rows = []
+    if ended:  # what a killed process had half-written goes
+        sweep(Path(tasks[0].out))
     return rows, failed
