@@ -29,7 +29,7 @@ from measure import trains_in_time
 from readme import readme_text
 
 MADE = {".ipynb_checkpoints", "api", "ko"}  # folders in nbs/ that Git does not keep
-NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if not MADE & set(path.parts))
+NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if not MADE & set(path.relative_to(ROOT).parts))
 BIN = Path(sys.executable).parent
 
 
@@ -190,7 +190,7 @@ def test_figures_have_alt_text_and_outputs_hold_no_debris(notebook):
 
 
 def test_stored_outputs_stay_small():
-    kept = [path for path in (ROOT / "nbs").rglob("*") if path.is_file() and not MADE & set(path.parts)]
+    kept = [path for path in (ROOT / "nbs").rglob("*") if path.is_file() and not MADE & set(path.relative_to(ROOT).parts)]
     assert sum(path.stat().st_size for path in kept) < 12_000_000
 
 
