@@ -24,7 +24,9 @@ MODELS = (
     ModelPlan("classifier", "test_resnet", size=64, epochs=1),
     ModelPlan("detector", "yolo11n", size=64, epochs=1),
 )
-QUICKEST = replace(TINY, name="fakes", studies=24, simulated_size=64, cache_size=64, draws=20, turns=3, models=MODELS)
+QUICKEST = replace(
+    TINY, name="fakes", studies=24, simulated_size=64, cache_size=64, draws=20, turns=3, models=MODELS, export=False
+)
 
 
 def _number(*parts: object) -> float:

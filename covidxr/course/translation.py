@@ -41,7 +41,7 @@ def _entry(
 def lesson_texts(
     notebook: dict[str, Any],  # a lesson as JSON
 ) -> list[str]:  # each once, in the lesson's order
-    "What a reader reads of a lesson, as its catalogue has it: its text, the words for its pictures, titles of folded code"
+    "What a reader reads of a lesson, as its catalogue has it: text, words for pictures, titles of folded code"
     found: dict[str, None] = {}
     for cell in notebook["cells"]:
         text = "".join(cell["source"])

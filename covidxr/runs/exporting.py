@@ -56,8 +56,9 @@ def _export_all(
     told = {"format": NETWORKS_FORMAT, "covidxr": __version__, "checked_on": len(checked_files(run))}
     networks, left_out, note = {}, {}, ""
     try:
-        require("export", "onnx", "onnxscript", "onnxruntime")
-        for name in names:
+        if run.profile.export:
+            require("export", "onnx", "onnxscript", "onnxruntime")
+        for name in names if run.profile.export else []:
             try:
                 networks[name] = _export_one(run, name)
             except Exception as error:  # of any exporter; the run has its network all the same
@@ -82,6 +83,10 @@ def export_networks(
         for plan in run.profile.models
     }
     packages = package_versions(("onnx", "onnxscript", "onnxruntime"))  # those that come later are taken later
-    steps("onnx", partial(_export_all, run, list(keys)), fingerprint(NETWORKS_FORMAT, keys, CHECKED, packages))
+    steps(
+        "onnx",
+        partial(_export_all, run, list(keys)),
+        fingerprint(NETWORKS_FORMAT, keys, CHECKED, packages, run.profile.export),
+    )
     told = read_json(run.folder / NETWORKS)
     return {"files": len(told["networks"]), "left_out": told["left_out"], "note": told["note"]}

@@ -43,6 +43,7 @@ class Profile:
     turns: int  # folds where no test half is given: each is tested once
     models: tuple[ModelPlan, ...]  # at least two classifiers and two detectors
     draws: int = 1000  # bootstrap draws for intervals
+    export: bool = True  # is each network also left as an ONNX file?
 
 # %% ../../nbs/engine/profiles.ipynb #profiles-006
 QUICK = Profile(

@@ -435,7 +435,9 @@ def test_the_wheel_brings_the_lessons(tmp_path):
     code = f"import sys; sys.path.insert(0, {str(place)!r}); import covidxr.course as c; print(c.exercise('dicom.1').check(1))"
     said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert "without calling it" in said and Path(place, "covidxr", "course", "questions", "dicom.toml").exists()
-    assert int(answer[1]) == 2 * sum(path.is_file() and path.suffix != ".po" for path in (place / "covidxr" / "lessons").rglob("*"))
+    assert int(answer[1]) == 2 * sum(
+        path.is_file() and path.suffix != ".po" for path in (place / "covidxr" / "lessons").rglob("*")
+    )
 
 
 def test_a_map_and_a_course_are_made_without_the_code_that_checks_answers():

@@ -138,7 +138,7 @@ def _lead(folder: Path, data: Path) -> float:
 
 def test_shuffled_labels_score_at_the_baseline_and_true_ones_do_not(learnable, tmp_path):
     models = tuple(replace(plan, epochs=25 if plan.kind == "classifier" else 1) for plan in MODELS)
-    profile = replace(TINY, models=models)
+    profile = replace(TINY, models=models, export=False)
     run(learnable, tmp_path / "true", profile=profile)
     run(_shuffled(learnable, tmp_path / "shuffled data"), tmp_path / "shuffled", profile=profile)
     true, shuffled = _lead(tmp_path / "true", learnable), _lead(tmp_path / "shuffled", learnable)
@@ -175,7 +175,7 @@ def plain(learnable, tmp_path_factory) -> Path:
 
 def test_a_folder_of_pictures_goes_the_same_way_and_every_image_is_judged_once(plain, tmp_path):
     models = tuple(replace(plan, epochs=1) for plan in MODELS)
-    metrics = run(plain, tmp_path / "run", profile=replace(TINY, turns=3, models=models))
+    metrics = run(plain, tmp_path / "run", profile=replace(TINY, turns=3, models=models, export=False))
     assert metrics["data"] == "real" and set(metrics["scores"]["ensemble"]["per_class"]) == {
         "lung-opacity",
         "normal",
@@ -197,8 +197,8 @@ def test_a_folder_of_pictures_goes_the_same_way_and_every_image_is_judged_once(p
 
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
-    profile = replace(TINY, models=tuple(replace(plan, epochs=1) for plan in MODELS))
-    code = f"from dataclasses import replace\nfrom covidxr.runs.profiles import *\nfrom covidxr.pipeline import run\nmodels = tuple(ModelPlan(**plan) for plan in {[asdict(plan) for plan in profile.models]!r})\nrun('phantom', {str(tmp_path / 'run')!r}, profile=replace(QUICK, name='tiny', studies=60, simulated_size=96, cache_size=64, draws=200, models=models))"
+    profile = replace(TINY, export=False, models=tuple(replace(plan, epochs=1) for plan in MODELS))
+    code = f"from dataclasses import replace\nfrom covidxr.runs.profiles import *\nfrom covidxr.pipeline import run\nmodels = tuple(ModelPlan(**plan) for plan in {[asdict(plan) for plan in profile.models]!r})\nrun('phantom', {str(tmp_path / 'run')!r}, profile=replace(QUICK, name='tiny', studies=60, simulated_size=96, cache_size=64, draws=200, models=models, export=False))"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     steps = tmp_path / "run" / "steps.json"
     deadline = time.monotonic() + 300
@@ -293,7 +293,7 @@ def test_only_training_studies_are_learnt_from_in_every_turn(plain, tmp_path, mo
     monkeypatch.setattr(covidxr.detect, "train_detector", train)
     monkeypatch.setattr(covidxr.classify, "predict_classifier_views", probabilities)
     monkeypatch.setattr(covidxr.detect, "predict_detector_views", boxes)
-    run(plain, tmp_path / "run", profile=TINY)
+    run(plain, tmp_path / "run", profile=replace(TINY, export=False))
     turns = plan_rounds(dataset, TINY, 0)
     study = dataset.images.set_index("study_id")["image_id"]
     assert len(learnt) == len(turns) * len(MODELS) > 0

@@ -190,7 +190,9 @@ def test_figures_have_alt_text_and_outputs_hold_no_debris(notebook):
 
 
 def test_stored_outputs_stay_small():
-    kept = [path for path in (ROOT / "nbs").rglob("*") if path.is_file() and not MADE & set(path.relative_to(ROOT).parts)]
+    kept = [
+        path for path in (ROOT / "nbs").rglob("*") if path.is_file() and not MADE & set(path.relative_to(ROOT).parts)
+    ]
     assert sum(path.stat().st_size for path in kept) < 12_000_000
 
 
