@@ -11,7 +11,7 @@ __all__ = ['app']
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from .base.errors import CovidxrError
@@ -21,7 +21,7 @@ from .base.extras import require
 @contextmanager
 def app(
     port: int = 0,  # of this machine; 0: any that is free
-) -> Iterator[str]:  # the page's address, on this machine only
+) -> Generator[str, None, None]:  # the page's address, on this machine only
     """Open a page that reads one X-ray at a time while the block runs (not for clinical use); raises MissingExtra
 
     Example:
@@ -32,16 +32,15 @@ def app(
     require("app", "gradio")
     start = "import sys; from covidxr.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", start, "app", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        said = []
-        for line in server.stdout:  # the address comes once the page answers
-            said.append(line.strip())
-            if line.startswith("http"):
-                yield line.strip()
-                return
-        raise CovidxrError(f"the page could not be opened: {' '.join(said)[-300:] or 'it said nothing'}")
-    finally:
-        server.terminate()
-        server.wait()
-        server.stdout.close()
+    said: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        lines: Iterable[str] = server.stdout or ()
+        try:
+            for line in lines:  # the address comes once the page answers
+                said.append(line.strip())
+                if line.startswith("http"):
+                    yield line.strip()
+                    return
+            raise CovidxrError(f"the page could not be opened: {' '.join(said)[-300:] or 'it said nothing'}")
+        finally:
+            server.terminate()

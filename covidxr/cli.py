@@ -18,14 +18,25 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from . import __version__
 from .base.errors import CovidxrError
 from .base.extras import require
 from .base.files import json_text
 from .base.terms import NOT_CLINICAL, SIMULATED_ONLY
-from .base.words import Count, Csv, Folder, Seed, Source, Word, from_zero, number_list
+from covidxr.base.words import (
+    Count,
+    Csv,
+    Folder,
+    Seed,
+    Source,
+    Word,
+    add_option,
+    comments_of,
+    from_zero,
+    number_list,
+)
 
 # %% ../nbs/engine/cli.ipynb #cli-008
 def _run(
@@ -307,47 +318,6 @@ _COMMANDS = {  # in the order of the help; `data` has commands of its own
 }
 
 
-def _type_and_word(
-    annotation: Any,  # of a parameter
-) -> tuple[Any, Word]:  # the type itself; how it is given
-    "What a parameter's annotation says; one that may be None is given like one that may not"
-    if type(None) in get_args(annotation):
-        annotation = next(one for one in get_args(annotation) if one is not type(None))
-    return get_args(annotation) if get_origin(annotation) is Annotated else (annotation, Word())
-
-
-def _add_option(
-    command: argparse.ArgumentParser,
-    parameter: inspect.Parameter,  # of the command's function
-    comment: str,  # beside it, or above it
-) -> None:
-    "One parameter of a function as a word or an option of its command"
-    name, default = parameter.name, parameter.default
-    if parameter.annotation is bool:
-        command.add_argument(f"--{name}", action="store_true", help=comment)
-        return
-    kind, word = _type_and_word(parameter.annotation)
-    how: dict[str, Any] = {"metavar": word.shown, "type": word.parse, "nargs": "+" if word.many else None}
-    how["choices"] = get_args(kind) if get_origin(kind) is Literal else None
-    if default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY:
-        command.add_argument(name, help=comment, **how)
-    elif default is parameter.empty:
-        command.add_argument(*["-o"][: name == "out"], f"--{name}", required=True, help=comment, **how)
-    else:
-        if default is not None and "(default" not in comment:
-            comment = f"{comment} (default: %(default)s)"
-        command.add_argument(f"--{name}", default=default, help=comment, **how)
-
-
-def _comments(
-    work: Callable[..., int],  # a command's function
-) -> dict[str, Any]:  # a parameter to what its comment says
-    "The comments beside a function's parameters"
-    from fastcore.docments import docments  # takes as long as a tenth of pandas, so it is loaded only for help
-
-    return docments(work)
-
-
 def _add_command(
     commands: Any,  # what argparse's `add_subparsers` returned
     name: str,  # of the command
@@ -360,9 +330,9 @@ def _add_command(
     command = commands.add_parser(name, help=summary, description=f"{summary}. {NOT_CLINICAL}", allow_abbrev=False)
     if work:
         command.set_defaults(work=work)
-        comments = _comments(work) if helps else {}
+        comments = comments_of(work) if helps else {}
         for parameter in inspect.signature(work).parameters.values():
-            _add_option(command, parameter, " ".join((comments.get(parameter.name) or "").split()))
+            add_option(command, parameter, " ".join((comments.get(parameter.name) or "").split()))
     return command
 
 

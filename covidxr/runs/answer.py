@@ -1,4 +1,4 @@
-"""What a page may say of one file, and when it must say nothing.
+"""Decides what a page may say of one file, and when it must say nothing.
 
 Docs: https://covidxr.github.io/covidxr/engine/answer.html.md"""
 
@@ -165,8 +165,8 @@ def _pictures(
 
 # %% ../../nbs/engine/answer.ipynb #answer-011
 _REAL = (
-    "The probabilities of classes were calibrated on simulated X-rays. On 271 real ones they were wrong by half on average, "
-    "so none is shown for yours."
+    "The probabilities of classes were calibrated on simulated X-rays. On 271 real ones they were wrong by half on "
+    "average, so none is shown for yours."
 )
 
 

@@ -80,9 +80,12 @@ def read_and_forget(
 MOST = 100 * 1024**2  # bytes of an upload
 _STYLE = """
 .answer h2 { margin: .2em 0 } .answer .warning { border-left: .4em solid #d55e00; padding-left: .6em }
-.answer table { border-collapse: collapse; margin: 1em 0; width: auto } .answer table, .answer tr { border: 0 !important } .answer caption { text-align: left; white-space: nowrap }
-.answer th, .answer td { padding: .2em 1em .2em 0; text-align: left; font-weight: normal; color: inherit; border: 0 !important }
-.answer thead th { border-bottom: 1px solid #888 !important } .answer .bar { display: inline-block; height: .8em; background: #0072b2 }
+.answer table { border-collapse: collapse; margin: 1em 0; width: auto }
+.answer table, .answer tr { border: 0 !important } .answer caption { text-align: left; white-space: nowrap }
+.answer th, .answer td { padding: .2em 1em .2em 0; text-align: left; font-weight: normal }
+.answer th, .answer td { color: inherit; border: 0 !important }
+.answer thead th { border-bottom: 1px solid #888 !important }
+.answer .bar { display: inline-block; height: .8em; background: #0072b2 }
 .answer .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17em), 1fr)); gap: 1em }
 .answer figure { margin: 0 } .answer img { width: 100%; height: auto } .answer dd { margin: 0; overflow-wrap: anywhere }
 .answer dl div { display: flex; gap: 1em } .answer dt { min-width: 6em }
@@ -92,8 +95,9 @@ _FONTS = ["system-ui", "sans-serif"]  # of the machine: nothing has to be loaded
 _HEAD = f"""
 # One chest X-ray
 
-**{NOT_CLINICAL}** A small network that has learnt from simulated X-rays alone reads one frontal chest X-ray. Choose a file
-(DICOM, PNG or JPEG, up to {MOST // 1024**2} MB) or one of the samples. Nothing is kept, and nothing leaves this machine.
+**{NOT_CLINICAL}** A small network that has learnt from simulated X-rays alone reads one frontal chest X-ray.
+Choose a file (DICOM, PNG or JPEG, up to {MOST // 1024**2} MB) or one of the samples. Nothing is kept, and nothing
+leaves this machine.
 """
 
 

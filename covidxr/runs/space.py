@@ -35,8 +35,9 @@ short_description: Reads simulated chest X-rays, for teaching only
 
 {notice}
 
-A small network that has learnt from simulated X-rays alone reads one frontal chest X-ray: the map of opacities, boxes, and how much lung is opaque.
-Give it simulated X-rays, never a patient's: this page lies on a server of others. How it works: [covidxr](https://covidxr.github.io/covidxr/).
+A small network that has learnt from simulated X-rays alone reads one frontal chest X-ray: the map of opacities, boxes,
+and how much lung is opaque. Give it simulated X-rays, never a patient's: this page lies on a server of others.
+How it works: [covidxr](https://covidxr.github.io/covidxr/).
 """
 
 

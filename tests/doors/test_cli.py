@@ -27,6 +27,7 @@ COMMANDS = [
     ["pack"],
     ["severity"],
     ["ensemble"],
+    ["app"],
     ["course"],
     ["progress"],
     ["doctor"],

@@ -35,7 +35,7 @@ _KNOWN, _NEW, _WRONG = 400, 400, 4  # patients with and without a known class; w
 def _hospital(
     rng: np.random.Generator,  # decides what is drawn
 ) -> tuple[tuple[pd.DataFrame, pd.DataFrame], np.ndarray]:  # known, new; the true classes of the new
-    "A network that is too sure in a hospital or too shy, asked about patients whose files lie in the order of their class"
+    "A network that is too sure or too shy, asked about patients whose files lie in the order of their class"
     count = _KNOWN + _NEW
     label = rng.choice(4, count, p=[0.28, 0.47, 0.17, 0.08])
     logits = 2.2 * (np.arange(4) == label[:, None]) + rng.normal(0, 1.1, (count, 4))
