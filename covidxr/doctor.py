@@ -137,7 +137,7 @@ def check_installation() -> list[dict]:  # part, ok (True, False; None where it 
     except CovidxrError as error:
         rows.append(_row("OpenCV", False, str(error)))
     rows += [_row(f"decoder of {name}", there, text) for name, there, text in _decoders()]
-    for name in ("distributed", "kagglehub"):  # extras
+    for name in ("distributed", "gradio", "kagglehub", "onnxruntime"):  # extras
         there, text = _library(name)
         rows.append(_row(name, there or None, text))
     quarto, free = shutil.which("quarto"), shutil.disk_usage(".").free
