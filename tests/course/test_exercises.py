@@ -67,7 +67,7 @@ def test_there_are_three_exercises_a_lesson_and_at_least_36():
     names = {"dicom", "phantom", "dataset", "prepare", "eda", "folds", "metrics", "classify", "detect"}
     names |= {"calibrate", "ensemble", "explain", "pipeline", "severity", "shortcuts"}
     names |= {"stacking", "start"}
-    names |= {"submission", "transfer", "views"}
+    names |= {"submission", "transfer", "views", "app"}
     assert sorted(EXERCISES) == sorted(f"{name}.{number}" for name in names for number in (1, 2, 3))
     chosen = [key for key in CHOSEN if isinstance(EXERCISES[key].right, str)]  # every choice is tried
     assert sorted([*ANSWERS, *chosen]) == sorted(EXERCISES)
@@ -451,7 +451,7 @@ def test_a_map_and_a_course_are_made_without_the_code_that_checks_answers():
     ("key", "told"),
     [
         ("metrics.9", "the lesson metrics has metrics.1, metrics.2, metrics.3"),
-        ("07.1", 'such as exercise("metrics.1"), and the lessons with exercises are calibrate, classify, dataset'),
+        ("07.1", 'such as exercise("metrics.1"), and the lessons with exercises are app, calibrate, classify'),
         (7.1, "there is no exercise 7.1"),
         (None, "there is no exercise None"),
         (["metrics.1"], "there is no exercise"),
