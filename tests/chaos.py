@@ -7,6 +7,7 @@ left with one undisturbed call.
 
 A process of its own, as it forks: a warm child begins to work at once, and so the kills meet the work and not the imports."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -82,7 +83,12 @@ def _killed(work: Callable[[], object], after: float) -> bool:
         os.killpg(child, signal.SIGKILL)
     except ProcessLookupError:  # it has not got so far as to make its group
         os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    ended = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    with contextlib.suppress(ProcessLookupError):
+        for _ in range(500):  # its workers die with it, but some milliseconds later, and hold its lock until then
+            os.killpg(child, 0)
+            time.sleep(0.01)
+    return ended
 
 
 def _damage(rng: np.random.Generator, file: Path, original: Path, other: Path) -> str:

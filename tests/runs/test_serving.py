@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import TINY
 from fakes import shaken
 
 from covidxr.base.errors import CovidxrError, DataError, ModelError
@@ -115,7 +116,7 @@ def run(xrays: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "cache").mkdir()
     for path in xrays:
         (folder / "cache" / path.name).write_bytes(path.read_bytes())
-    written = exporting._export_all(SimpleNamespace(folder=folder, index=index), list(NETWORKS))
+    written = exporting._export_all(SimpleNamespace(folder=folder, index=index, profile=TINY), list(NETWORKS))
     assert written == ["onnx.json", *(f"models/{name}/model.onnx" for name in NETWORKS)]
     return folder
 
@@ -347,7 +348,7 @@ def test_extents_are_those_of_the_other_way(run, xrays, tmp_path, monkeypatch):
 
 
 def test_a_failed_check_or_a_missing_package_costs_no_run(copied, xrays, monkeypatch, capfd):
-    this = SimpleNamespace(folder=copied, index=pd.DataFrame({"file": [path.name for path in xrays]}))
+    this = SimpleNamespace(folder=copied, index=pd.DataFrame({"file": [path.name for path in xrays]}), profile=TINY)
     from covidxr.learning import onnx_export
 
     real = onnx_export._compare
