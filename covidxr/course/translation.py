@@ -9,6 +9,7 @@ __all__ = ['LANGUAGES', 'lesson_texts', 'translated_question', 'question_texts',
            'check_language', 'catalogue', 'translated', 'site_page']
 
 # %% ../../nbs/engine/course_translation.ipynb #course_translation-003
+import ast
 import copy
 import json
 import re
@@ -228,6 +229,16 @@ def _with_anchors(
     return "\n".join(lines)
 
 
+def _only_imports(
+    source: str,  # a code cell
+) -> bool:
+    "Is this what the library imports? The English page does not show it either"
+    if not source.startswith("#| export\n"):
+        return False
+    others = [node for node in ast.parse(source).body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    return all(ast.unparse(node).startswith("_all_ = ") for node in others)
+
+
 def site_page(
     notebook: dict[str, Any],  # a lesson as JSON
     name: str,  # of its file, such as "08_metrics.ipynb"
@@ -242,7 +253,7 @@ def site_page(
         if cell["cell_type"] == "markdown":
             text = _from_below(_with_anchors("".join(old["source"]), text), pages)
         elif cell["cell_type"] == "code":
-            text = _FOR_NBDEV.sub("", text)
+            text = "" if _only_imports(text) else _FOR_NBDEV.sub("", text)
         cell["source"] = text.splitlines(keepends=True)
         _speak(cell.get("outputs", []), texts)
     switch = f"[English](../{name}) · {LANGUAGES[language]}"
