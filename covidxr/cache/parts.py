@@ -27,6 +27,7 @@ COLUMNS = "image_id file height width scale scale_y left top source stamp bytes 
 SETTINGS = ("size", "fit", "format", "draft")
 _TYPES = dict.fromkeys(["height", "width", "left", "top", "bytes", "size"], "int64")
 _TYPES |= dict.fromkeys(["scale", "scale_y"], "float64")
+_TYPES |= dict.fromkeys("image_id file source stamp sha256 root checks fit format".split(), "str")  # also of no rows
 
 
 def row_table(

@@ -179,6 +179,23 @@ def test_a_part_that_a_power_cut_broke_is_made_again_and_a_strangers_file_is_spa
     assert (out / "images.parquet" / "mine.txt").read_text() == "a stranger's"
 
 
+def test_a_part_that_loses_its_images_is_the_same_as_one_that_never_had_any(tmp_path, monkeypatch, hashes):
+    monkeypatch.setattr(parts, "_LARGEST", 10)
+    source, out = _source(tmp_path / "src", range(35)), tmp_path / "out"
+    prepare(source, out, size=16, workers=1)
+    part = sorted((out / "images.parquet").iterdir())[1]
+    for image_id in pd.read_parquet(part)["image_id"]:
+        (source / f"{image_id}.png").unlink()
+    part.write_bytes(b"")  # a power cut
+    prepare(source, out, size=16, workers=1)
+    prepare(source, tmp_path / "fresh", size=16, workers=1)
+    assert hashes(out / "images.parquet") == hashes(tmp_path / "fresh" / "images.parquet")
+    _, row = _row(0, out)
+    parts.write_part(parts.row_table([], SETTINGS), tmp_path / "none")
+    parts.write_part(parts.row_table([row], SETTINGS).iloc[:0], tmp_path / "one less")
+    assert (tmp_path / "none").read_bytes() == (tmp_path / "one less").read_bytes()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_chaos_of_an_index_in_parts(tmp_path):
     kills = os.environ.get("COVIDXR_KILLS", "8")
