@@ -15,10 +15,12 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from configparser import ConfigParser
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import catalogues
+import kernels
 import lessons
 import pages
 import psutil
@@ -139,13 +141,29 @@ def _processor_time(process: psutil.Process) -> float:
     return seconds
 
 
-def _run(notebook: Path, folder: Path) -> tuple[list[dict], float, float]:
+@pytest.fixture(scope="module")
+def nest() -> Iterator[kernels.Nest]:
+    "Where kernels begin that have the libraries imported"
+    made = kernels.Nest()
+    yield made
+    made.close()
+
+
+def _from_nest(notebook: Path) -> bool:
+    "May a notebook's kernel begin with the libraries imported? Not where imports or times are what it is about"
+    forks = hasattr(os, "fork") and sys.platform != "darwin"
+    about_imports = "sys.modules" in notebook.read_text(encoding="utf-8") or notebook.stem == "01_start"
+    return forks and not about_imports and "COVIDXR_TIMES" not in os.environ
+
+
+def _run(notebook: Path, folder: Path, nest: kernels.Nest | None = None) -> tuple[list[dict], float, float]:
     """A notebook's cells with fresh outputs, its seconds, megabytes of its process and of the largest that it started
 
     Seconds are those from its start to its end; where tests run in parallel, its processor time: what other tests take
     meanwhile is not the notebook's.
     """
     import nbformat
+    from jupyter_client.provisioning import local_provisioner
     from nbclient import NotebookClient
 
     book = nbformat.read(notebook, 4)
@@ -155,7 +173,8 @@ def _run(notebook: Path, folder: Path) -> tuple[list[dict], float, float]:
     with tempfile.TemporaryDirectory() as short:  # a socket's path may have 100 characters
         if sys.platform != "win32":  # ports would be looked for by chance, and another testing process may be quicker
             kernel.transport, kernel.connection_file = "ipc", f"{short}/kernel.json"
-        with client.setup_kernel(), _watched(kernel.provisioner.pid) as sizes:
+        launched = patch.object(local_provisioner, "launch_kernel", nest.launch) if nest else nullcontext()
+        with launched, client.setup_kernel(), _watched(kernel.provisioner.pid) as sizes:
             for number, cell in enumerate(book.cells):
                 client.execute_cell(cell, number)
             used = _processor_time(psutil.Process(kernel.provisioner.pid))
@@ -168,7 +187,8 @@ def _run(notebook: Path, folder: Path) -> tuple[list[dict], float, float]:
 def test_a_notebook_runs_from_top_to_bottom_and_says_what_it_says(notebook, tmp_path, request):
     if "course.folder import" in notebook.read_text(encoding="utf-8") and "engine" not in notebook.parts:
         request.getfixturevalue("course")  # what the lessons share is not this lesson's time
-    fresh, seconds, megabytes = _run(notebook, tmp_path)
+    nest = request.getfixturevalue("nest") if _from_nest(notebook) else None
+    fresh, seconds, megabytes = _run(notebook, tmp_path, nest)
     assert not list(tmp_path.iterdir()), "a lesson writes only to temporary folders"
     assert trains_in_time(seconds, 180) and megabytes < 4096, f"{seconds:.0f} s and {megabytes:.0f} MB"
     if "COVIDXR_TIMES" in os.environ and "/" not in _name(notebook):
