@@ -10,6 +10,7 @@ __all__ = ['Canvas', 'smooth_curve', 'side_generator', 'lung_levels']
 # %% ../../nbs/engine/canvas.ipynb #canvas-003
 import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -85,13 +86,15 @@ class Canvas:
         layer, cv2 = np.zeros(self.shape, np.uint8), opencv()
         groups: dict[tuple[int, int], list[np.ndarray]] = {}  # what has one look is drawn in one call, which is quicker
         points = np.concatenate([np.asarray(line, float) for line, _, _ in lines] or [np.zeros((0, 2))])
-        ends = np.cumsum([len(line) for line, _, _ in lines])[:-1]
-        corners = np.split(np.round(self.pixels(points) * 16).astype(np.int32), ends)
-        for line, (_, width, value) in zip(corners, lines, strict=False):  # no lines: one empty piece
-            wide, shade = width * self.cm, round(255 * value)
-            if wide < 1:  # a line thinner than a pixel is drawn one pixel wide and fainter, in few shades
-                shade = round(255 * value * wide) // 8 * 8
-            groups.setdefault((max(1, round(wide)), shade), []).append(line)
+        ends = np.cumsum([0, *(len(line) for line, _, _ in lines)]).tolist()
+        corners = np.round(self.pixels(points) * 16).astype(np.int32)
+        wide, shades = (np.array([line[part] for line in lines], float) for part in (1, 2))
+        wide, shades = wide * self.cm, 255 * shades
+        # A line thinner than a pixel is drawn one pixel wide and fainter, in few shades.
+        shades = np.where(wide < 1, np.round(shades * wide) // 8 * 8, np.round(shades)).astype(int).tolist()
+        looks = zip(np.maximum(1, np.round(wide)).astype(int).tolist(), shades, strict=True)
+        for number, look in enumerate(looks):
+            groups.setdefault(look, []).append(corners[ends[number] : ends[number + 1]])
         for (thick, shade), drawn in groups.items():
             cv2.polylines(layer, drawn, False, shade, thick, cv2.LINE_AA, 4)
         return layer.astype(np.float32) / 255
@@ -157,12 +160,20 @@ def side_generator(
     return generator(seed, what) if side < 0 else generator(seed, what, side + 1)
 
 
+@lru_cache(maxsize=8)  # each part of a chest asks for them
+def _level_draws(
+    seed: int,  # the patient's number
+    side: int,  # -1 the patient's right, 1 the left
+) -> tuple[float, float]:  # cm
+    "How far top and dome lie from where they usually are"
+    rng = side_generator(seed, "levels", side)
+    return rng.normal(0, 0.25), rng.normal(0, 0.35)
+
+
 def lung_levels(
     canvas: Canvas,
     side: int,  # -1 the patient's right, 1 the left
 ) -> tuple[float, float]:  # cm from the top
     "Top of the lung and height of the diaphragm's dome"
-    rng = side_generator(canvas.patient.seed, "levels", side)
-    top = 5.0 + rng.normal(0, 0.25)
-    dome = 22.8 + 6.2 * canvas.pose.inspiration + (0.9 if side > 0 else -0.3) + rng.normal(0, 0.35)
-    return top, dome
+    higher, lower = _level_draws(canvas.patient.seed, side)
+    return 5.0 + higher, 22.8 + 6.2 * canvas.pose.inspiration + (0.9 if side > 0 else -0.3) + lower
