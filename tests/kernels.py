@@ -68,7 +68,7 @@ class Nest:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout.readline() == "ready\n", "the libraries could not be imported"
 
-    def launch(self, command: list[str], env: dict[str, str], cwd: str, **_: Any) -> Fork:
+    def launch(self, command: list[str], env: dict[str, str], cwd: str = ".", **_: Any) -> Fork:
         "As `jupyter_client.launcher.launch_kernel`"
         self._process.stdin.write(
             json.dumps({"arguments": command[command.index("-f") :], "env": env, "cwd": cwd}) + "\n"
@@ -97,7 +97,8 @@ def _hatch(arguments: list[str], env: dict[str, str], cwd: str) -> None:
     for number in (0, 1):  # those by which the nest is spoken to
         os.dup2(nothing, number)
     np.random.seed()  # NumPy's common numbers are each kernel's own, as in a new process
-    sys.argv = ["ipykernel_launcher.py", *arguments]
+    gone = f"--IPKernelApp.parent_handle={os.getppid()}"  # a kernel whose nest is gone ends
+    sys.argv = ["ipykernel_launcher.py", *arguments, gone]
     IPKernelApp.launch_instance()
 
 
