@@ -9,6 +9,7 @@ __all__ = ['questions', 'question', 'exercise']
 
 # %% ../../nbs/engine/course_catalog.ipynb #catalog-003
 import tomllib
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
@@ -16,6 +17,7 @@ from typing import Any
 
 from ..base.errors import DataError
 from .checking import Exercise, Question
+from .sentences import sentences
 from .translation import catalogue, check_language, lesson_file_name, translated_question
 
 # %% ../../nbs/engine/course_catalog.ipynb #catalog-006
@@ -43,14 +45,15 @@ def questions() -> dict[str, Question]:  # by id, such as "metrics.1"
 # %% ../../nbs/engine/course_catalog.ipynb #catalog-008
 def _unknown(
     key: Any,  # what was asked for
+    language: str,  # en or ko
 ) -> str:
     "Why there is no such exercise, and which there are"
     lesson = str(key).partition(".")[0]
     near = [one for one in questions() if one.partition(".")[0] == lesson]
+    said = sentences(language)["exercise"]
     if near:
-        return f"there is no exercise {key}; the lesson {lesson} has {', '.join(near)}"
-    told = f'there is no exercise {key}; an id is the name of a lesson and a number, such as exercise("metrics.1"), '
-    return f"{told}and the lessons with exercises are {', '.join(_lessons())}"
+        return said["unknown"].format(key=key, lesson=lesson, keys=", ".join(near))
+    return said["strange"].format(key=key, lessons=", ".join(_lessons()))
 
 
 def question(
@@ -60,9 +63,10 @@ def question(
     "The texts of an exercise by its id; raises DataError if there is none"
     check_language(language)
     if not isinstance(key, str) or key not in questions():
-        raise DataError(_unknown(key))
+        raise DataError(_unknown(key, language))
     texts = catalogue(lesson_file_name(key.partition(".")[0], language), language)
-    return translated_question(questions()[key], texts) if texts else questions()[key]
+    one = questions()[key]
+    return replace(translated_question(one, texts), language=language) if texts else one
 
 
 @cache
@@ -78,7 +82,7 @@ def _checking(
 
 def exercise(
     key: str,  # the lesson's name and a number, such as "metrics.1"
-    language: str = "en",  # of the question and its hints: en or ko
+    language: str = "en",  # of the question, its hints and what `check` says: en or ko
 ) -> Exercise:
     "An exercise by its id; raises DataError if there is none"
     return _checking(question(key, language).key, language)

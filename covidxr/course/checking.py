@@ -26,6 +26,7 @@ from .comparing import same, short
 from .contests import Contest, contest_verdict
 from .progress import remember
 from .sandbox import ONE_CHECK, as_before, call
+from .sentences import sentences
 
 # %% ../../nbs/engine/course_checking.ipynb #checking-006
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Verdict:
     right: bool
     text: str
     picture: str | None = None  # a PNG as text (base64), which shows what `text` says
-    alt: str = "your answer and the expected one, drawn"  # what the picture shows, in words
+    alt: str = ""  # what the picture shows, in words
 
     def __repr__(self) -> str:
         return self.text
@@ -65,6 +66,7 @@ class Question:
     choices: Mapping[str, str] = field(default_factory=dict)  # of a picture: what to say of each choice
     verdicts: Mapping[str, str] = field(default_factory=dict)  # of data: what to say, by name
     picture: Mapping[str, str] = field(default_factory=dict)  # `alt`, `revealed` and the words in a picture, by name
+    language: str = "en"  # of the texts and of what `check` says: en or ko
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,14 @@ class Exercise(Answer, Question):
     _asked: dict = field(default_factory=lambda: {"hints": 0}, compare=False, repr=False)
 
     def __repr__(self) -> str:
-        return f"Exercise {self.key}: {self.title}\n\n{self.question}"
+        return f"{self._name()}: {self.title}\n\n{self.question}"
+
+    def _name(self) -> str:
+        return sentences(self.language)["exercise"]["name"].format(key=self.key)
 
     def _repr_markdown_(self) -> str:
         end = "" if self.title.endswith("?") else "."
-        return f"**Exercise {self.key}: {self.title}{end}** {self.question}"
+        return f"**{self._name()}: {self.title}{end}** {self.question}"
 
     def _ipython_display_(self) -> None:
         if self.shows is None:
@@ -115,11 +120,12 @@ class Exercise(Answer, Question):
         "The next of three hints"
         number = min(self._asked["hints"], len(self.hints) - 1)
         self._asked["hints"] = number + 1
-        return Verdict(False, f"Hint {number + 1} of {len(self.hints)}: {self.hints[number]}")
+        told = sentences(self.language)["exercise"]["hint"]
+        return Verdict(False, told.format(number=number + 1, all=len(self.hints), hint=self.hints[number]))
 
     def solution(self) -> Verdict:
         "One solution of many"
-        return Verdict(False, f"One way to solve {self.key}:\n\n{self.code}")
+        return Verdict(False, sentences(self.language)["exercise"]["solution"].format(key=self.key, code=self.code))
 
     def check(
         self,
@@ -128,10 +134,11 @@ class Exercise(Answer, Question):
         "Is an answer right? If not, what it lacks: the smallest input that shows it, or a reason"
         with ONE_CHECK, as_before():
             verdict = _checked(self, answer)
-        missed = remember(self.key) if verdict.right else ""
+        missed = remember(self.key, self.language) if verdict.right else ""
         if not missed:
             return verdict
-        return replace(verdict, text=f"{verdict.text}\nYour progress could not be saved: {missed}")
+        unsaved = sentences(self.language)["exercise"]["unsaved"].format(why=missed)
+        return replace(verdict, text=f"{verdict.text}\n{unsaved}")
 
 # %% ../../nbs/engine/course_checking.ipynb #checking-009
 def _checked(
@@ -139,14 +146,16 @@ def _checked(
     answer: Any,
 ) -> Verdict:
     "The verdict of the exercise's kind"
+    language = exercise.language
     if exercise.kind == "picture":
-        right, told = choice_verdict(exercise.right, exercise.tolerance, exercise.choices, exercise.name, answer)
+        known = exercise.right, exercise.tolerance, exercise.choices, exercise.name
+        right, told = choice_verdict(*known, answer, language)
         if not right or exercise.reveals is None:
             return Verdict(right, told)
         return Verdict(right, told, drawn(exercise.reveals, exercise.picture), exercise.picture["revealed"])
     if exercise.contest:
         missing = _no_function(exercise, answer)
-        return missing or Verdict(*contest_verdict(exercise.contest, exercise.key, exercise.verdicts, answer))
+        return missing or Verdict(*contest_verdict(exercise.contest, exercise.key, exercise.verdicts, answer, language))
     return _check_number(exercise, answer) if exercise.inputs is None else _check_function(exercise, answer)
 
 
@@ -155,11 +164,11 @@ def _no_function(
     answer: Any,
 ) -> Verdict | None:
     "What is said where a function is missing"
+    said = sentences(exercise.language)["function"]
     if answer is None or answer is Ellipsis:
-        return Verdict(False, f"There is no function yet: define `{exercise.name}` first. `.hint()` helps.")
+        return Verdict(False, said["none"].format(name=exercise.name))
     if not callable(answer):
-        told = f"Give the function itself, without calling it: `.check({exercise.name})`."
-        return Verdict(False, f"{told} You gave {short(answer)}.")
+        return Verdict(False, said["called"].format(name=exercise.name, given=short(answer)))
     return None
 
 
@@ -168,16 +177,18 @@ def _check_number(
     answer: Any,
 ) -> Verdict:
     "A number within the tolerance, or another plain value"
+    every = sentences(exercise.language)
+    said = every["value"]
     if answer is None or answer is Ellipsis:
-        return Verdict(False, f"There is no answer yet: set `{exercise.name}` first. `.hint()` helps.")
+        return Verdict(False, every["choice"]["none"].format(name=exercise.name))
     if callable(answer):
-        return Verdict(False, "This exercise asks for a value, not for a function: give what your function returns.")
+        return Verdict(False, said["function"])
     if same(answer, exercise.expected(), exercise.tolerance):
-        return Verdict(True, f"Right. ({exercise.key}: {exercise.title})")
-    told = f"Not yet: {short(answer)} is not the answer (tolerance {exercise.tolerance:g})."
-    if isinstance(answer, Number) and not 0 <= answer <= 1 and "share" in exercise.question:
-        told += " A share is a number from 0 to 1."
-    return Verdict(False, f"{told} `.hint()` helps.")
+        return Verdict(True, said["right"].format(key=exercise.key, title=exercise.title))
+    told = [said["wrong"].format(given=short(answer), tolerance=exercise.tolerance)]
+    if isinstance(answer, Number) and not 0 <= answer <= 1 and said["asks_share"] in exercise.question:
+        told.append(said["share"])
+    return Verdict(False, " ".join([*told, said["hint"]]))
 
 # %% ../../nbs/engine/course_checking.ipynb #checking-011
 TRIALS = 60  # inputs that an answer is tried on: six of each size
@@ -194,7 +205,7 @@ def _check_function(
     for trial in range(TRIALS):
         inputs = exercise.inputs(generator(trial, exercise.key), trial * 10 // TRIALS)
         expected = exercise.expected(*copy.deepcopy(inputs))
-        given, fault, hopeless = call(answer, inputs)
+        given, fault, hopeless = call(answer, inputs, exercise.language)
         if fault or not same(given, expected, exercise.tolerance):
             size = sum(len(short(one)) for one in inputs)
             if worst is None or size < worst[0]:
@@ -202,7 +213,8 @@ def _check_function(
         if hopeless:
             break
     if worst is None:
-        return Verdict(True, f"Right on {TRIALS} inputs. ({exercise.key}: {exercise.title})")
+        told = sentences(exercise.language)["function"]["right"]
+        return Verdict(True, told.format(trials=TRIALS, key=exercise.key, title=exercise.title))
     return _counter_example(exercise, *worst[1:])
 
 # %% ../../nbs/engine/course_checking.ipynb #checking-012
@@ -214,11 +226,12 @@ def _counter_example(
     fault: str,  # what went wrong in the call; empty if it came back
 ) -> Verdict:
     "A wrong answer, told with the input that shows it"
-    lines = ["Not yet. The smallest input tried on which the answers differ:", "", *_told(exercise, inputs), ""]
-    lines += [f"Your function {fault}" if fault else f"yours:    {short(given)}", f"expected: {short(expected)}"]
+    said = sentences(exercise.language)["function"]
+    yours = said["fault"].format(fault=fault) if fault else said["yours"].format(given=short(given))
+    lines = [said["wrong"], "", *_told(exercise, inputs), "", yours, said["expected"].format(expected=short(expected))]
     if given is None and not fault and expected is not None:
-        lines += ["", "It returns None; is a `return` missing?"]
-    return Verdict(False, "\n".join(lines), None if fault else _drawn(exercise, inputs, expected, given))
+        lines += ["", said["returns_none"]]
+    return Verdict(False, "\n".join(lines), None if fault else _drawn(exercise, inputs, expected, given), said["alt"])
 
 
 def _told(
@@ -250,9 +263,9 @@ def _drawn(
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(7, 3), dpi=70)  # not pyplot's: the learner's current figure stays the current one
-    axes = fig.subplots(1, 2)
+    axes, said = fig.subplots(1, 2), sentences()["picture"]
     try:
-        for ax, value, title in zip(axes, (given, expected), ("yours", "expected"), strict=True):
+        for ax, value, title in zip(axes, (given, expected), (said["yours"], said["expected"]), strict=True):
             exercise.draw(ax, inputs, expected, value)
             ax.set_title(title)
         buffer = io.BytesIO()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .comparing import short
-from .contests import words
+from .sentences import sentences
 
 # %% ../../nbs/engine/course_choices.ipynb #choices-006
 def drawn(
@@ -32,7 +32,7 @@ def drawn(
         figsize=(7, 2.4), dpi=80, layout="constrained"
     )  # not pyplot's: the learner's own stays the current one
     draw(fig, texts)
-    fig.supxlabel(words()["choice"]["simulated"], x=0.995, ha="right", fontsize=8, color="0.4")
+    fig.supxlabel(sentences()["picture"]["simulated"], x=0.995, ha="right", fontsize=8, color="0.4")
     plain, small = io.BytesIO(), io.BytesIO()
     fig.savefig(plain, format="png")
     picture = Image.open(plain).convert("RGB").quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
@@ -60,9 +60,10 @@ def _number_verdict(
     tolerance: float,  # absolute
     choices: Mapping[str, str],  # what to say of an answer that is `below`, `above`, or `right`
     answer: Any,
+    language: str,  # en or ko
 ) -> tuple[bool, str]:
     "A number that was predicted"
-    said = words()["choice"]
+    said = sentences(language)["choice"]
     try:
         given = float(answer)
     except (TypeError, ValueError):
@@ -79,13 +80,14 @@ def choice_verdict(
     choices: Mapping[str, str],  # what to say of each choice, by its letter; of a number by `below`, `above`, `right`
     name: str,  # of the learner's answer
     answer: Any,
+    language: str = "en",  # of what to say: en or ko
 ) -> tuple[bool, str]:  # is it right? what to say
     "What to say of a choice or a number"
-    said = words()["choice"]
+    said = sentences(language)["choice"]
     if answer is None or answer is Ellipsis:
         return False, said["none"].format(name=name)
     if isinstance(right, Number):
-        return _number_verdict(float(right), tolerance, choices, answer)
+        return _number_verdict(float(right), tolerance, choices, answer, language)
     given = answer.strip().upper() if isinstance(answer, str) else answer
     if not isinstance(given, str) or given not in choices:
         return False, said["unknown"].format(choices=", ".join(f'"{one}"' for one in choices), given=short(answer))

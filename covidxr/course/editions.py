@@ -23,6 +23,7 @@ from ..base.errors import DataError
 from ..base.files import atomic_path, owned_folder, write_text
 from .catalog import question, questions
 from .progress import solved
+from .sentences import sentences
 from .translation import catalogue, check_language, translated
 
 # %% ../../nbs/engine/course_editions.ipynb #course_editions-006
@@ -73,6 +74,7 @@ def _code_cell(
 
 def _shown(
     cell: dict[str, Any],  # a cell of a lesson that asks nothing
+    language: str = "en",  # as in `edition`
 ) -> dict[str, Any]:  # the same without directives; collapsed if it is long code of the library or preparation
     "A cell as a learner sees it: JupyterLab shows the first line of a collapsed one"
     text = "".join(cell["source"])
@@ -82,7 +84,7 @@ def _shown(
     code = _DIRECTIVE.sub("", text)
     if not (summary or text.startswith("#| hide\n")):
         return {**cell, "source": code.splitlines(keepends=True)}
-    first = f"# {summary[1]}" if summary else "# What this lesson needs behind the scenes"
+    first = f"# {summary[1] if summary else sentences(language)['edition']['behind']}"
     metadata = cell["metadata"] | {"jupyter": {"source_hidden": True}}
     return {**cell, "metadata": metadata, "source": f"{first}\n{code}".splitlines(keepends=True)}
 
@@ -90,6 +92,7 @@ def _shown(
 def edition(
     notebook: dict[str, Any],  # a lesson as JSON
     with_solutions: bool,  # with solutions instead of empty functions
+    language: str = "en",  # of the notes in cells that are added: en or ko
 ) -> dict[str, Any]:  # the notebook so made
     "A lesson to work in: after each question a cell for the answer and one that checks it"
     made = copy.deepcopy(notebook)
@@ -97,13 +100,13 @@ def edition(
     for cell in made["cells"]:
         asked = _ASKED.match("".join(cell["source"]).strip()) if cell["cell_type"] == "code" else None
         if not asked:
-            shown = _shown(cell)
+            shown = _shown(cell, language)
             if shown["source"]:  # nothing is left of a cell that held directives only
                 cells.append(shown)
             continue
         one = question(asked[2])
         code = "import numpy as np\nimport pandas as pd\n\n\n" + (one.code if with_solutions else one.stub)
-        check = f"ask.check({one.name})  # stuck? ask.hint(), and at last ask.solution()"
+        check = f"ask.check({one.name})  # {sentences(language)['edition']['stuck']}"
         cells.append({**cell, "source": [f"ask = {asked[1]}\n", "ask"]})
         cells += [_code_cell(code, f"{cell['id']}-answer"), _code_cell(check, f"{cell['id']}-check")]
     made["cells"] = cells
@@ -124,7 +127,7 @@ def _write_one(
     lesson = json.loads(path.read_text(encoding="utf-8"))
     if language != "en":
         lesson = translated(lesson, catalogue(path.stem, language), language)
-    made = edition(lesson, with_solutions)
+    made = edition(lesson, with_solutions, language)
     write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", place)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..base.errors import CovidxrError, DataError, reason
 from ..base.files import read_json, write_json
+from .sentences import sentences
 
 # %% ../../nbs/engine/course_progress.ipynb #course_progress-006
 _FORMER = {  # the number that a lesson had in ids such as "07.1", and its name
@@ -35,6 +36,7 @@ def _place() -> Path | None:
 
 def _read(
     path: Path,  # a progress file
+    language: str = "en",  # of an error: en or ko
 ) -> list[str]:  # ids of the solved exercises, sorted
     "Read a progress file; raises DataError for any other file"
     try:
@@ -44,10 +46,7 @@ def _read(
     known = isinstance(found, dict) and set(found) <= {"covidxr", "solved"}
     keys = found.get("solved") if known else None
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise DataError(
-            f"{path}: not a progress file of covidxr, or it is damaged; "
-            "move it away to start a new one (your answers in the notebooks stay)"
-        )
+        raise DataError(sentences(language)["exercise"]["damaged"].format(path=path))
     parts = [key.partition(".") for key in keys]
     return sorted({f"{_FORMER.get(lesson, lesson)}{dot}{number}" for lesson, dot, number in parts})
 
@@ -60,6 +59,7 @@ def solved() -> list[str]:  # ids such as "metrics.1"
 # %% ../../nbs/engine/course_progress.ipynb #course_progress-008
 def remember(
     key: str,  # an exercise's id
+    language: str = "en",  # of the answer: en or ko
 ) -> str:  # why it could not be kept; empty if it was kept
     "Keep that an exercise was solved; a disk that cannot be written to is no reason to fail"
     from filelock import FileLock
@@ -70,7 +70,7 @@ def remember(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=10):  # two notebooks may solve at the same time
-            known = _read(path) if os.path.lexists(path) else []
+            known = _read(path, language) if os.path.lexists(path) else []
             write_json({"covidxr": "progress", "solved": sorted({*known, key})}, path)
     except CovidxrError as error:
         return str(error)

@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from .sentences import sentences
+
 # %% ../../nbs/engine/course_sandbox.ipynb #course_sandbox-006
 PATIENCE = 5.0  # seconds of the processor that one call may take; twelve times as many by the clock
 
@@ -97,21 +99,22 @@ def as_before() -> Iterator[None]:
 def call(
     function: Callable,  # the learner's
     inputs: tuple,  # its arguments
-) -> tuple[Any, str, bool]:  # the answer; what went wrong, as the end of a sentence; are other inputs useless?
+    language: str = "en",  # of what went wrong: en or ko
+) -> tuple[Any, str, bool]:  # the answer; what went wrong, as `[fault]` of words.toml; are other inputs useless?
     "Call a learner's function with a copy of the inputs; what it prints is not shown"
-    printed = io.StringIO()
+    printed, said = io.StringIO(), sentences(language)["fault"]
     try:
         with _at_most(PATIENCE), contextlib.redirect_stdout(printed):
             answer = function(*copy.deepcopy(inputs))
     except _TooLong:
-        return None, f"gave no answer in {PATIENCE:g} s; is there a loop that never ends?", True
+        return None, said["endless"].format(seconds=PATIENCE), True
     except KeyboardInterrupt:
-        return None, "was stopped", True
+        return None, said["stopped"], True
     except BaseException as error:  # a learner's function may fail in any way
-        message = str(error).splitlines()[0] if str(error) else "no message"
-        return None, f"raised {type(error).__name__}: {message}", False
+        message = str(error).splitlines()[0] if str(error) else said["silent"]
+        return None, said["raised"].format(error=type(error).__name__, message=message), False
     if answer is None and printed.getvalue():
-        return None, "prints its answer and returns nothing; write `return` in place of `print`.", True
+        return None, said["prints"], True
     if isinstance(answer, Iterator):
-        return None, f"returns a {type(answer).__name__}, which has no values yet; wrap it in `list(…)`.", True
+        return None, said["iterator"].format(kind=type(answer).__name__), True
     return answer, "", False

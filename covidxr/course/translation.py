@@ -23,6 +23,7 @@ import covidxr
 from ..base.errors import DataError
 from ..base.extras import require
 from .checking import Question
+from .sentences import sentences
 
 # %% ../../nbs/engine/course_translation.ipynb #course_translation-006
 LANGUAGES = {"en": "English", "ko": "한국어"}
@@ -255,7 +256,7 @@ def site_page(
         elif cell["cell_type"] == "code":
             text = "" if _only_imports(text) else _FOR_NBDEV.sub("", text)
         cell["source"] = text.splitlines(keepends=True)
-        _speak(cell.get("outputs", []), texts)
+        _speak(cell.get("outputs", []), texts, language)
     switch = f"[English](../{name}) · {LANGUAGES[language]}"
     front = {"cell_type": "raw", "id": "language", "metadata": {}, "source": ["---\n", f"lang: {language}\n", "---"]}
     link = {"cell_type": "markdown", "id": "switch", "metadata": {}, "source": [switch]}
@@ -266,13 +267,17 @@ def site_page(
 def _speak(
     outputs: list[dict[str, Any]],  # of a cell; changed in place
     texts: Mapping[str, str],  # English text to the other
+    language: str,  # such as "ko"
 ) -> None:
     "Stored questions in another language"
+    name = sentences(language)["exercise"]["name"]
     for output in outputs:
         for kind in ("text/plain", "text/markdown"):
             stored = "".join(output.get("data", {}).get(kind, []))
-            if not re.match(r"(\*\*)?Exercise \w+\.\d", stored):
+            found = re.match(r"(?:\*\*)?(Exercise (\w+\.\d))", stored)
+            if not found:
                 continue
             for english in sorted(texts, key=len, reverse=True):
                 stored = stored.replace(english, texts[english])
+            stored = stored.replace(found[1], name.format(key=found[2]), 1)
             output["data"][kind] = stored.splitlines(keepends=True)

@@ -2,9 +2,13 @@
 
 import json
 import re
+import tomllib
 from collections import Counter
+from string import Formatter
 
 import catalogues
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 from korean import KINDS, MISLEADING
@@ -13,6 +17,8 @@ from covidxr.base.errors import DataError
 from covidxr.base.extras import MissingExtra
 from covidxr.course import exercise, write_course
 from covidxr.course.catalog import questions
+from covidxr.course.checking import Exercise
+from covidxr.course.choices import choice_verdict
 from covidxr.course.translation import catalogue, lesson_texts, site_page, translated
 
 PAGES = {path.stem: path for path in catalogues.translated_pages()}
@@ -32,6 +38,14 @@ FORMS = {
     "formulas": lambda text: Counter(re.findall(r"\$[^$\n]+\$", text)),
     "fields": lambda text: text.count("{time}"),
 }
+
+SENTENCES = tomllib.loads((ROOT / "covidxr" / "course" / "words.toml").read_text(encoding="utf-8"))
+BOTH = {
+    f"{kind}.{name}": said for kind, own in SENTENCES.items() if kind != "picture" for name, said in own.items()
+}  # what a picture says is drawn, without Hangul
+PARTICLES = (
+    r"\}[`\"]?(?:은|는|이|가|을|를|과|와|로|으로|라|이라)(?![가-힣])"  # which one is right depends on the word before
+)
 
 
 def _held(name):
@@ -197,6 +211,8 @@ def test_the_course_is_written_in_korean_beside_the_english_one(tmp_path, hashes
     sources = ["".join(cell["source"]) for cell in lesson["cells"]]
     assert re.search("[가-힣]", sources[0])
     assert 'ask = exercise("start.1", language="ko")\nask' in sources
+    notes = [source.partition("  # ")[2] for source in sources if source.startswith("ask.check(")]
+    assert notes == [SENTENCES["edition"]["stuck"]["ko"]] * 3
     assert (tmp_path / "mine" / "solved_ko" / "01_start.ipynb").exists()
     assert (tmp_path / "mine" / "lessons_ko" / "images").is_dir()
     with pytest.raises(DataError, match="the course has no language 'fr'; it has en"):
@@ -214,6 +230,9 @@ def test_site_pages_lead_somewhere_and_export_nothing(tmp_path):
         words = "\n".join(
             source for cell, source in zip(page["cells"], sources, strict=True) if cell["cell_type"] == "markdown"
         )
+        shown = json.dumps([cell.get("outputs") for cell in page["cells"]], ensure_ascii=False)
+        assert not re.search(r"Exercise \w+\.\d", shown)
+        assert len(re.findall(r"\*\*연습 문제 \w+\.\d", shown)) == (0 if path.stem == "gallery" else 3), path.name
         for target in re.findall(r"\]\(([\w./-]+?)(?:#[^)]*)?\)", words):
             there = target in names or (ROOT / "nbs" / "ko" / target).resolve().exists() or target.startswith("../api/")
             assert there, f"{path.name}: {target}"
@@ -231,3 +250,138 @@ def test_a_heading_keeps_the_name_by_which_links_find_it():
         "## 잘못되는 경우 {#when-it-goes-wrong}\n\n"
         "[x](08_metrics.ipynb#the-score) [y](../faq.qmd#a) ![z](../images/z.png) [w](https://a.b/c.ipynb)"
     )
+
+
+def _fields(text):
+    "What is filled in, and in which form"
+    return sorted((name, form) for _, name, form, _ in Formatter().parse(text) if name is not None)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_what_the_checker_says_stands_in_both_languages_with_the_same_fields(name):
+    english, korean = BOTH[name]["en"], BOTH[name]["ko"]
+    assert set(BOTH[name]) == {"en", "ko"} and _fields(english) == _fields(korean)
+    assert re.search("[가-힣]", korean) or name == "function.fault"  # all of it is filled in
+    assert not re.search(PARTICLES, korean), "no particle after what is filled in"
+    assert not any(re.search(pattern, re.sub(r"`[^`]*`", "", korean)) for pattern, _ in MISLEADING)
+
+
+def test_a_particle_that_depends_on_what_is_filled_in_is_noticed():
+    for korean in ("{given}은 답이 아닙니다", "`{name}`를 정의", "{low}와 {high} 사이"):
+        assert re.search(PARTICLES, korean)
+    assert not re.search(PARTICLES, "{rounds}벌, {margin}보다, `{name}` 함수를, {given} 이내")
+
+
+def _english(text):
+    "Words of English sentences of the checker in what it says"
+    parts = {part for said in BOTH.values() for part, *_ in Formatter().parse(said["en"])}
+    words = {part.strip(" .:;()|") for part in parts}
+    return [part for part in words if len(part) > 3 and " " in part and part in text] + re.findall(
+        "Not yet|Right|Hint|Exercise|yours:|expected:", text
+    )
+
+
+def _solved(one):
+    "What the code of an exercise's solution defines"
+    own = {"np": np, "pd": pd}
+    exec(one.code, own)
+    return own[one.name]
+
+
+def _fails(*_):
+    raise ValueError("세 번째 행")
+
+
+def _prints(*_):
+    print(1)
+
+
+@pytest.mark.parametrize(
+    ("key", "answer", "told"),
+    [
+        ("metrics.1", None, "아직 함수가 없습니다. 먼저 `iou` 함수를 정의하십시오."),
+        ("metrics.1", 0.5, "함수 자체를 넣으십시오: `.check(iou)`. 넣은 값: 0.5"),
+        ("metrics.1", lambda *_: 7, "아직 정답이 아닙니다.*내 답: 7\n정답:  "),
+        ("metrics.1", lambda *_: None, "`return`이 빠지지 않았습니까?"),
+        ("metrics.1", _fails, "함수에서 오류가 났습니다. ValueError: 세 번째 행\n정답:  "),
+        ("metrics.1", _prints, "`print` 대신 `return`을 쓰십시오."),
+        ("metrics.1", lambda *_: iter([1]), "아직 값이 없습니다(list_iterator)."),
+        ("metrics.2", ..., "먼저 `rank` 함수를 정의하십시오."),
+        ("metrics.2", _fails, "데이터로 시험한 결과입니다. 함수에서 오류가 났습니다. ValueError: 세 번째 행"),
+        ("metrics.2", lambda *_: None, "함수가 None을 돌려줍니다.*유한한 숫자 500개입니다."),
+        ("metrics.2", lambda *_: [1], "함수가 돌려준 값: [1]\n답은 `new`의 행마다"),
+        ("metrics.2", lambda known, new: new["confidence"], "*내 답 0.*비교 기준(*95% 신뢰구간*신뢰도를 그대로 쓰면"),
+        ("metrics.2", lambda known, new: new["in_truth"], "써서는 안 되는 정보*`in_truth`를 읽고 있습니다."),
+        ("metrics.2", lambda known, new: np.random.default_rng().random(len(new)), "난수의 시드를 고정하십시오."),
+        ("metrics.3", ..., "아직 답이 없습니다. 먼저 `answer`에 답을 넣으십시오."),
+        ("metrics.3", "E", '쓰십시오: "A", "B", "C", "D". 넣은 값: \'E\''),
+        ("metrics.3", _fails, "다음 가운데 하나를 쓰십시오"),
+        ("metrics.3", "B", "아직 정답이 아닙니다. 넣은 답: B. 모든 예측이 맞지만"),
+    ],
+)
+def test_an_exercise_that_was_opened_in_korean_says_in_korean_what_is_wrong(key, answer, told):
+    verdict = exercise(key, "ko").check(answer)
+    assert not verdict.right and _english(verdict.text) == []
+    assert re.search(".*".join(map(re.escape, told.split("*"))), verdict.text, re.S), verdict.text
+    other = exercise(key).check(answer).text
+    assert _english(other) and not re.search("[가-힣]", other.replace("세 번째 행", "")), "English stays English"
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("metrics.1", "정답입니다. 입력 60개에서 모두 맞았습니다. (metrics.1: IoU(교집합과 합집합의 비))"),
+        ("metrics.2", "통과했습니다. 신뢰구간 전체가 0보다 큽니다.\n평균 정밀도(AP): 내 답 "),
+        ("metrics.3", "정답입니다: A. 먼저 두 개를 맞히고"),
+    ],
+)
+def test_an_exercise_that_was_opened_in_korean_says_in_korean_what_is_right(key, told, monkeypatch, tmp_path):
+    monkeypatch.setenv("COVIDXR_PROGRESS", str(tmp_path / "progress.json"))
+    one = exercise(key, "ko")
+    verdict = one.check(_solved(one))
+    assert verdict.right and verdict.text.startswith(told) and _english(verdict.text) == []
+    (tmp_path / "progress.json").write_text("my own notes")
+    text = one.check(_solved(one)).text
+    assert "진행 상황을 저장하지 못했습니다. 원인: " in text and "손상되었습니다" in text and _english(text) == []
+
+
+def test_questions_hints_and_solutions_are_headed_in_korean():
+    for key in ("metrics.1", "metrics.2", "metrics.3"):
+        one = exercise(key, "ko")
+        one._asked["hints"] = 0
+        said = [one.hint().text for _ in one.hints]
+        assert [text.partition(": ")[0] for text in said] == ["힌트 1/3", "힌트 2/3", "힌트 3/3"]
+        told = [*said, one.solution().text, repr(one), one._repr_markdown_()]
+        assert [words for text in told if (words := _english(text.replace(one.code, "")))] == []
+        assert f"연습 문제 {key}: {one.title}" in repr(one) and f"**연습 문제 {key}: " in one._repr_markdown_()
+
+
+def test_a_wrong_answer_that_is_drawn_is_told_in_korean():
+    one = exercise("detect.1", "ko")
+    verdict = one.check(lambda boxes, side: [[0.5, 0.5, 0.1, 0.1]] * len(boxes))
+    assert verdict.picture and 'alt="내 답(yours)과 정답(expected)을 나란히 그린 그림"' in verdict._repr_html_()
+
+
+def test_numbers_are_checked_in_korean():
+    one = Exercise(
+        key="00.9", title="비율", question="어떤 비율입니까?", name="share", stub="share = ...", code="share = 0.3",
+        hints=("", "", ""), expected=lambda: 0.3, language="ko",
+    )  # fmt: skip
+    told = [one.check(answer).text for answer in (None, _fails, 30, 0.4, 0.3)]
+    assert [text for text in told if _english(text) or not re.search("[가-힣]", text)] == []
+    assert "0부터 1까지의 숫자" in told[2] and "0부터 1까지" not in told[3] and told[4] == "정답입니다. (00.9: 비율)"
+    why = {"below": "질환자를 생각하십시오.", "above": "건강한 사람을 생각하십시오.", "right": "대부분 오경보입니다."}
+    told = [choice_verdict(0.16, 0.02, why, "share", answer, "ko")[1] for answer in ("x", 0.95, 0.17)]
+    assert told == [
+        "아직 정답이 아닙니다. 숫자를 넣으십시오. 넣은 값: 'x'",
+        "아직 정답이 아닙니다. 넣은 답: 0.95. 건강한 사람을 생각하십시오.",
+        "정답입니다: 0.17 (참값 0.16, 허용 오차 0.02). 대부분 오경보입니다.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [("metrics.9", "metrics 강의의 연습 문제: metrics.1"), ("07.1", "강의 이름과")]
+)
+def test_an_exercise_that_does_not_exist_is_told_in_korean(key, told):
+    with pytest.raises(DataError, match=f"{key}: 이런 연습 문제는 없습니다.*{told}"):
+        exercise(key, "ko")
