@@ -5,7 +5,7 @@
 Simulated patients that the network has never seen (seeds from 1,300,000), the classes as frequent as in the competition.
 From the known ones come a temperature (Guo 2017) and the limit of split conformal sets that hold the true class in 90 % of
 patients; on the new ones it counts how often they do, how often a set names one class, and the calibration error before and
-after. `--write` puts both numbers into covidxr/learning/shipped/trust.json.
+after. `--write` puts both numbers into covidxr/learning/shipped/calibration.json.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from covidxr.learning.shipped_reader import interpret
 from covidxr.phantom import simulate
 
 FIRST, SHARES, ERROR = 1_300_000, (0.28, 0.47, 0.17, 0.08), 0.1
-FILE = Path(__file__).parent.parent / "covidxr" / "learning" / "shipped" / "trust.json"
+FILE = Path(__file__).parent.parent / "covidxr" / "learning" / "shipped" / "calibration.json"
 
 
 def asked(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -31,13 +31,13 @@ from covidxr.base.seeds import generator
 from covidxr.base.terms import APPEARANCES
 from covidxr.boxes.intervals import patient_draws
 from covidxr.boxes.matching import match, weighted_average_precision
+from covidxr.boxes.network_answers import map_boxes
 from covidxr.classify import load_classifier, train_classifier
 from covidxr.course.folder import course_images
 from covidxr.explain import explain, map_scores, pointing_game
 from covidxr.learning.attribution import network_input
 from covidxr.learning.data import read_squares
 from covidxr.learning.map_training import load_maps
-from covidxr.learning.maps import map_boxes
 from covidxr.learning.networks import build_classifier
 from covidxr.metrics import average_precision
 from covidxr.phantom import SimulatedXray, simulate

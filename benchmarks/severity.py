@@ -32,12 +32,13 @@ from covidxr.base.extras import opencv
 from covidxr.base.progress import progress
 from covidxr.base.seeds import generator
 from covidxr.base.terms import BOX_COLUMNS
+from covidxr.boxes.network_answers import map_boxes
 from covidxr.course import folder
 from covidxr.course.folder import course_images
 from covidxr.learning.data import read_squares
 from covidxr.learning.extents import mean_halves
 from covidxr.learning.map_training import ask_maps, load_maps, train_map_classifier
-from covidxr.learning.maps import MapNetwork, map_boxes, standardised
+from covidxr.learning.maps import MapNetwork, standardised
 from covidxr.learning.shipped_reader import interpret
 from covidxr.phantom import SimulatedXray, simulate
 from covidxr.tables.readers import Reader, extent_grades, intraclass_correlation, read_lungs

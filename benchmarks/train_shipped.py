@@ -7,7 +7,8 @@
 2. Trains one network of 0.4 million weights for the four classes, the map of the opacities and the extent of disease (about
    a quarter of an hour of one core). Nothing is chosen by the 3,000.
 3. Examines it on the 3,000, and on the real X-rays of `--real` where that folder is there.
-4. Writes model.safetensors, config.json, history.csv and README.md, the card with all figures.
+4. Writes model.safetensors, config.json, history.csv and README.md, the card with all figures; and model.onnx, the plan
+   for onnxruntime, looked at on 100 X-rays. `--graph` does this alone, for the network that is there.
 """
 
 import argparse
@@ -27,9 +28,11 @@ from covidxr.base.files import atomic_path
 from covidxr.base.parallel import parallel
 from covidxr.base.seeds import generator
 from covidxr.base.terms import BOX_COLUMNS
+from covidxr.boxes.network_answers import map_boxes
 from covidxr.learning.map_training import ask_maps, fit_maps, load_maps, map_plan, predict_maps
-from covidxr.learning.maps import MapTruth, map_boxes
+from covidxr.learning.maps import MapTruth
 from covidxr.learning.models import save_model
+from covidxr.learning.onnx_export import export_graph
 from covidxr.metrics import average_precision, roc_auc
 from covidxr.phantom import simulate
 from covidxr.prepare import fit_square
@@ -191,7 +194,11 @@ def main() -> None:
     options.add_argument("--real", type=Path, default=real, help="real X-rays to report on; left out where absent")
     options.add_argument("--epochs", type=int, default=4)
     options.add_argument("--pieces", type=int, default=TRAIN[1], help=f"files of {PIECE} X-rays to learn from")
+    options.add_argument("--graph", action="store_true", help="only write model.onnx again")
     options = options.parse_args()
+    if options.graph:
+        print(f"model.onnx: {export_graph(options.out):.1e} from PyTorch's answers at most")
+        return
     test = simulated(options.work, "test", *TEST)
     pictures, truth, _ = simulated(options.work, "train", TRAIN[0], options.pieces)
     plan = map_plan(CLASSES, "test_resnet", SIZE, options.epochs, 5e-3, 64, stride=8, device="cpu")
@@ -209,6 +216,7 @@ def main() -> None:
     }
     options.out.mkdir(parents=True, exist_ok=True)
     save_model(options.out, state, plan, history)
+    export_graph(options.out)
     card = CARD.format(
         arch=plan["arch"],
         weights=sum(value.numel() for value in state.values()),

@@ -22,13 +22,12 @@ from ..base.arguments import check_same_kind
 from ..base.errors import DataError, ModelError, reason
 from ..base.files import check_folder
 from ..base.progress import log_line, progress
-from ..boxes.network_answers import surest
+from ..boxes.network_answers import STRIDE, surest
 from .box_samples import check_boxes, check_unit
 from .data import asked_images, labelled_images, read_squares
 from .fitting import fit_network, memory_loaders, seeded_training
 from .guests import Undrawn
 from covidxr.learning.maps import (
-    STRIDE,
     MapNetwork,
     MapTruth,
     batch_callback,

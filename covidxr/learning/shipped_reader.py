@@ -8,6 +8,7 @@ Docs: https://covidxr.github.io/covidxr/engine/shipped_reader.html.md"""
 __all__ = ['Reading', 'interpret']
 
 # %% ../../nbs/engine/shipped_reader.ipynb #shipped-003
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -18,7 +19,9 @@ import numpy as np
 import pandas as pd
 
 from ..base.errors import DataError
-from ..base.extras import opencv
+from ..base.extras import MissingExtra, onnxruntime_library, opencv
+from ..base.files import read_json
+from ..boxes.network_answers import map_boxes
 from ..prepare import fit_square
 from ..xray.facts import Xray
 
@@ -33,12 +36,52 @@ class Reading:
     extent: float  # how much lung is opaque: 0 none, 8 more than three quarters of both lungs
 
 
-@cache
-def _network() -> tuple[Any, dict]:  # the networks and their configuration
-    "Load the network once"
-    from covidxr.learning.map_training import load_maps
+# takes the padded square, uint8 (size, size); gives the map (cells, cells), the classes' probabilities, the extent
+_Ask = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, float]]
 
-    return load_maps(Path(str(files("covidxr.learning"))) / "shipped", "cpu")
+# %% ../../nbs/engine/shipped_reader.ipynb #shipped-202
+_SHIPPED = Path(str(files("covidxr.learning"))) / "shipped"
+
+
+def _by_onnxruntime() -> _Ask:
+    "The network, read without PyTorch; raises MissingExtra"
+    onnxruntime = onnxruntime_library()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # hundredths of a second; other cores stay free
+    options.log_severity_level = 3
+    how = {"sess_options": options, "providers": ["CPUExecutionProvider"]}
+    session = onnxruntime.InferenceSession(str(_SHIPPED / "model.onnx"), **how)
+
+    def ask(square: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        image = square[None, None].astype(np.float32) / 255
+        views = np.ascontiguousarray(np.concatenate([image, image[..., ::-1]]))
+        maps, chances, extents = session.run(["map", "probabilities", "extent"], {"images": views})
+        return (maps[0] + maps[1, :, ::-1]) / 2, chances.mean(0), float(extents.mean())
+
+    return ask
+
+
+def _by_pytorch() -> _Ask:
+    "The network, read by PyTorch"
+    from covidxr.learning.map_training import ask_maps, load_maps
+
+    networks, _ = load_maps(_SHIPPED, "cpu")
+
+    def ask(square: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        maps, chances, extents = ask_maps(networks, square[None])
+        return maps[0], chances[0], float(extents[0])
+
+    return ask
+
+
+@cache
+def _network() -> tuple[_Ask, dict]:  # how it is asked, and its configuration
+    "Load the network once"
+    try:
+        ask = _by_onnxruntime()
+    except MissingExtra:
+        ask = _by_pytorch()
+    return ask, read_json(_SHIPPED / "config.json")
 
 # %% ../../nbs/engine/shipped_reader.ipynb #shipped-007
 def _in_frame(
@@ -81,18 +124,15 @@ def interpret(
     xray: Xray | np.ndarray,  # what `read_xray` or `simulate` gave; or its pixels, 0 to 1, bright is dense
 ) -> Reading:
     "Read one frontal chest X-ray with the network that covidxr ships (not for clinical use); raises DataError"
-    from covidxr.learning.map_training import ask_maps
-    from covidxr.learning.maps import map_boxes
-
     pixels = _checked_pixels(xray)
-    networks, config = _network()
+    ask, config = _network()
     square, place = fit_square(pixels, config["size"])
-    maps, chances, extents = ask_maps(networks, square[None])
-    boxes = map_boxes(maps[0], place, stride=config["stride"])
+    opaque, chances, extent = ask(square)
+    boxes = map_boxes(opaque, place, stride=config["stride"])
     height, width = pixels.shape
     boxes[["x_min", "x_max"]] = boxes[["x_min", "x_max"]].clip(0, width)
     boxes[["y_min", "y_max"]] = boxes[["y_min", "y_max"]].clip(0, height)
     seen = (boxes["x_max"] > boxes["x_min"]) & (boxes["y_max"] > boxes["y_min"])  # a patch in the margin alone is none
     boxes = boxes[seen].reset_index(drop=True)
-    said = dict(zip(config["classes"], map(float, chances[0]), strict=True))
-    return Reading(said, _in_frame(maps[0], place, pixels.shape, config["size"]), boxes, float(extents[0]))
+    said = dict(zip(config["classes"], map(float, chances), strict=True))
+    return Reading(said, _in_frame(opaque, place, pixels.shape, config["size"]), boxes, extent)

@@ -57,7 +57,7 @@ def _template() -> np.ndarray:  # (16, 16) without its mean, of length 1
 @cache
 def _trust() -> dict:  # temperature, limit, known, template: benchmarks/calibrate_shipped.py writes it
     "What was learnt about the shipped network from simulated patients whom it has never seen"
-    return read_json(Path(str(files("covidxr.learning"))) / "shipped" / "trust.json")
+    return read_json(Path(str(files("covidxr.learning"))) / "shipped" / "calibration.json")
 
 
 def looks_like_chest(

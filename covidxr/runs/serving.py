@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import CovidxrError, ModelError, reason
-from ..base.extras import MissingExtra, require
+from ..base.extras import MissingExtra, onnxruntime_library, require
 from ..base.process import cores
 from ..boxes.network_answers import fcos_boxes, surest, yolo_boxes
 from .run_files import MODEL, NETWORKS, NETWORKS_FORMAT, WEIGHTS, RunFiles
@@ -40,7 +40,7 @@ def _session(
     digest: str,  # its SHA-256
 ) -> Any:  # an onnxruntime.InferenceSession
     "The session of a file, made once"
-    import onnxruntime
+    onnxruntime = onnxruntime_library()
 
     known = (digest, _threads())
     with _GUARD:

@@ -12,10 +12,11 @@ import torch
 from covidxr.base.errors import DataError, ModelError
 from covidxr.base.extras import opencv
 from covidxr.base.terms import APPEARANCES, BOX_COLUMNS
+from covidxr.boxes.network_answers import map_boxes
 from covidxr.classify import load_classifier, predict_classifier, predict_classifier_views, train_classifier
 from covidxr.learning import map_training
 from covidxr.learning.map_training import load_maps, predict_map_views, predict_maps, train_map_classifier
-from covidxr.learning.maps import MapNetwork, map_boxes, standardised, start_from
+from covidxr.learning.maps import MapNetwork, standardised, start_from
 from covidxr.learning.models import read_model, read_tensors, save_model
 from covidxr.learning.weights import find_weights, whole_weights
 

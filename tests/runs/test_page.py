@@ -17,8 +17,11 @@ import pytest
 from conftest import ROOT
 
 from covidxr.base.errors import DataError
+from covidxr.boxes.network_answers import map_boxes
 from covidxr.dicom import XrayFacts, write_dicom
+from covidxr.learning import shipped_reader
 from covidxr.phantom import simulate
+from covidxr.prepare import fit_square
 from covidxr.runs.answer import (
     SAMPLES,
     PageAnswer,
@@ -286,3 +289,73 @@ def test_a_space_starts_with_what_it_lists(tmp_path):
     assert "sdk: gradio" in head and "app_file: app.py" in head and "license: apache-2.0" in head
     settings = (ROOT / "settings.ini").read_text()
     assert "app_requirements" in settings and "gradio" in settings
+
+
+def test_the_reader_loads_no_pytorch_where_onnxruntime_is_there_and_leaves_no_trace(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(_dicom(tmp_path))
+    home = tmp_path / "home"  # onnxruntime would note a number of this machine there, for its makers
+    home.mkdir()
+    settings = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "CI")}
+    settings |= {"HOME": str(home), "TMPDIR": str(home)}
+    lines = [
+        "import sys",
+        "from covidxr.runs.page import answer_html, gradio_library",
+        "from covidxr.runs.answer import answer_file",
+        "gradio_library()",
+        f"answer = answer_file({str(tmp_path / 'a.dcm')!r})",
+        "assert answer.severity, answer",
+        "answer_html(answer)",
+        "print(sorted({'torch', 'timm', 'scipy', 'numba'} & set(sys.modules)))",
+    ]
+    pytest.importorskip("onnxruntime", reason="the extra serve is not installed")
+    told = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, env=settings)
+    assert told.stdout.strip() == "[]", told.stdout + told.stderr[-500:]
+    assert list(home.rglob("*")) == []
+
+
+def test_onnxruntime_is_imported_in_one_place_where_it_is_silenced():
+    modules = [path for path in (ROOT / "covidxr").rglob("*.py") if "import onnxruntime\n" in path.read_text()]
+    assert [path.name for path in modules] == ["extras.py"]
+
+
+def test_answers_are_the_same_without_onnxruntime(monkeypatch):
+    pytest.importorskip("onnxruntime", reason="the extra serve is not installed")
+    quick = [answer_sample(name) for name in SAMPLES]
+    shipped_reader._network.cache_clear()
+    with monkeypatch.context() as only:
+        only.setitem(sys.modules, "onnxruntime", None)
+        slow = [answer_sample(name) for name in SAMPLES]
+    shipped_reader._network.cache_clear()
+    for one, other in zip(quick, slow, strict=True):
+        assert (one.heading, one.reasons, one.facts) == (other.heading, other.reasons, other.facts)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+        parts = [[answer.severity.extent, answer.severity.low, answer.severity.high] for answer in (one, other)]
+        assert parts[0] == pytest.approx(parts[1], abs=1e-4)
+        assert [words for words, _ in one.pictures] == [words for words, _ in other.pictures]
+
+
+def test_onnxruntime_and_pytorch_read_a_hundred_x_rays_alike():
+    pytest.importorskip("onnxruntime", reason="the extra serve is not installed")
+    ways, worst, boxes = [shipped_reader._by_onnxruntime(), shipped_reader._by_pytorch()], 0.0, 0
+    for seed in range(100):
+        xray = simulate(seed, ("negative", "typical", "indeterminate", "atypical")[seed % 4], size=160)
+        square, place = fit_square(xray.pixels, 128)
+        one, other = (way(square) for way in ways)
+        worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(one, other, strict=True)))
+        found = [map_boxes(way[0], place, stride=8) for way in (one, other)]
+        assert len(found[0]) == len(found[1]) and np.allclose(found[0], found[1], atol=1e-4), seed
+        boxes += len(found[0])
+    assert 0 < worst < 1e-4 and boxes > 50
+
+
+def test_gradio_is_left_as_it_was(tmp_path):
+    lines = [
+        "import sys",
+        "from covidxr.runs.page import gradio_library",
+        "finders = list(sys.meta_path)",
+        "gradio = gradio_library()",
+        "assert sys.meta_path == finders",
+        "print(gradio.component_meta.create_or_modify_pyi.__name__, gradio.events.EventListener.set_doc.__name__)",
+    ]
+    told = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert told.stdout.split() == ["create_or_modify_pyi", "set_doc"], told.stdout + told.stderr[-500:]

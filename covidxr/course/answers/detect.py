@@ -16,7 +16,7 @@ import pandas as pd
 
 from ...base.plotting import draw_boxes
 from ...base.terms import BOX_COLUMNS
-from .images import draw_boxes as draw_corners
+from .drawing import draw_boxes as draw_corners
 from ..checking import Answer
 from ..contests import Contest
 from ...metrics import box_iou, match

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .images import draw_boxes
+from .drawing import draw_boxes
 from ..checking import Answer
 from ..contests import Contest
 from ...metrics import box_iou

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ...base.extras import opencv
 from ...base.terms import BOX_COLUMNS
-from .images import draw_boxes
+from .drawing import draw_boxes
 from ..checking import Answer
 from ..choices import panels
 from ..contests import Contest

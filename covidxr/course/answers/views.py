@@ -16,7 +16,7 @@ import pandas as pd
 
 from ...base.seeds import generator
 from ...base.terms import BOX_COLUMNS
-from .images import draw_boxes as draw_corners
+from .drawing import draw_boxes as draw_corners
 from .scores import area_under_roc, finite_each
 from ..checking import Answer
 from ..contests import Contest
