@@ -78,14 +78,13 @@ def run(
         >>> metrics = covidxr.run("phantom", "runs/demo")  # takes minutes  # doctest: +SKIP
     """
     folder, phantom, asked = Path(out), str(data) == "phantom", check_profile(profile)
-    (profile, left_out), device = installed_models(asked), training_device(gpus)
+    (profile, left_out), device = installed_models(asked), training_device(gpus, asked)
     root = folder / "data" if phantom else Path(data)
     if not phantom:
         check_dataset(data, folder)
     claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asdict(asked)}
     with owned_folder(folder, "run", claim):
-        steps = Steps(folder, PACKAGES)
-        used = {"profile": asdict(profile), "versions": package_versions(PACKAGES)}
+        steps, used = Steps(folder, PACKAGES), {"profile": asdict(profile), "versions": package_versions(PACKAGES)}
         write_json(claim | used, folder / "config.json")
         if phantom:
             steps("simulate", lambda: simulate_data(root, profile, seed))
@@ -93,7 +92,7 @@ def run(
         index, failed = prepare_data(steps, dataset, folder, profile)
         steps("explore", lambda: explore_data(dataset, folder), tables_key(dataset))
         this = Run(folder, dataset, index, plan_rounds(dataset, profile, seed), profile, seed, device)
-        notes = {"failed": failed, "left_out": left_out}
-        metrics = _score_and_report(steps, this, train_and_predict(steps, this), notes)
+        keys = train_and_predict(steps, this)
+        metrics = _score_and_report(steps, this, keys, {"failed": failed, "left_out": left_out})
     log_line("")  # in a notebook no line of progress is left behind
     return metrics

@@ -60,13 +60,18 @@ def check_profile(
 
 def training_device(
     gpus: int | None,  # how many train together; None: one, or the processor
+    profile: Profile,
 ) -> str | None:  # as `train_classifier` takes it
-    "What a run trains on; raises ModelError where there are fewer GPUs"
+    "What a run trains on; raises ModelError where there are fewer GPUs, DataError where a batch is too small to share"
     if gpus is None:
         return None
     from covidxr.learning.gpus import first_gpus  # PyTorch is loaded by this alone
 
-    return first_gpus(gpus)
+    device, least = first_gpus(gpus), min(plan.batch_size for plan in profile.models)
+    if gpus > 1 and 2 * gpus > least:
+        needed = f"a batch of profile {profile.name} has {least} images, and each GPU needs two"
+        raise DataError(f"gpus is {gpus}; {needed}: ask for at most {least // 2}")
+    return device
 
 
 def installed_models(
