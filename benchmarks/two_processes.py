@@ -36,7 +36,8 @@ def main() -> None:
 
 def compare(folder: Path, options: argparse.Namespace) -> None:
     "Train all, and print the table"
-    learning, test, classes, patients = _images(folder, options)
+    learning, test = _images(options)
+    classes, patients = list(APPEARANCES), test["patient_id"].to_numpy()
     print(
         f"{len(learning)} images to learn from and to choose by, {len(test)} of {len(set(patients))} patients to test"
     )

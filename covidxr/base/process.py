@@ -210,6 +210,22 @@ def in_processes(
             _stop(pool)
 
 # %% ../../nbs/engine/process.ipynb #process-012
+def _while_wanted(
+    work: Callable,
+    item: Any,
+    parent: int,  # the process that waits for the answer
+) -> Any:  # the answer
+    "Work on one item, and end this process once its parent is gone, also where that was killed and could not say so"
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return work(item)
+
+
 def at_once(
     work: Callable,  # done for each item, each in a process of its own
     items: Sequence,  # as many processes; all work at the same time
@@ -220,7 +236,7 @@ def at_once(
     pool, whole = _pool(len(items)), False
     try:
         with _without_interrupts():
-            sent = [pool.submit(work, item) for item in items]
+            sent = [pool.submit(_while_wanted, work, item, os.getpid()) for item in items]
         if wait(sent, return_when=FIRST_EXCEPTION).not_done:
             wait(sent, timeout=2)  # one may only have noticed that another is gone, before loky told us
         errors = [error for one in sent if one.done() and (error := one.exception())]

@@ -11,8 +11,6 @@ __all__ = ['training_devices', 'first_gpus', 'sharing', 'fit_together']
 import os
 import shutil
 import sys
-import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -114,27 +112,12 @@ def sharing(
 _WAIT = timedelta(hours=3)  # for the others, while the first validates; as Ultralytics has it
 
 
-def _end_with(
-    parent: int,  # a process
-) -> None:
-    "End this process once its parent is gone, also where that was killed and could not say so"
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _one_of_several(
     fit: Callable,  # as in `fit_together`
     work: Path,  # the folder with the arguments
-    parent: int,  # the process that waits for the answer
     plan: dict,  # of this process: rank, ranks and device, too
 ) -> tuple[dict, pd.DataFrame] | None:  # the first one's answer
     "What each process does"
-    _end_with(parent)
     os.environ.pop("WORLD_SIZE", None)  # a launcher's; fastai would gather what only the first has
     if plan["rank"]:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # the first speaks for all
@@ -171,6 +154,6 @@ def fit_together(
         joblib.dump(arguments, work / "arguments")
         shared = plan | {"devices": plan["device"], "ranks": len(names)}
         each = [shared | {"device": name, "rank": rank} for rank, name in enumerate(names)]
-        return at_once(partial(_one_of_several, fit, work, os.getpid()), each)[0]
+        return at_once(partial(_one_of_several, fit, work), each)[0]
     finally:
         shutil.rmtree(work, ignore_errors=True)
