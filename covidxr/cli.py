@@ -44,6 +44,7 @@ def _run(
     out: Folder = "runs/demo",  # the run's folder
     profile: Literal["quick", "full"] = "quick",  # quick: minutes on two CPU cores; full: hours on a GPU
     seed: Seed = 0,  # decides everything that chance decides
+    gpus: Count | None = None,  # GPUs that train each network together, in a process each (default: one)
     onnx: bool = False,  # also write each trained network as OUT/onnx/NAME.onnx, which runs without PyTorch
     json: bool = False,  # print metrics.json instead of a table
 ) -> int:
@@ -54,7 +55,7 @@ def _run(
         from covidxr.learning.onnx_export import NEEDED, export_models
 
         require(*NEEDED)  # told before the run, not after it
-    metrics = run(data, out, profile=profile, seed=seed)
+    metrics = run(data, out, profile=profile, seed=seed, gpus=gpus)
     if onnx:
         export_models(Path(out) / "models", Path(out) / "onnx")
     if json:

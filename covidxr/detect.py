@@ -62,7 +62,7 @@ def train_detector(
     batch_size: int = 8,  # images per step
     weights: str | Path | None = None,  # published MODEL.safetensors or MODEL.pt, or its folder; only tensors are read
     seed: int = 0,  # the same seed gives the same network on the same CPU
-    device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None
+    device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None; "cuda:0,cuda:1": both, a process each
     **training: Any,  # what else the model's trainer takes; for YOLO some of Ultralytics' settings
 ) -> pd.DataFrame:  # the history: one row per epoch
     """Train an opacity detector from two tables; saves tensors and text; raises DataError or ModelError

@@ -26,6 +26,7 @@ from covidxr.runs.inputs import (
     prepare_data,
     simulate_data,
     tables_key,
+    training_device,
     truth_key,
 )
 from .runs.opinions import Opinions, empty_chance, study_probabilities, write_submissions  # exercises ask
@@ -68,6 +69,7 @@ def run(
     out: str | Path = "runs/demo",  # the run's folder: new, empty, or that of the same run
     profile: str | Profile = "quick",  # "quick", "full", or one of your own
     seed: int = 0,  # decides all that is random, 0 or more
+    gpus: int | None = None,  # how many train each network together; one GPU, or the processor, where None
 ) -> dict:  # what metrics.json holds
     """From X-rays to a scored submission and a report; goes on where an earlier call stopped; raises DataError
 
@@ -76,22 +78,21 @@ def run(
         >>> metrics = covidxr.run("phantom", "runs/demo")  # takes minutes  # doctest: +SKIP
     """
     folder, phantom, asked = Path(out), str(data) == "phantom", check_profile(profile)
-    profile, left_out = installed_models(asked)
+    (profile, left_out), device = installed_models(asked), training_device(gpus, asked)
     root = folder / "data" if phantom else Path(data)
     if not phantom:
         check_dataset(data, folder)
     claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asdict(asked)}
     with owned_folder(folder, "run", claim):
-        steps = Steps(folder, PACKAGES)
-        used = {"profile": asdict(profile), "versions": package_versions(PACKAGES)}
+        steps, used = Steps(folder, PACKAGES), {"profile": asdict(profile), "versions": package_versions(PACKAGES)}
         write_json(claim | used, folder / "config.json")
         if phantom:
             steps("simulate", lambda: simulate_data(root, profile, seed))
         dataset = open_dataset(root)
         index, failed = prepare_data(steps, dataset, folder, profile)
         steps("explore", lambda: explore_data(dataset, folder), tables_key(dataset))
-        this = Run(folder, dataset, index, plan_rounds(dataset, profile, seed), profile, seed)
-        notes = {"failed": failed, "left_out": left_out}
-        metrics = _score_and_report(steps, this, train_and_predict(steps, this), notes)
+        this = Run(folder, dataset, index, plan_rounds(dataset, profile, seed), profile, seed, device)
+        keys = train_and_predict(steps, this)
+        metrics = _score_and_report(steps, this, keys, {"failed": failed, "left_out": left_out})
     log_line("")  # in a notebook no line of progress is left behind
     return metrics

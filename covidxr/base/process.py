@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/engine/process.html.md"""
 
 # %% auto #0
 __all__ = ['quiet', 'same_filters', 'same_dice', 'environment', 'cores', 'one_opencv_thread', 'timed_trip', 'trip_size',
-           'in_processes']
+           'in_processes', 'at_once']
 
 # %% ../../nbs/engine/process.ipynb #process-003
 import os
@@ -16,7 +16,8 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, wait
 from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import resource_tracker
@@ -209,6 +210,19 @@ def _stop(
     pool.shutdown(wait=True, kill_workers=True)
 
 
+def _pool(
+    workers: int,  # processes
+    start: Callable[[], Any] | None = None,  # done once in each process
+) -> Any:  # loky's ProcessPoolExecutor
+    "Processes of our own, each of which computes with one thread unless the caller's environment says otherwise"
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    threads = {name: "1" for name in names if name not in os.environ}
+    _begin_trackers()
+    return ProcessPoolExecutor(workers, initializer=start, env=threads | {_SAFE_PATH: "1"})
+
+
 def in_processes(
     work: Callable,  # done for each item, in any process
     items: Iterable,  # what to work on; only as many are taken as are sent
@@ -217,12 +231,7 @@ def in_processes(
     batch: int | None = None,  # items per trip to a process; by the time that they take where None
 ) -> Generator[Any, None, None]:  # the answers, in the items' order
     "Work on items in processes of our own: joblib's shared pool may be in use by the caller"
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    threads = {name: "1" for name in names if name not in os.environ}
-    _begin_trackers()
-    pool = ProcessPoolExecutor(workers, initializer=start, env=threads | {_SAFE_PATH: "1"})
+    pool = _pool(workers, start)
     items, waiting, size, whole = iter(items), deque(), batch or 4, False
     try:
         while (trip := list(islice(items, size))) or waiting:
@@ -237,4 +246,47 @@ def in_processes(
         whole = True
     finally:
         if not whole:  # the caller stops in the middle; nobody waits for the rest
+            _stop(pool)
+
+# %% ../../nbs/engine/process.ipynb #process-012
+def _while_wanted(
+    work: Callable,
+    item: Any,
+    parent: int,  # the process that waits for the answer
+) -> Any:  # the answer
+    "Work on one item, and end this process once its parent is gone, also where that was killed and could not say so"
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return work(item)
+
+
+def at_once(
+    work: Callable,  # done for each item, each in a process of its own
+    items: Sequence,  # as many processes; all work at the same time
+) -> list:  # the answers, in the items' order
+    "Work on all items at once; where one fails or the caller stops, all end; raises RuntimeError for a killed process"
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    pool, whole = _pool(len(items)), False
+    try:
+        with _without_interrupts():
+            sent = [pool.submit(_while_wanted, work, item, os.getpid()) for item in items]
+        if wait(sent, return_when=FIRST_EXCEPTION).not_done:
+            wait(sent, timeout=2)  # one may only have noticed that another is gone, before loky told us
+        errors = [error for one in sent if one.done() and (error := one.exception())]
+        if any(isinstance(error, BrokenProcessPool) for error in errors):
+            raise RuntimeError(f"one of {len(items)} processes was ended by the system, as it does for want of memory")
+        if errors:
+            raise errors[0]
+        answers = [one.result() for one in sent]
+        pool.shutdown(wait=True)
+        whole = True
+        return answers
+    finally:
+        if not whole:
             _stop(pool)

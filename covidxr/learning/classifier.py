@@ -22,6 +22,7 @@ from ..base.files import check_folder, owned_folder
 from ..base.process import quiet
 from ..base.progress import log_line, progress
 from .data import MEAN, SPREAD, asked_images, classifier_loaders, labelled_images, read_squares
+from .gpus import fit_together, sharing, training_devices
 from .guests import Undrawn, fastai_training, fastai_vision, hushed, unchanged
 from .history import history_callback, history_table
 from .map_training import predict_map_views, train_map_classifier
@@ -86,7 +87,7 @@ def _learner(
 def _fit(
     squares: np.ndarray,  # uint8 (images, size, size)
     table: pd.DataFrame,  # label and valid of each
-    plan: dict,  # the configuration
+    plan: dict,  # the configuration; rank and ranks where several train
     weights: dict[str, torch.Tensor] | None,  # pretrained weights
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # the network's state and one row per epoch
     "Train by the one-cycle rule (Smith 2018); pretrained networks learn their head first"
@@ -95,6 +96,7 @@ def _fit(
     with unchanged(), fastai_training().no_random(plan["seed"]), quiet():
         loaders = classifier_loaders(squares, labels, valid, plan["batch_size"], plan["flip"], plan["device"])
         learn = _learner(loaders, plan["arch"], len(plan["classes"]), weights, plan["epochs"] * len(loaders.train))
+        learn.add_cbs(sharing(plan))
         with learn.no_bar(), learn.no_logging():
             if weights:
                 head = 1 if plan["epochs"] > 1 else 0
@@ -113,7 +115,7 @@ def _plan(
     batch_size: int,  # images per step
     flip: bool,  # mirror half of the training images
     seed: int,
-    device: str | None,  # "cpu", "cuda", "mps"; the fastest where None
+    device: str | None,  # as `training_devices` takes it
     classes: list[str],  # in the order of the network's answers
 ) -> dict:  # as config.json holds it
     "The arguments of `train_classifier`, each checked"
@@ -130,7 +132,7 @@ def _plan(
         "batch_size": whole(batch_size, "batch_size", 1, 100_000),
         "flip": bool(flip),
         "seed": whole(seed, "seed", 0, 2**32 - 1),
-        "device": device_name(device),
+        "device": training_devices(device),
     }
     with Undrawn():
         classifier_network(arch, len(classes))  # an unknown name is told now, not after minutes of reading
@@ -160,7 +162,7 @@ def train_classifier(
     pretrained: bool | str = True,  # start from published weights if any; "simulated": covidxr's own first
     flip: bool = True,  # mirror half of the training images
     seed: int = 0,  # the same seed gives the same network on the same CPU
-    device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None
+    device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None; "cuda:0,cuda:1": both, a process each
     boxes: pd.DataFrame | None = None,  # image_id, corners in pixels of the files: learn a map of the opacities, too
 ) -> pd.DataFrame:  # the history: one row per epoch
     """Train a study classifier with fastai's vision_learner; saves tensors and text; raises DataError or ModelError
@@ -182,8 +184,8 @@ def train_classifier(
     squares, _ = read_squares(table["file"], plan["size"])
     weights, why = _starting_weights(arch, pretrained)
     plan |= {"pretrained": weights is not None, "why": why, **training_facts(table, "torch", "fastai", "timm")}
-    cure = "try another size, batch_size or backbone"
-    return train_into(out, plan, lambda folder: _fit(squares, table, plan, weights), arch, cure)
+    cure, given = "try another size, batch_size or backbone", {"squares": squares, "table": table, "weights": weights}
+    return train_into(out, plan, lambda folder: fit_together(_fit, given, plan, folder), arch, cure)
 
 # %% ../../nbs/engine/classifier.ipynb #classifier-013
 def save_classifier(

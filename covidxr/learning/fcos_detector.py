@@ -24,6 +24,7 @@ from ..base.progress import log_line
 from .box_samples import ask_detector, check_boxes, read_samples
 from .data import image_table
 from .fitting import fit_network, memory_loaders, seeded_training
+from .gpus import fit_together, training_devices
 from .guests import Undrawn, imported
 from .maps import GreyNetwork, batch_callback, moved, random_frames, relit, standardised, start_from
 from covidxr.learning.models import (
@@ -179,7 +180,7 @@ def _plan(
     plan["epochs"] = whole(epochs, "epochs", 1, 100_000)
     plan["learning_rate"] = number(RATE if learning_rate is None else learning_rate, "learning_rate", 1e-12, 100)
     plan["batch_size"] = whole(batch_size, "batch_size", 1, 100_000)
-    plan["seed"], plan["device"] = whole(seed, "seed", 0, 2**31), device_name(device)
+    plan["seed"], plan["device"] = whole(seed, "seed", 0, 2**31), training_devices(device)
     return plan | {name: training[name] for name in ("frozen", "flip")} | {"pretrained": training["pretrained"]}
 
 # %% ../../nbs/engine/fcos_detector.ipynb #fcos_detector-016
@@ -226,7 +227,7 @@ def _fit(
     squares: np.ndarray,  # uint8 (images, size, size)
     shares: list[np.ndarray],  # per image (boxes, 4): corners in shares of the input
     valid: np.ndarray,  # True where an image is for choosing only
-    plan: dict,  # the configuration
+    plan: dict,  # the configuration; rank and ranks where several train
     start: tuple[dict, dict],  # tensors of the whole detector, of its backbone
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # the network's state, and one row per epoch
     "Train one detector on arrays"
@@ -273,8 +274,9 @@ def train(
         **training_facts(table, "torch", "torchvision", "fastai", "timm"),
     }
     squares, shares = read_samples(table, boxes, plan["size"])
-    fit = partial(_fit, squares, shares, table["valid"].to_numpy(bool), plan, tuple(start))
-    return train_into(out, plan, lambda folder: fit(), model, "try another size, batch_size or model")
+    given = {"squares": squares, "shares": shares, "valid": table["valid"].to_numpy(bool), "start": tuple(start)}
+    cure = "try another size, batch_size or model"
+    return train_into(out, plan, lambda folder: fit_together(_fit, given, plan, folder), model, cure)
 
 # %% ../../nbs/engine/fcos_detector.ipynb #fcos_detector-018
 MOST = 1000  # boxes per image that compete

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from ..base.process import quiet
+from .gpus import sharing
 from .guests import fastai_training, unchanged
 from .history import history_callback, history_table
 
@@ -51,13 +52,14 @@ def fit_network(
     loaders: Any,  # fastai DataLoaders
     loss: Callable[..., torch.Tensor],  # takes the network's answer and what the batch holds beside the picture
     prepare: Any,  # a fastai Callback that makes numbers of each batch
-    plan: dict,  # epochs, learning_rate (the highest of the schedule)
+    plan: dict,  # epochs, learning_rate (the highest of the schedule); rank and ranks where several train
     label: str,  # for the lines of progress
 ) -> pd.DataFrame:  # one row per epoch
     "Train one network by the one-cycle rule (Smith 2018)"
     steps = history_callback(label, plan["epochs"] * len(loaders.train))
     network.to(memory_format=torch.channels_last)
-    learn = fastai_training().Learner(loaders, network, loss_func=loss, cbs=[prepare, steps], wd=0.05, train_bn=False)
+    callbacks = [prepare, steps, *sharing(plan)]
+    learn = fastai_training().Learner(loaders, network, loss_func=loss, cbs=callbacks, wd=0.05, train_bn=False)
     with learn.no_bar(), learn.no_logging():
         learn.fit_one_cycle(plan["epochs"], plan["learning_rate"], pct_start=0.25)
     next(steps.bar)  # all done

@@ -26,6 +26,7 @@ from ..boxes.network_answers import STRIDE, surest
 from .box_samples import check_boxes, check_unit
 from .data import asked_images, labelled_images, read_squares
 from .fitting import fit_network, memory_loaders, seeded_training
+from .gpus import fit_together, training_devices
 from .guests import Undrawn
 from covidxr.learning.maps import (
     MapNetwork,
@@ -69,7 +70,7 @@ def fit_maps(
     squares: np.ndarray,  # uint8 (images, size, size)
     truth: MapTruth,  # what should be said of each
     valid: np.ndarray,  # True where an image is for choosing only
-    plan: dict,  # what `map_plan` gave
+    plan: dict,  # what `map_plan` gave; rank and ranks where several train
     weights: dict[str, torch.Tensor] | None = None,  # to start from, as `read_weights` or `whole_weights` gives them
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # the state of all networks, for `save_model`; and the history
     "Train the networks of a plan on arrays; the caller's process stays as it was"
@@ -99,7 +100,7 @@ def map_plan(
     flip: bool = True,  # mirror half of the training images
     stride: int = STRIDE,  # pixels of the input per cell of the map: 8 or 16
     seed: int = 0,
-    device: str | None = None,  # "cpu", "cuda", "mps"; the fastest where None
+    device: str | None = None,  # as `training_devices` takes it
 ) -> dict:  # as config.json holds it
     "What a training with a map is to do, each argument looked at; raises ModelError"
     plan = {
@@ -116,7 +117,7 @@ def map_plan(
         "flip": bool(flip),
         "stride": whole(stride, "stride", 8, 16),
         "seed": whole(seed, "seed", 0, 2**31),
-        "device": device_name(device),
+        "device": training_devices(device),
     }
     with Undrawn():
         MapNetwork(arch, len(plan["classes"]), stride)  # an unknown name is told now, not after minutes of reading
@@ -180,8 +181,9 @@ def train_map_classifier(
     weights = whole_weights(file, plan["arch"], names) if file else None
     plan |= {"pretrained": file is not None, "why": why, "answer": _boxed_class(table, boxes, names)}
     plan |= training_facts(table, "torch", "fastai", "timm")
-    valid, cure = table["valid"].to_numpy(bool), "try another size, batch_size or backbone"
-    return train_into(out, plan, lambda folder: fit_maps(squares, truth, valid, plan, weights), plan["arch"], cure)
+    given = {"squares": squares, "truth": truth, "valid": table["valid"].to_numpy(bool), "weights": weights}
+    cure = "try another size, batch_size or backbone"
+    return train_into(out, plan, lambda folder: fit_together(fit_maps, given, plan, folder), plan["arch"], cure)
 
 # %% ../../nbs/engine/map_training.ipynb #map-training-012
 def load_maps(

@@ -23,6 +23,7 @@ from ..base.files import check_folder
 from ..base.progress import log_line
 from .box_samples import ask_detector, check_boxes, read_samples
 from .data import image_table
+from .gpus import fit_together, training_devices
 from .guests import ONE_AT_A_TIME, Undrawn, random_numbers
 from covidxr.learning.models import (
     LARGEST_SIZE,
@@ -88,7 +89,7 @@ def _plan(
     learning_rate: float | None,  # AdamW's, after the warm-up; that of TRAINING where None
     batch_size: int,  # images a step
     seed: int,
-    device: str | None,  # "cpu", "cuda", "mps"; the fastest where None
+    device: str | None,  # as `training_devices` takes it
     training: dict,  # further numbers among Ultralytics' settings
 ) -> dict:  # as config.json holds it
     "The arguments of `train`, each looked at"
@@ -97,6 +98,7 @@ def _plan(
         near = round(size / 32) * 32 or 32
         raise ModelError(f"size {size} is not a multiple of 32, the coarsest grid of YOLO; try {near}")
     check_training(training)
+    devices = training_devices(device)
     plan = {
         "kind": "detector",
         "model": model,
@@ -106,7 +108,7 @@ def _plan(
         "epochs": whole(epochs, "epochs", 1, 100_000),
         "batch_size": whole(batch_size, "batch_size", 1, 100_000),
         "seed": whole(seed, "seed", 0, 2**32 - 2),
-        "device": device_name(device),
+        "device": "cpu" if devices.startswith("cpu") else devices,  # Ultralytics shares on GPUs alone
     }
     rate = {} if learning_rate is None else {"lr0": number(learning_rate, "learning_rate", 1e-12, 100)}
     return plan | {"training": TRAINING | rate | training}
@@ -152,7 +154,8 @@ def train(
         work = folder / ".work"
         shutil.rmtree(work, ignore_errors=True)
         try:
-            return fit(parts, plan, work, partial(_start, model, found))
+            given = {"parts": parts, "work": work, "start": partial(_start, model, found)}
+            return fit_together(fit, given, plan, folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 

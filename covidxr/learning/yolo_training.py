@@ -8,6 +8,7 @@ Docs: https://covidxr.github.io/covidxr/engine/yolo_training.html.md"""
 __all__ = ['TRAINING', 'NUMBERS', 'yolo_labels', 'check_training', 'fit']
 
 # %% ../../nbs/engine/yolo_training.ipynb #yolo_training-003
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,9 @@ class _Trainer:
         super().__init__(overrides=overrides)
         torch.set_num_threads(threads)  # Ultralytics leaves one core idle
 
+    def _setup_ddp(self) -> None:  # Ultralytics' own would start the group of processes, which is there
+        self.device = torch.device(self.device.type, torch.cuda.current_device())
+
     def get_dataset(self) -> dict:
         return self.tables
 
@@ -182,14 +186,18 @@ def check_training(
 # %% ../../nbs/engine/yolo_training.ipynb #yolo_training-014
 def fit(
     parts: dict,  # train_pixels, train_labels, val_pixels, val_labels
-    plan: dict,  # the configuration
+    plan: dict,  # the configuration; rank, ranks and devices where several train
     work: Path,  # a folder for Ultralytics to write in, removed by the caller
     start: Callable[[], torch.nn.Module],  # makes the network that training starts from
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # the network's state and one row per epoch
     "Train with Ultralytics' trainer; the averaged (EMA) weights of the last epoch are kept"
+    if "ranks" in plan:  # in a process of our own, where Ultralytics is not imported yet; it asks then
+        places = {"RANK": plan["rank"], "LOCAL_RANK": plan["rank"], "WORLD_SIZE": plan["ranks"]}
+        os.environ.update({name: str(value) for name, value in places.items()})
     data = {"train": "train", "val": "val", "nc": 1, "names": {0: "opacity"}, "channels": CHANNELS, **parts}
     settings = {"model": f"{plan['model']}.yaml", "data": "tables.yaml", "epochs": plan["epochs"]}
-    settings |= {"batch": plan["batch_size"], "imgsz": plan["size"], "seed": plan["seed"], "device": plan["device"]}
+    settings |= {"batch": plan["batch_size"], "imgsz": plan["size"], "seed": plan["seed"]}
+    settings["device"] = plan.get("devices", plan["device"])  # from several it makes "0,1"
     settings |= {"pretrained": False, "project": str(work), "name": "yolo", "exist_ok": True, "workers": 0}
     settings |= {"amp": False, "plots": False, "save": False, "verbose": False, "deterministic": True}
     settings |= {"nbs": plan["batch_size"], **plan["training"]}

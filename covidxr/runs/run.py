@@ -196,6 +196,7 @@ class Run:
     rounds: list[Round]  # which studies train, choose and test in each round
     profile: Profile  # how much of everything
     seed: int  # decides all that is random
+    device: str | None = None  # that trains, as `train_classifier` takes it
 
     @property
     def hidden(self) -> bool:

@@ -57,7 +57,7 @@ def train_model(
     images = image_parts(run, split)
     learning = images[images["part"].isin(["train", "valid"])]
     options = {"size": plan.size, "epochs": plan.epochs, "batch_size": plan.batch_size}
-    options["seed"] = _model_seed(plan, number, run.seed)
+    options |= {"seed": _model_seed(plan, number, run.seed), "device": run.device}
     if plan.learning_rate:
         options["learning_rate"] = plan.learning_rate
     if plan.pretrained is not True and not plan.arch.startswith("yolo"):  # True is what each kind does by itself
