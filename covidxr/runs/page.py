@@ -118,7 +118,8 @@ def gradio_library() -> ModuleType:
     if "gradio" not in sys.modules:
         sys.meta_path.insert(0, finder)  # ty: ignore[invalid-argument-type]
     try:
-        import gradio
+        with quiet():
+            import gradio
     finally:
         if finder in sys.meta_path:
             sys.meta_path.remove(finder)  # ty: ignore[invalid-argument-type]
