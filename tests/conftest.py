@@ -1,5 +1,6 @@
 "Shared data of the tests, made once for all processes that test; how tests are spread over them; how long things may take."
 
+import atexit
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +91,13 @@ class _Times:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    "Note the times where that is asked for, once for all testing processes"
+    "Before the testing processes begin: keep byte code, and note the times where that is asked for"
+    if os.environ.get("PYTHONDONTWRITEBYTECODE") and "PYTEST_XDIST_WORKER" not in os.environ:
+        # Tests start hundreds of processes, each of which would compile all that it imports
+        del os.environ["PYTHONDONTWRITEBYTECODE"]
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = tempfile.mkdtemp(prefix="covidxr-byte-code-")
+        sys.dont_write_bytecode = False
+        atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
     if "COVIDXR_TEST_TIMES" in os.environ and "PYTEST_XDIST_WORKER" not in os.environ:
         config.pluginmanager.register(_Times())
 

@@ -3,7 +3,8 @@
 A kernel and its imports cost five to fifteen seconds of processor time, and there are two hundred notebooks. The fork runs what
 `python -m ipykernel_launcher` runs, in a session of its own, with the environment and the working folder that it is told.
 
-Ultralytics is not among them, as it writes files when it is imported, nor anything that starts threads. A notebook that looks at
+Ultralytics is not among them, as it writes files when it is imported, nor what starts threads, nor fastcore, which asks at
+its import whether it is in a notebook. A notebook that looks at
 what is imported, or at the time that this takes, needs a kernel of the usual kind; so do the times that lessons tell.
 """
 
@@ -22,8 +23,7 @@ import psutil
 LIBRARIES = """
     numpy pandas pyarrow.parquet scipy.interpolate scipy.ndimage scipy.optimize scipy.stats
     sklearn.isotonic sklearn.linear_model sklearn.metrics sklearn.model_selection
-    cv2 pydicom joblib filelock psutil matplotlib.pyplot seaborn nbdev.showdoc fastcore.all fastcore.test
-    IPython.display ipykernel.kernelapp ipykernel.ipkernel
+    cv2 pydicom joblib filelock psutil matplotlib.pyplot seaborn IPython.display ipykernel.kernelapp ipykernel.ipkernel
     covidxr.pipeline covidxr.classify covidxr.detect covidxr.explain covidxr.severity covidxr.transfer covidxr.shortcuts
 """.split()
 
@@ -85,6 +85,7 @@ class Nest:
 def _hatch(arguments: list[str], env: dict[str, str], cwd: str) -> None:
     "Be a kernel"
     import numpy as np
+    import pandas
     from ipykernel.kernelapp import IPKernelApp
 
     os.setsid()
@@ -96,6 +97,7 @@ def _hatch(arguments: list[str], env: dict[str, str], cwd: str) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):  # those by which the nest is spoken to
         os.dup2(nothing, number)
+    pandas.set_option("display.max_columns", 20)  # as in a notebook; it was imported as in a terminal
     np.random.seed()  # NumPy's common numbers are each kernel's own, as in a new process
     gone = f"--IPKernelApp.parent_handle={os.getppid()}"  # a kernel whose nest is gone ends
     sys.argv = ["ipykernel_launcher.py", *arguments, gone]
