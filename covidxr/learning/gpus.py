@@ -24,7 +24,7 @@ import torch
 from ..base.errors import ModelError
 from ..base.process import at_once
 from .guests import fastai_training
-from .models import device_name, whole
+from .models import check_shares, device_name, whole
 
 # %% ../../nbs/engine/gpus.ipynb #gpus-006
 def training_devices(
@@ -140,13 +140,9 @@ def fit_together(
     folder: Path,  # the model's
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # the network's state and one row per epoch
     "Train one network, in a process a device where there are several; raises ModelError for too small a batch"
-    names = plan["device"].split(",")
+    names = check_shares(plan)
     if len(names) == 1:
         return fit(**arguments, plan=plan)
-    if min(plan["batch_size"], plan["train_images"]) < 2 * len(names):
-        least = f"each of {len(names)} processes needs two images a step"
-        here = f"batch_size is {plan['batch_size']} and there are {plan['train_images']} training images"
-        raise ModelError(f"{least}, and {here}; take {2 * len(names)} or more, or fewer GPUs")
     work = Path(folder).resolve() / ".together"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()

@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/engine/models.html.md"""
 
 # %% auto #0
 __all__ = ['LARGEST_SIZE', 'whole', 'number', 'device_name', 'class_names', 'read_tensors', 'fill', 'save_model', 'read_config',
-           'training_facts', 'train_into', 'read_model', 'config_values']
+           'training_facts', 'check_shares', 'train_into', 'read_model', 'config_values']
 
 # %% ../../nbs/engine/models.ipynb #models-003
 import math
@@ -176,6 +176,18 @@ def training_facts(
     return facts | {"versions": {name: version(name) for name in packages}}
 
 
+def check_shares(
+    config: dict,  # device (with commas between several), batch_size and train_images
+) -> list[str]:  # the devices
+    "Has each process two images a step, as batch normalisation needs? Raises ModelError"
+    names = str(config.get("device", "cpu")).split(",")
+    if len(names) > 1 and min(config["batch_size"], config["train_images"]) < 2 * len(names):
+        least = f"each of {len(names)} processes needs two images a step"
+        here = f"batch_size is {config['batch_size']} and there are {config['train_images']} training images"
+        raise ModelError(f"{least}, and {here}; take {2 * len(names)} or more, or fewer GPUs")
+    return names
+
+
 def train_into(
     out: str | Path,  # a new folder, or one of an earlier training
     config: dict,  # all that is needed to build the network again
@@ -185,6 +197,7 @@ def train_into(
     faults: tuple[type[Exception], ...] = (RuntimeError, ValueError),  # by which it does
 ) -> pd.DataFrame:  # the history
     "Train a model into its folder, which from the start of the training on holds no finished one; raises ModelError"
+    check_shares(config)  # before an earlier model is gone
     with owned_folder(out, "model", fault=ModelError) as folder:
         (folder / "config.json").unlink(missing_ok=True)
         try:

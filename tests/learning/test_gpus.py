@@ -12,7 +12,7 @@ import torch
 
 from covidxr.base.errors import ModelError
 from covidxr.learning.gpus import first_gpus, fit_together, training_devices
-from covidxr.learning.models import train_into
+from covidxr.learning.models import save_model, train_into
 from covidxr.runs.profiles import ModelPlan
 
 PLAN = {"device": "cpu,cpu", "batch_size": 7, "train_images": 23, "epochs": 2, "learning_rate": 0.03, "seed": 3}
@@ -96,6 +96,11 @@ def test_where_one_process_fails_the_other_ends_and_one_sentence_says_why(tmp_pa
 def test_too_small_a_batch_for_so_many_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"two images a step, and batch_size is 3 .*; take 4 or more, or fewer GPUs"):
         fit_together(_fails, {}, PLAN | {"batch_size": 3}, tmp_path)
+    save_model(tmp_path / "model", {"one": torch.ones(1)}, PLAN, pd.DataFrame({"epoch": [1]}))
+    before = (tmp_path / "model" / "config.json").read_bytes()
+    with pytest.raises(ModelError, match="two images a step"):
+        train_into(tmp_path / "model", PLAN | {"batch_size": 3}, lambda folder: 1 / 0, "nets", "try less")
+    assert (tmp_path / "model" / "config.json").read_bytes() == before, "an earlier model is lost"
 
 
 def test_gpus_are_named_where_they_are_and_refused_where_they_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
