@@ -1,11 +1,10 @@
 """Notebook kernels that begin with the libraries imported: a process imports them once, and each kernel is a fork of it.
 
-A kernel and its imports cost five to fifteen seconds of processor time, and there are two hundred notebooks. The fork runs what
+A kernel and its imports cost two to fifteen seconds of processor time, and the engine room has 120 notebooks. The fork runs what
 `python -m ipykernel_launcher` runs, in a session of its own, with the environment and the working folder that it is told.
 
-Ultralytics is not among them, as it writes files when it is imported, nor what starts threads, nor fastcore, which asks at
-its import whether it is in a notebook. A notebook that looks at
-what is imported, or at the time that this takes, needs a kernel of the usual kind; so do the times that lessons tell.
+Ultralytics is not among the libraries, as it writes files when it is imported, nor what starts threads, nor fastcore, which asks
+at its import whether it is in a notebook. What looks at imports or at their time needs a kernel of the usual kind; so do lessons.
 """
 
 import importlib
@@ -24,7 +23,7 @@ LIBRARIES = """
     numpy pandas pyarrow.parquet scipy.interpolate scipy.ndimage scipy.optimize scipy.stats
     sklearn.isotonic sklearn.linear_model sklearn.metrics sklearn.model_selection
     cv2 pydicom joblib filelock psutil matplotlib.pyplot seaborn IPython.display ipykernel.kernelapp ipykernel.ipkernel
-    covidxr.pipeline covidxr.classify covidxr.detect covidxr.explain covidxr.severity covidxr.transfer covidxr.shortcuts
+    covidxr.pipeline covidxr.classify covidxr.detect covidxr.explain covidxr.severity
 """.split()
 
 

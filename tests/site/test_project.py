@@ -150,10 +150,9 @@ def nest() -> Iterator[kernels.Nest]:
 
 
 def _from_nest(notebook: Path) -> bool:
-    "May a notebook's kernel begin with the libraries imported? Not where imports or times are what it is about"
+    "May a notebook's kernel begin with the libraries imported? Lessons run as learners run them, and imports as they are"
     forks = hasattr(os, "fork") and sys.platform != "darwin"
-    about_imports = "sys.modules" in notebook.read_text(encoding="utf-8") or notebook.stem == "01_start"
-    return forks and not about_imports and "COVIDXR_TIMES" not in os.environ
+    return forks and "engine" in notebook.parts and "sys.modules" not in notebook.read_text(encoding="utf-8")
 
 
 def _run(notebook: Path, folder: Path, nest: kernels.Nest | None = None) -> tuple[list[dict], float, float]:
