@@ -38,7 +38,7 @@ def fit_stacking(
     classes = [name for name in tables[models[0]].columns if name != "study_id"]
     studies, evidence = nested.log_probabilities(tables, models, classes)
     target = nested.stacking_targets(labels, studies, classes)
-    model = LogisticRegression(C=strength, max_iter=2000).fit(evidence, target)
+    model = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-8).fit(evidence, target)
     return nested.as_stacking(model, models, classes)
 
 # %% ../nbs/14_stacking.ipynb #stacking-018

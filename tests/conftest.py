@@ -26,6 +26,7 @@ from covidxr.base.process import cores
 from covidxr.runs.profiles import QUICK, ModelPlan
 
 ROOT = Path(__file__).parent.parent
+ENVIRONMENT = dict(os.environ)  # before any library has set variables of its own in the process that tests
 os.environ["COVIDXR_PROGRESS"] = "off"  # a test solves nothing for the person who runs it
 MODELS = (
     ModelPlan("classifier", "test_resnet", size=64, epochs=10, batch_size=16, learning_rate=1e-2),

@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 UNIT = "import numpy, pandas"  # what every user of the library pays, too
 UNIT_SECONDS = 0.9  # on an idle core of the machine on which limits were set
@@ -41,12 +45,44 @@ def in_time(seconds: float, limit: float) -> bool:
     return seconds < limit or seconds < limit * seconds_of(UNIT) / UNIT_SECONDS
 
 
-def trains_in_time(seconds: float, limit: float) -> bool:
+@contextmanager
+def steps_beside(
+    after: float = 90.0,  # seconds; what ends before needs no measuring
+    every: float = 60.0,  # seconds from the end of a measurement to the next
+) -> Iterator[list[float]]:
+    "The processor time of a step of training, taken now and then while something runs: it has the same neighbours on its cores"
+    steps: list[float] = []
+    done = threading.Event()
+
+    def look() -> None:
+        wait = after
+        while not done.wait(wait):
+            steps.append(_step())
+            wait = every
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        yield steps
+    finally:
+        done.set()
+        watch.join()
+
+
+def _step() -> float:
+    "The processor time of a step of training, in a process of its own"
+    return float(subprocess.run([sys.executable, "-c", STEP], check=True, capture_output=True, text=True).stdout)
+
+
+def trains_in_time(
+    seconds: float,  # of processor time
+    limit: float,
+    steps: Sequence[float] = (),  # `steps_beside` it; none: a step is measured now
+) -> bool:
     "As `in_time`, for processor time that goes mostly into training"
     if in_time(seconds, limit):
         return True
-    step = subprocess.run([sys.executable, "-c", STEP], check=True, capture_output=True, text=True)
-    return seconds < limit * float(step.stdout) / STEP_SECONDS
+    return seconds < limit * median(steps or [_step()]) / STEP_SECONDS
 
 
 def own_peak() -> float:

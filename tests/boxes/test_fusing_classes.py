@@ -97,7 +97,7 @@ def test_two_classes_are_stacked_as_scikit_learn_would():
     two = truth.replace("c", "a")
     said = stack(pair, fit_stacking(pair, two, strength=0.5))
     evidence = np.hstack([np.log(table[["b", "a"]].clip(1e-4, 1)) for table in pair.values()])
-    model = LogisticRegression(C=0.5, max_iter=2000).fit(evidence, two)
+    model = LogisticRegression(C=0.5, tol=1e-9, max_iter=5000).fit(evidence, two)
     assert np.allclose(said[["a", "b"]], model.predict_proba(evidence), atol=1e-6)
 
 
@@ -109,7 +109,7 @@ def test_classes_that_stand_in_no_order_of_the_alphabet_are_stacked_as_scikit_le
     mixed = {name: table[["study_id", *order]] for name, table in tables.items()}
     said = stack(mixed, fit_stacking(mixed, truth, strength=0.5))
     evidence = np.hstack([np.log(table[order].clip(1e-4, 1)) for table in mixed.values()])
-    model = LogisticRegression(C=0.5, max_iter=2000).fit(evidence, truth)
+    model = LogisticRegression(C=0.5, tol=1e-9, max_iter=5000).fit(evidence, truth)
     assert list(said) == ["study_id", *order]
     assert np.allclose(said[list(model.classes_)], model.predict_proba(evidence), atol=1e-6)
 

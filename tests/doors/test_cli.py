@@ -89,8 +89,8 @@ def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: ob
     [
         (
             "pipeline.run",
-            "run --data d --out o --profile full --seed 5",
-            {"data": "d", "out": "o", "profile": "full", "seed": 5},
+            "run --data d --out o --profile full --seed 5 --gpus 2",
+            {"data": "d", "out": "o", "profile": "full", "seed": 5, "gpus": 2},
         ),
         (
             "hospital.simulate_dataset",

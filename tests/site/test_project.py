@@ -25,10 +25,12 @@ import lessons
 import pages
 import psutil
 import pytest
-from conftest import ROOT, copy_project
+from conftest import ENVIRONMENT, ROOT, copy_project
 from filelock import FileLock
-from measure import trains_in_time
+from measure import steps_beside, trains_in_time
 from readme import readme_text
+
+from covidxr.base.process import _SET_BY_LIBRARIES
 
 MADE = {".ipynb_checkpoints", "api", "ko"}  # folders in nbs/ that Git does not keep
 NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if not MADE & set(path.relative_to(ROOT).parts))
@@ -155,6 +157,12 @@ def _from_nest(notebook: Path) -> bool:
     return forks and "engine" in notebook.parts and "sys.modules" not in notebook.read_text(encoding="utf-8")
 
 
+def _environment() -> dict[str, str]:
+    "What a kernel gets: not what libraries have set in the process that tests, which a learner's does not have"
+    kept = {name: word for name, word in os.environ.items() if name in ENVIRONMENT or name not in _SET_BY_LIBRARIES}
+    return kept | {"OMP_NUM_THREADS": "1"}
+
+
 def _run(notebook: Path, folder: Path, nest: kernels.Nest | None = None) -> tuple[list[dict], float, float]:
     """A notebook's cells with fresh outputs, its seconds, megabytes of its process and of the largest that it started
 
@@ -173,7 +181,7 @@ def _run(notebook: Path, folder: Path, nest: kernels.Nest | None = None) -> tupl
         if sys.platform != "win32":  # ports would be looked for by chance, and another testing process may be quicker
             kernel.transport, kernel.connection_file = "ipc", f"{short}/kernel.json"
         launched = patch.object(local_provisioner, "launch_kernel", nest.launch) if nest else nullcontext()
-        with launched, client.setup_kernel(), _watched(kernel.provisioner.pid) as sizes:
+        with launched, client.setup_kernel(env=_environment()), _watched(kernel.provisioner.pid) as sizes:
             for number, cell in enumerate(book.cells):
                 client.execute_cell(cell, number)
             used = _processor_time(psutil.Process(kernel.provisioner.pid))
@@ -187,9 +195,10 @@ def test_a_notebook_runs_from_top_to_bottom_and_says_what_it_says(notebook, tmp_
     if "course.folder import" in notebook.read_text(encoding="utf-8") and "engine" not in notebook.parts:
         request.getfixturevalue("course")  # what the lessons share is not this lesson's time
     nest = request.getfixturevalue("nest") if _from_nest(notebook) else None
-    fresh, seconds, megabytes = _run(notebook, tmp_path, nest)
+    with steps_beside() as steps:
+        fresh, seconds, megabytes = _run(notebook, tmp_path, nest)
     assert not list(tmp_path.iterdir()), "a lesson writes only to temporary folders"
-    assert trains_in_time(seconds, 180) and megabytes < 4096, f"{seconds:.0f} s and {megabytes:.0f} MB"
+    assert trains_in_time(seconds, 180, steps) and megabytes < 4096, f"{seconds:.0f} s and {megabytes:.0f} MB"
     if "COVIDXR_TIMES" in os.environ and "/" not in _name(notebook):
         table = Path(os.environ["COVIDXR_TIMES"])
         with FileLock(f"{table}.lock"):
