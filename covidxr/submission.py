@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/submission.html.md"""
 
 # %% auto #0
 __all__ = ['submission_table', 'submission_ids', 'write_submission', 'score_submission', 'fuse_submissions',
-           'fuse_submission_files', 'compare_submissions', 'read_ids', 'read_submission', 'read_truth']
+           'fuse_submission_files', 'compare_submissions', 'read_submission', 'read_truth']
 
 # %% ../nbs/15_submission.ipynb #15-001
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from .tables.submission_comparing import compare_submissions
 from .tables.submission_reading import check_fusable_files, read_ids, read_submission
 from .tables.submission_truth import read_truth, truth_for
 
-_all_ = ["compare_submissions", "read_ids", "read_submission", "read_truth"]
+_all_ = ["compare_submissions", "read_submission", "read_truth"]
 
 # %% ../nbs/15_submission.ipynb #15-010
 def submission_table(

@@ -1005,6 +1005,84 @@ def copies(pictures, side):
     return answer
 """,
     },
+    "scale.1": {
+        "wrong": [
+            """
+def speedup(alone, shared, start, cores):
+    return cores
+""",
+            """
+def speedup(alone, shared, start, cores):
+    return (alone + shared) / (alone + start + shared / cores)
+""",
+            """
+def speedup(alone, shared, start, cores):
+    if cores == 1:
+        return 1
+    return (alone + shared) / (alone + start * cores + shared / cores)
+""",
+        ],
+        "other": """
+def speedup(alone, shared, start, cores):
+    began = start if cores > 1 else 0
+    seconds = sum([alone, began, shared / cores])
+    return 1 / (seconds / (alone + shared))
+""",
+    },
+    "scale.2": {
+        "wrong": [
+            """
+def plan(known, new, workers):
+    blocks = np.arange(len(new)) * workers // len(new)
+    chosen = np.zeros(len(new), int)
+    chosen[np.argsort(-new["megapixels"].to_numpy())] = blocks
+    return chosen
+""",
+            """
+def plan(known, new, workers):
+    slow = known.groupby("syntax")["seconds"].mean().idxmax()
+    return [0 if syntax == slow else 1 for syntax in new["syntax"]]
+""",
+            """
+def plan(known, new, workers):
+    return list(np.random.permutation(len(new)) % workers)
+""",
+        ],
+        "other": """
+def plan(known, new, workers):
+    import heapq
+
+    fit = {name: np.polyfit(rows["megapixels"], rows["seconds"], 1) for name, rows in known.groupby("syntax")}
+    seconds = [np.polyval(fit[row.syntax], row.megapixels) for row in new.itertuples()]
+    heap, answer = [(0.0, worker) for worker in range(workers)], [0] * len(new)
+    for row in sorted(range(len(new)), key=lambda row: seconds[row], reverse=True):
+        load, worker = heapq.heappop(heap)
+        answer[row] = worker
+        heapq.heappush(heap, (load + seconds[row], worker))
+    return answer
+""",
+        "lazy": [
+            """
+def plan(known, new, workers):
+    return [0] * len(new)
+""",
+            """
+def plan(known, new, workers):
+    return [row % workers for row in range(len(new))]
+""",
+        ],
+        "leaking": {
+            "log": """
+def plan(known, new, workers):
+    load, chosen = np.zeros(workers), np.zeros(len(new), int)
+    seconds = np.sort(known["seconds"])[new["log"] * 5 - 1]
+    for row in np.argsort(-seconds):
+        chosen[row] = np.argmin(load)
+        load[chosen[row]] += seconds[row]
+    return chosen
+"""
+        },
+    },
     "severity.1": {
         "wrong": [
             """

@@ -11,6 +11,7 @@ __all__ = ['given_files', 'read_severities', 'severity_lines', 'predict']
 import os
 import tempfile
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,11 @@ import numpy as np
 import pandas as pd
 
 from ..base.arguments import check_path
+from ..base.cluster import run_many
 from ..base.errors import DataError, ModelError, SubmissionError, XrayError, printable, reason
 from ..base.extras import MissingExtra, opencv, require
 from ..base.files import check_file, owned_file
-from ..base.progress import log_line, progress
+from ..base.progress import log_line
 from ..dataset import image_ids, xray_files
 from ..dicom import read_facts, read_xray
 from ..prepare import from_cache, prepare, read_failed
@@ -29,7 +31,7 @@ from .opinions import Opinions, ensemble_round, study_probabilities
 from .packed_files import open_files
 from .run_files import RunFiles, model_kinds, read_choices
 from .serving import Network, NotServed, open_networks
-from .streaming import ask_networks, decoded_batches
+from .streaming import BATCH, ask_networks, decoded_batches
 from ..xray.facts import is_picture
 
 # %% ../../nbs/engine/inference.ipynb #inference-006
@@ -78,22 +80,54 @@ def given_files(
     return pd.DataFrame({"image_id": ids, "study_id": studies, "path": files})
 
 # %% ../../nbs/engine/inference.ipynb #inference-010b
+_FEW = 40  # X-rays that are graded before another process has begun
+
+
+def _read_severity(
+    path: str,  # an X-ray's file
+) -> dict | str:  # what `severity` says, or why the file cannot be read
+    "Grade one file"
+    from covidxr.severity import severity
+
+    try:
+        return vars(severity(read_xray(path)))
+    except (XrayError, DataError, OSError) as error:  # DataError: one grey level alone, or too small
+        return str(error) if path in str(error) else f"{path}: {reason(error)}"
+
+
+def _not_graded(
+    path: str,  # an X-ray's file
+    why: str,
+) -> str:
+    "What is told of a file that ended its process"
+    return f"{path}: {why}"
+
+
 def read_severities(
     xrays: str | Path | Iterable[str | Path],  # DICOM, PNG or JPEG files, or folders of them
+    workers: int | None = None,  # processes; all cores where None
+    scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
 ) -> tuple[
     pd.DataFrame, list[str]
 ]:  # image_id, study_id, path, extent, low, high, right_percent, left_percent; what failed
     "How much lung is opaque on each of some frontal X-rays; raises DataError where none can be read"
-    from covidxr.severity import severity
+    import covidxr.severity  # noqa: F401  (names the extra that is missing before any work)
 
-    rows, failed = [], []
-    for image in progress(given_files(xrays).to_dict("records"), "grade"):
-        try:
-            told = vars(severity(read_xray(image["path"])))
-        except (XrayError, DataError, OSError) as error:  # DataError: one grey level alone, or too small
-            failed.append(str(error) if str(image["path"]) in str(error) else f"{image['path']}: {reason(error)}")
-            continue
-        rows.append(image | {"path": str(image["path"])} | told)
+    images = given_files(xrays)
+    images["path"] = [os.path.abspath(path) if scheduler else str(path) for path in images["path"]]
+    work = run_many(
+        _read_severity,
+        list(images["path"]),
+        "grade",
+        _not_graded,
+        workers,
+        scheduler,
+        **({} if scheduler else {"few": _FEW}),
+    )
+    with closing(work):
+        told = dict(work)
+    failed = [told[path] for path in images["path"] if isinstance(told[path], str)]
+    rows = [one | told[one["path"]] for one in images.to_dict("records") if isinstance(told[one["path"]], dict)]
     if not rows:
         raise DataError(f"none of {len(failed)} files can be read; first: {failed[0]}")
     return pd.DataFrame(rows), failed
@@ -175,10 +209,11 @@ def _through_torch(
     images: pd.DataFrame,  # image_id, path
     size: int,  # the side of the run's prepared images
     extents: bool,  # grade them, too
+    workers: int | None = None,  # processes that prepare them; all cores where None
 ) -> _Told:
     "Ask the run's networks through PyTorch"
     with tempfile.TemporaryDirectory() as cache, files.folder() as run:
-        index = prepare(list(images["path"]), cache, size=size)
+        index = prepare(list(images["path"]), cache, size=size, workers=workers)
         failed, answers, graded = read_failed(cache)["error"].tolist(), {}, {}
         table = index.assign(file=[str(Path(cache) / name) for name in index["file"]])
         table = images[["image_id"]].merge(table[["image_id", "file"]], on="image_id")
@@ -213,6 +248,70 @@ def _served(
     said = [printable(row.get("error") or row["full"]) for row in sorted(failed, key=lambda row: row["image_id"])]
     answers = {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items() if tables}
     return _Told(pd.DataFrame(rows), said, answers, graded)
+
+
+def _ask(
+    files: RunFiles,  # of a run
+    names: dict[str, bool],  # network to whether it classifies
+    images: pd.DataFrame,  # image_id, path
+    size: int,  # the side of the run's prepared images
+    extents: bool,  # grade them, too
+    workers: int | None = None,  # processes that prepare images for PyTorch; all cores where None
+) -> _Told:
+    "Ask the run's networks, by the quicker way that is open"
+    networks = _open(files, names)
+    if networks:
+        return _served(networks, images, size, extents)
+    return _through_torch(files, names, images, size, extents, workers)
+
+# %% ../../nbs/engine/inference.ipynb #inference-018
+_PART = 16 * BATCH  # X-rays that a machine of a cluster predicts at once
+
+
+def _predict_part(
+    part: tuple[
+        int, str, list[dict], bool
+    ],  # its number, the run, image_id and path of each image, and whether to grade
+) -> _Told:
+    "What a run's networks say of some of the X-rays"
+    _, run, rows, extents = part
+    with open_files(run) as files:
+        choices, size = read_choices(files)
+        return _ask(files, model_kinds(choices), pd.DataFrame(rows), size, extents, workers=1)
+
+
+def _not_predicted(
+    part: tuple[int, str, list[dict], bool],  # as above
+    why: str,
+) -> _Told:
+    "What is told of a part that no machine could predict"
+    return _Told(pd.DataFrame(), [f"{row['path']}: {why}" for row in part[2]], {}, {})
+
+
+def _on_cluster(
+    run: str | Path,  # the folder of a run, or its packed file
+    images: pd.DataFrame,  # image_id, path
+    extents: bool,  # grade them, too
+    scheduler: str,  # the address of a Dask scheduler
+) -> _Told:
+    "Ask the run's networks on machines that see the same folders"
+    place, rows = os.path.abspath(run), images[["image_id"]].assign(path=list(map(os.path.abspath, images["path"])))
+    parts = [
+        (first, place, rows[first : first + _PART].to_dict("records"), extents) for first in range(0, len(rows), _PART)
+    ]
+    work = run_many(_predict_part, parts, "predict", _not_predicted, scheduler=scheduler)
+    with closing(work):
+        told = [one for _, one in sorted(work, key=lambda pair: pair[0][0])]
+    answers: dict[str, list[pd.DataFrame]] = {}
+    for one in told:
+        for name, table in one.answers.items():
+            answers.setdefault(name, []).append(table)
+    return _Told(
+        pd.concat([one.index for one in told], ignore_index=True),
+        [line for one in told for line in one.failed],
+        {name: pd.concat(tables, ignore_index=True) for name, tables in answers.items()},
+        {name: grades for one in told for name, grades in one.graded.items()},
+    )
 
 # %% ../../nbs/engine/inference.ipynb #inference-012
 def _opinions(
@@ -253,6 +352,7 @@ def predict(
     xrays: str | Path | Iterable[str | Path],  # DICOM, PNG or JPEG files, or folders of them
     out: str | Path,  # the submission to write; a file that covidxr did not write is never written over
     extents: str | Path | None = None,  # also write this table: image_id, study_id, extent and its interval
+    scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
 ) -> dict:  # images and studies predicted, and what failed
     """Predict new X-rays with all models of a run; what cannot be read is listed and left out
 
@@ -266,8 +366,10 @@ def predict(
         choices, size = read_choices(files)
         _check_outputs(out, extents)
         images, names = given_files(xrays), model_kinds(choices)
-        networks, asked = _open(files, names), (images, size, extents is not None)
-        told = _served(networks, *asked) if networks else _through_torch(files, names, *asked)
+        if scheduler:
+            told = _on_cluster(run, images, extents is not None, scheduler)
+        else:
+            told = _ask(files, names, images, size, extents is not None)
     if told.index.empty:
         raise DataError(f"none of {len(images)} files can be read; first: {told.failed[0]}")
     images = images[images["image_id"].isin(told.index["image_id"])].reset_index(drop=True)

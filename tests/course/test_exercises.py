@@ -67,7 +67,7 @@ def test_there_are_three_exercises_a_lesson_and_at_least_36():
     names = {"dicom", "phantom", "dataset", "prepare", "eda", "folds", "metrics", "classify", "detect"}
     names |= {"calibrate", "ensemble", "explain", "pipeline", "severity", "shortcuts"}
     names |= {"stacking", "start"}
-    names |= {"submission", "transfer", "views", "app"}
+    names |= {"submission", "transfer", "views", "app", "scale"}
     assert sorted(EXERCISES) == sorted(f"{name}.{number}" for name in names for number in (1, 2, 3))
     chosen = [key for key in CHOSEN if isinstance(EXERCISES[key].right, str)]  # every choice is tried
     assert sorted([*ANSWERS, *chosen]) == sorted(EXERCISES)

@@ -113,10 +113,15 @@ def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: ob
         ("pipeline.predict", "predict r x y --out s", {"run": "r", "xrays": ["x", "y"], "out": "s"}),
         (
             "pipeline.predict",
-            "predict r x --out s --extents e",
-            {"run": "r", "xrays": ["x"], "out": "s", "extents": "e"},
+            "predict r x --out s --extents e --scheduler tcp://x",
+            {"run": "r", "xrays": ["x"], "out": "s", "extents": "e", "scheduler": "tcp://x"},
         ),
-        ("runs.inference.read_severities", "severity x y", {"xrays": ["x", "y"]}),
+        ("runs.inference.read_severities", "severity x y", {"xrays": ["x", "y"], "scheduler": None}),
+        (
+            "runs.inference.read_severities",
+            "severity x --scheduler tcp://x",
+            {"xrays": ["x"], "scheduler": "tcp://x"},
+        ),
         (
             "submission.fuse_submission_files",
             "ensemble a b --out c --weights 1,2 --boxes nms",

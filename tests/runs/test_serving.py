@@ -347,6 +347,66 @@ def test_extents_are_those_of_the_other_way(run, xrays, tmp_path, monkeypatch):
     assert pd.read_csv(tmp_path / "served.csv")["extent"].notna().sum() == 5
 
 
+@pytest.fixture(scope="module")
+def many(xrays: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    "Forty files and one that is no picture"
+    folder = tmp_path_factory.mktemp("many")
+    for number in range(40):
+        (folder / f"{number:02}.png").write_bytes(xrays[number % 5].read_bytes())
+    (folder / "broken.png").write_bytes(b"no picture")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    "The address of a cluster of two workers"
+    distributed = pytest.importorskip("distributed", reason="the extra 'scale' is not installed")
+    how = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+    with distributed.LocalCluster(**how) as made:
+        yield made.scheduler_address
+
+
+def test_a_cluster_predicts_the_very_same(run, many, cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(run.parent)  # workers have another working folder
+    monkeypatch.setattr(inference, "_PART", inference.BATCH)  # three parts
+    here = predict(run.name, many, tmp_path / "here.csv", extents=tmp_path / "here_extents.csv")
+    there = predict(run.name, many, tmp_path / "there.csv", extents=tmp_path / "there_extents.csv", scheduler=cluster)
+    assert there == here and here["images"] == 40 and len(here["failed"]) == 1
+    assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
+    assert (tmp_path / "there_extents.csv").read_bytes() == (tmp_path / "here_extents.csv").read_bytes()
+
+
+def test_a_part_that_no_machine_can_predict_is_told_of_file_by_file(run, many, cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "_PART", 20)
+    monkeypatch.setattr(inference, "_predict_part", _fragile)
+    told = predict(run, many, tmp_path / "s.csv", scheduler=cluster)
+    assert told["images"] == 20 and len(told["failed"]) == 21  # two parts fail, of 20 files and of one
+    assert all("RuntimeError on the cluster: no disk" in line for line in told["failed"])
+    assert {Path(line.partition(":")[0]) for line in told["failed"]} == {path.absolute() for path in many[20:]}
+
+
+def _fragile(part: tuple) -> inference._Told:
+    "Predicts the first part alone"
+    if part[0]:
+        raise RuntimeError("no disk")
+    return _REAL(part)
+
+
+_REAL = inference._predict_part
+
+
+def test_grades_are_the_same_in_one_process_in_two_and_on_a_cluster(many, cluster, monkeypatch):
+    alone, failed = inference.read_severities(many, workers=1)
+    assert len(alone) == 40 and len(failed) == 1 and "broken.png" in failed[0]
+    for how in ({"workers": 2}, {"scheduler": cluster}):
+        table, same = inference.read_severities(many, **how)
+        pd.testing.assert_frame_equal(table, alone)
+        assert same == failed
+    monkeypatch.chdir(many[0].parent)
+    table, _ = inference.read_severities([path.name for path in many], scheduler=cluster)
+    assert table["extent"].tolist() == alone["extent"].tolist()
+
+
 def test_a_failed_check_or_a_missing_package_costs_no_run(copied, xrays, monkeypatch, capfd):
     this = SimpleNamespace(folder=copied, index=pd.DataFrame({"file": [path.name for path in xrays]}), profile=TINY)
     from covidxr.learning import onnx_export

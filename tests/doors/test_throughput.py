@@ -1,0 +1,52 @@
+"What limits a row of steps that run side by side."
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covidxr.base.errors import DataError
+from covidxr.scale import run_many, throughput
+
+SECONDS = st.floats(1e-6, 1e4)
+
+
+def test_steps_that_need_the_same_share_it_and_what_limits_comes_first():
+    steps = {"read": (0.01, "disk"), "decode": (0.2, "core"), "shrink": (0.05, "core"), "ask": (0.002, "gpu")}
+    table = throughput(steps, {"core": 4, "gpu": 1, "disk": 1, "nobody needs it": 7})
+    assert table.index.tolist() == ["core", "disk", "gpu"]
+    assert table["steps"].tolist() == ["decode, shrink", "read", "ask"]
+    assert np.allclose(table["rate"], [16, 100, 500]) and np.allclose(table["busy"], [1, 0.16, 0.032])
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.tuples(SECONDS, st.sampled_from(["core", "gpu"])), min_size=1))
+def test_nothing_works_more_than_all_the_time_and_twice_of_everything_is_twice_as_fast(steps):
+    one, two = (throughput(steps, {"core": cores, "gpu": gpus}) for cores, gpus in ((3, 1), (6, 2)))
+    assert one["busy"].iloc[0] == 1 and (one["busy"] <= 1).all() and one["rate"].is_monotonic_increasing
+    assert np.allclose(two["rate"], 2 * one["rate"]) and np.allclose(two["busy"], one["busy"])
+
+
+@pytest.mark.parametrize(
+    ("steps", "have", "said"),
+    [
+        ({}, {"core": 1}, "no step"),
+        ([], {"core": 1}, "no step"),
+        ({"ask": (0.1, "core")}, {}, "no thing"),
+        ({"ask": (0.1, "core")}, 3, "no thing"),
+        ({"ask": (0.1, "cpu")}, {"core": 1, "gpu": 2}, "step ask must be a pair of seconds and one of core, gpu"),
+        ({"ask": (0.1, ["core"])}, {"core": 1}, "step ask must be a pair"),
+        ({"ask": 0.1}, {"core": 1}, "step ask must be a pair"),
+        ({"ask": "ab"}, {"core": 1}, "step ask must be a pair"),
+        ({"ask": (0, "core")}, {"core": 1}, "the seconds of ask"),
+        ({"ask": (float("nan"), "core")}, {"core": 1}, "the seconds of ask"),
+        ({"ask": ("0.1", "core")}, {"core": 1}, "the seconds of ask"),
+        ({"ask": (0.1, "core")}, {"core": 0}, "the number of core"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(steps, have, said):
+    with pytest.raises(DataError, match=said):
+        throughput(steps, have)
+
+
+def test_the_door_hands_on_the_work_that_survives():
+    assert sorted(run_many(abs, [-2, 1], "count", lambda item, why: why)) == [(-2, 2), (1, 1)]
