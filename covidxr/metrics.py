@@ -49,8 +49,8 @@ def average_precision(
     codes, ids = factorize_column("id", {"truth": truth, "prediction": prediction})
     image, true_image, true_corners = codes[len(truth) :], codes[: len(truth)], scorable_boxes(truth, "truth")[0]
     corners, confidence = scorable_boxes(prediction, "prediction")
-    order, hits = match_arrays(image, confidence, corners, true_image, true_corners, len(ids), iou_threshold, method)
-    return average_precision_of_hits(confidence[order], hits[order], len(truth), method)
+    hits = match_arrays(image, confidence, corners, true_image, true_corners, len(ids), iou_threshold, method)
+    return average_precision_of_hits(confidence, hits, len(truth), method)
 
 
 def precision_recall(

@@ -91,7 +91,7 @@ class BoxArrays:
     ) -> tuple[np.ndarray, np.ndarray]:  # row numbers group by group, the surest first; group starts, and the end
         "The surest first, in an order that the order of rows cannot change"
         keys = np.column_stack([self.model, self.corners])
-        return sort_by_confidence(self.group, self.groups, by, keys)[1:]
+        return sort_by_confidence(self.group, self.groups, by, keys)
 
 
 @dataclass(frozen=True)

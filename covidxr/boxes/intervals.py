@@ -104,8 +104,9 @@ def class_draws(
         for label, true, where, sure, hits in matched:
             truths = np.bincount(patient[true], minlength=counts.shape[1])
             held[label] = int(np.count_nonzero(truths))
-            totals = counts @ truths
-            areas[name, label] = weighted_average_precision(sure, hits, patient[where], counts, totals, method)
+            order = np.argsort(-sure)  # those of equal confidence count together, in whichever order
+            given = sure[order], hits[order], patient[where[order]]
+            areas[name, label] = weighted_average_precision(*given, counts, counts @ truths, method)
     known = {label: patients for label, patients in held.items() if patients}
     if not known:
         raise DataError(

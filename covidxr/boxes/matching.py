@@ -86,14 +86,14 @@ def match_arrays(
     images: int,
     iou_threshold: float,
     method: str,
-) -> tuple[np.ndarray, np.ndarray]:  # row numbers by falling confidence; for each row, whether it is a hit
+) -> np.ndarray:  # (n,) whether each prediction is a hit
     "Match the predictions of one label"
     check_choice(method, _METHODS, "method")
     iou_threshold = check_number(iou_threshold, "the IoU threshold", 0, 1)
-    order, rows, starts = sort_by_confidence(image, images, confidence, corners)
+    rows, starts = sort_by_confidence(image, images, confidence, corners)
     place = np.lexsort((*true_corners.T[::-1], true_image))
     true_starts = np.searchsorted(true_image[place], np.arange(images + 1))
-    return order, _hits(rows, starts, corners, true_starts, true_corners[place], iou_threshold, method == "coco")
+    return _hits(rows, starts, corners, true_starts, true_corners[place], iou_threshold, method == "coco")
 
 
 def match(
@@ -109,7 +109,7 @@ def match(
     place = np.lexsort((*corners.T[::-1], codes[size:], -confidence))
     image, confidence = codes[size:][place], confidence[place]
     given = image, confidence, corners[place], codes[:size], true_corners
-    _, hits = match_arrays(*given, len(ids), iou_threshold, method)
+    hits = match_arrays(*given, len(ids), iou_threshold, method)
     return pd.DataFrame({"id": ids[image], "confidence": confidence, "hit": hits})
 
 
@@ -120,7 +120,7 @@ def match_labels(
     iou_threshold: float,
     method: str,
 ) -> tuple[pd.Index, Iterator[tuple]]:  # all ids; for each label what the docstring says
-    "Each label with its truths' images, and its predictions' images, confidences and hits, the surest first"
+    "Each label with its truths' images, and its predictions' images, confidences and hits"
     tables = {"truth": truth, "prediction": prediction}
     (image, ids), (label, names) = (factorize_column(column, tables) for column in ("id", "label"))
     corners, confidence = scorable_boxes(prediction, "prediction")
@@ -132,8 +132,8 @@ def match_labels(
             mine, true = np.flatnonzero(label[size:] == number), np.flatnonzero(label[:size] == number)
             where, sure = image[size:][mine], confidence[mine]
             given = where, sure, corners[mine], image[true], true_corners[true]
-            order, hits = match_arrays(*given, len(ids), iou_threshold, method)
-            yield name, image[true], where[order], sure[order], hits[order]
+            hits = match_arrays(*given, len(ids), iou_threshold, method)
+            yield name, image[true], where, sure, hits
 
     return ids, matched()
 
@@ -211,14 +211,23 @@ def weighted_average_precision(
 
 
 def average_precision_of_hits(
-    confidence: np.ndarray,  # (n,) falling
-    hit: np.ndarray,  # (n,)
+    confidence: np.ndarray,  # (n,) in any order
+    hit: np.ndarray,  # (n,) True or False
     truths: int,  # how many there are to find
     method: str = "voc",  # as in `weighted_average_precision`
 ) -> float:  # nan where there is no truth
     "Average precision where every prediction counts once"
-    once = np.zeros(len(hit), np.int64), np.ones((1, 1), np.int64), np.array([truths])
-    return float(weighted_average_precision(confidence, hit, *once, method)[0])
+    if truths <= 0:
+        return float("nan")
+    found = np.sort(confidence[hit])
+    levels = np.unique(found)  # equal confidences count together
+    seen = len(confidence) - np.searchsorted(np.sort(confidence), levels)  # so many are at least as sure
+    right = len(found) - np.searchsorted(found, levels)
+    best = np.maximum.accumulate(right / seen)  # the least sure comes first
+    if method == "voc":
+        return float(np.sum(-np.diff(right, append=0) * best) / truths)
+    reached = np.searchsorted(-right / truths, -np.linspace(0, 1, 101), side="right")  # levels with so much recall
+    return float(np.sum(np.append(best, 0.0)[reached - 1]) / 101)
 
 
 def ranked_average_precision(
@@ -226,5 +235,4 @@ def ranked_average_precision(
     confidence: np.ndarray,  # (n,) how sure a model is that it is
 ) -> float:  # nan where no row is of the class
     "Average precision of one class of studies: a study of the class is a hit, and ties count together"
-    order = np.argsort(-confidence, kind="stable")
-    return average_precision_of_hits(confidence[order], target[order], int(target.sum()))
+    return average_precision_of_hits(confidence, np.asarray(target, bool), int(target.sum()))

@@ -228,34 +228,36 @@ def image_answers(
     return known.to_numpy(bool)
 
 # %% ../../nbs/engine/tables.ipynb #tables-015
-@loop(lambda order, group, groups: len(order))
+@loop(lambda group, groups: 2 * len(group))
 def _by_group(
-    order: np.ndarray,  # (n,) row numbers, the surest first
     group: np.ndarray,  # (n,) the group of each row, from 0
     groups: int,
-) -> tuple[np.ndarray, np.ndarray]:  # row numbers group by group, each group's surest first; group starts, and the end
+) -> tuple[np.ndarray, np.ndarray]:  # row numbers group by group, in their order; group starts, and the end
     "A counting sort: one pass to count, one to place"
     starts = np.zeros(groups + 1, np.int64)
-    for row in order:
+    for row in range(len(group)):
         starts[group[row] + 1] += 1
     starts = np.cumsum(starts)
-    place, rows = starts[:-1].copy(), np.empty(len(order), np.int64)
-    for row in order:
+    place, rows = starts[:-1].copy(), np.empty(len(group), np.int64)
+    for row in range(len(group)):
         rows[place[group[row]]] = row
         place[group[row]] += 1
     return rows, starts
 
 
-@loop(lambda rows, starts, confidence, keys: len(rows))
-def _break_ties(
+@loop(lambda rows, starts, confidence, keys: 2 * len(rows))
+def _surest_first(
     rows: np.ndarray,  # what `_by_group` gave; changed in place
     starts: np.ndarray,
     confidence: np.ndarray,  # (n,)
     keys: np.ndarray,  # (n, k) what decides among equal confidences, the first column first
 ) -> None:
-    "Equal confidences of a group in the order of their boxes, so that the order of rows never matters"
+    "Sort each group; equal confidences in the order of their boxes, so that the order of rows never matters"
     for number in range(len(starts) - 1):
         first, end = starts[number], starts[number + 1]
+        if end - first > 1:
+            inside = rows[first:end].copy()
+            rows[first:end] = inside[np.argsort(-confidence[inside], kind="mergesort")]
         while first < end:
             last = first + 1
             while last < end and confidence[rows[last]] == confidence[rows[first]]:
@@ -273,9 +275,8 @@ def sort_by_confidence(
     groups: int,  # how many there are
     confidence: np.ndarray,  # (n,)
     keys: np.ndarray,  # (n, k) numbers that decide among equal confidences
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # all rows, the surest first; rows group by group; group starts and end
-    "Sort once: boxes by confidence, over all images and within each"
-    order = np.argsort(-confidence)
-    rows, starts = _by_group(order, group, groups)
-    _break_ties(rows, starts, confidence, keys)
-    return order, rows, starts
+) -> tuple[np.ndarray, np.ndarray]:  # rows group by group, each group's surest first; group starts and end
+    "Sort boxes within each image"
+    rows, starts = _by_group(group, groups)
+    _surest_first(rows, starts, confidence, keys)
+    return rows, starts

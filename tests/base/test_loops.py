@@ -14,7 +14,7 @@ from covidxr.ensemble import fuse_boxes, soft_nms
 from covidxr.metrics import average_precision, bootstrap_scores, score
 
 USED = (
-    (tables, "_by_group", "_break_ties"),
+    (tables, "_by_group", "_surest_first"),
     (matching, "overlap", "_hits", "_areas"),
     (clusters, "overlap", "suppress", "_cluster_groups"),
 )

@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from covidxr.base.errors import DataError
 from covidxr.base.terms import BOX_COLUMNS
+from covidxr.boxes import matching
 from covidxr.metrics import (
     auc_difference,
     average_precision,
@@ -324,3 +325,18 @@ def test_a_lead_in_roc_auc_is_drawn_on_the_same_patients():
     assert lead["high"] - lead["low"] < max(one["high"] - one["low"] for one in apart)
     same = auc_difference(target, first, first, draws=50)
     assert set(same.values()) == {0.0}
+
+
+@pytest.mark.parametrize("method", ["voc", "coco"])
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=40),
+    missed=st.integers(0, 5),
+)
+def test_counting_each_box_once_gives_the_area_that_the_bootstraps_loop_gives(method, rows, missed):
+    sure, hit = np.array([row[0] for row in rows], float), np.array([row[1] for row in rows], bool)
+    truths = int(hit.sum()) + missed
+    order = np.argsort(-sure, kind="stable")
+    counts = np.zeros(len(rows), np.int64), np.ones((1, 1), np.int64), np.array([truths])
+    (wanted,) = matching.weighted_average_precision(sure[order], hit[order], *counts, method)
+    found = matching.average_precision_of_hits(sure, hit, truths, method)
+    assert found == pytest.approx(wanted, abs=1e-12, nan_ok=True)
