@@ -143,7 +143,7 @@ def _processor_time(process: psutil.Process) -> float:
     return seconds
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # not the module's: a process that tests goes from module to module and back
 def nest() -> Iterator[kernels.Nest]:
     "Where kernels begin that have the libraries imported"
     made = kernels.Nest()
