@@ -37,7 +37,10 @@ class Fork:
 
     def poll(self) -> int | None:
         "None while it runs; its exit code is known to its parent alone"
-        return None if self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE else 0
+        with suppress(psutil.NoSuchProcess):  # it may end between the two questions
+            if self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE:
+                return None
+        return 0
 
     def wait(self, timeout: float | None = None) -> int:
         "Wait for its end"
