@@ -194,7 +194,7 @@ def _predict(
     *,
     out: Csv,  # the submission to write
     extents: Csv | None = None,  # also write a table of how much lung is opaque, as `covidxr severity` estimates it
-    scheduler: Address | None = None,  # a Dask scheduler that does the work; all machines must see RUN and the X-rays
+    scheduler: Address | None = None,  # a Dask scheduler that does the work instead; all machines must see them
     json: bool = False,  # answer as JSON
 ) -> int:
     "Predict new X-rays with a trained run"
@@ -228,13 +228,14 @@ def _pack(
 def _severity(
     # frontal X-rays: DICOM, PNG or JPEG files, or folders of them
     xrays: Annotated[list[str], Word("X-RAY", many=True)],
+    workers: Count | None = None,  # processes (default: all cores)
     scheduler: Address | None = None,  # a Dask scheduler that does the work instead; all machines must see the X-rays
     json: bool = False,  # answer as JSON
 ) -> int:
     "Estimate how much lung is opaque, from 0 to 8, by a network that has learnt from simulated X-rays alone"
-    from covidxr.runs.inference import read_severities, severity_lines
+    from covidxr.runs.grading import read_severities, severity_lines
 
-    table, failed = read_severities(xrays, scheduler=scheduler)
+    table, failed = read_severities(xrays, workers, scheduler)
     answer = {"xrays": table.to_dict("records"), "failed": failed, "warning": SIMULATED_ONLY}
     print(json_text(answer) if json else "\n".join([*severity_lines(table), SIMULATED_ONLY]))
     for reason in failed:

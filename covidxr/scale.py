@@ -7,25 +7,27 @@ Docs: https://covidxr.github.io/covidxr/scale.html.md"""
 # %% auto #0
 __all__ = ['throughput', 'run_many']
 
-# %% ../nbs/22_scale.ipynb #22-004
-from collections.abc import Mapping
+# %% ../nbs/22_scale.ipynb #22-003
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from .base.arguments import check_named, check_number, shown
-from .base.cluster import run_many
+from .base.arguments import check_function, check_list, check_named, check_number, check_whole, shown
+from .base.cluster import answer_each
 from .base.errors import DataError
 
-_all_ = ["run_many"]
-
 # %% ../nbs/22_scale.ipynb #22-016
+_MOST = 1e9  # seconds, and things
+
+
 def throughput(
     steps: Mapping[
         str, tuple[float, str]
     ],  # step to the seconds that an X-ray takes there, and of what, such as "core"
     have: Mapping[str, float],  # how many there are of each, such as {"core": 16, "gpu": 1}
 ) -> pd.DataFrame:  # a row for each thing: steps, seconds, have, rate (X-rays a second), busy; what limits comes first
-    """What each part of a machine could do alone where steps run side by side (Williams 2009); raises DataError
+    """What each part of a machine could do alone where steps run side by side: the least limits; raises DataError
 
     Example:
 
@@ -36,14 +38,32 @@ def throughput(
         Name: rate, dtype: float64
     """
     have = check_named(have, "thing that a step needs", "number")
+    have = {name: check_number(one, f"the number of {name}", 0, _MOST, above=True) for name, one in have.items()}
     rows: dict[str, dict] = {}
     for step, given in check_named(steps, "step", "pair of seconds and of what").items():
         if not isinstance(given, tuple | list) or len(given) != 2 or given[1] not in list(have):
-            raise DataError(f"step {step} must be a pair of seconds and one of {', '.join(have)}, not {shown(given)}")
-        number = check_number(have[given[1]], f"the number of {given[1]}", 0, above=True)
-        row = rows.setdefault(given[1], {"steps": "", "seconds": 0.0, "have": number})
-        row["steps"] += f", {step}" if row["steps"] else step
-        row["seconds"] += check_number(given[0], f"the seconds of {step}", 0, above=True)
+            known = ", ".join(map(str, have))
+            raise DataError(f"step {step!r} must be a pair of seconds and one of {known}, not {shown(given)}")
+        row = rows.setdefault(given[1], {"steps": [], "seconds": 0.0, "have": have[given[1]]})
+        row["steps"].append(str(step))
+        row["seconds"] += check_number(given[0], f"the seconds of {step!r}", 0, _MOST, above=True)
     table = pd.DataFrame.from_dict(rows, orient="index")
+    table["steps"] = table["steps"].map(", ".join)
     table["rate"] = table["have"] / table["seconds"]
     return table.assign(busy=table["rate"].min() / table["rate"]).sort_values("rate", kind="stable")
+
+# %% ../nbs/22_scale.ipynb #22-024
+def run_many(
+    work: Callable[[Any], Any],  # done for each item, in any process or on any machine
+    items: Sequence,  # what to work on, such as paths
+    lost: Callable[[Any, str], Any],  # what to answer for an item that could not be done, and why
+    label: str = "work",  # for the progress line
+    workers: int | None = None,  # processes; all cores where None
+    scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
+) -> Generator[tuple[Any, Any], None, None]:  # each item and its answer, in any order
+    "Work on independent items and answer for each, also for one that raises or ends its process; raises DataError"
+    check_function(work, "work")
+    check_function(lost, "lost")
+    if workers is not None:
+        check_whole(workers, "workers", 1)
+    return answer_each(work, check_list(items, "items"), lost, label, workers, scheduler)

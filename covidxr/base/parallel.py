@@ -36,7 +36,7 @@ def parallel(
         answers.close()  # where the caller stops in the middle
 
 # %% ../../nbs/engine/parallel.ipynb #parallel-robust
-_ENDED = "reading it ended the process (a damaged file, or too little memory)"
+_ENDED = "it ended the process that worked on it (a damaged file, or too little memory)"
 
 
 def one_by_one(
@@ -105,7 +105,7 @@ def _in_spite_of_kills(
                     yield items[done], answer
                     done += 1
         except TerminatedWorkerError:
-            log_line(f"a process was ended from outside; {len(items) - done} are left")
+            log_line(f"a process has ended; {len(items) - done} items are left")
             doubtful, done = items[done : sent.next], sent.next
             known = list(zip(doubtful, recall(doubtful), strict=True))
             yield from [(item, answer) for item, answer in known if answer is not None]
@@ -118,13 +118,13 @@ def robust(
     label: str,  # what is being done, for the progress line
     lost: Callable[[Any, str], Any],  # the answer for an item that ended its process, and why; or it raises
     workers: int | None = None,  # processes; all cores where None
-    few: int = 8,  # so many are not worth starting any
+    few: int = 8,  # so many are not worth starting any; 0 where an item could end the process that works on it
     start: Callable[[], Any] | None = None,  # done once in each process
     recall: Callable[[list], list] = lambda items: [None] * len(items),  # what is known of items whose answers are lost
 ) -> Generator[tuple[Any, Any], None, None]:  # each item and its answer
     "Work on many items in several processes, whatever befalls these; a few items in this one"
     workers = min(workers or cores(), max(len(items), 1))
-    if workers == 1 or len(items) <= few:
+    if few and (workers == 1 or len(items) <= few):
         yield from ((item, work(item)) for item in progress(items, label))
         return
     answers = _in_spite_of_kills(work, items, lost, workers, start, recall)

@@ -69,7 +69,11 @@ def _ways(
     root: str | Path | None,  # the folder that they are in, if it is one
 ) -> list[Path]:  # each file from the root on, or from the folder that holds them all
     "How files are reached: what sets two files of one name apart"
-    whole = [Path(os.path.abspath(path)) for path in paths]
+    # abspath takes link/.. for the folder that holds the link
+    whole = [
+        Path(os.path.realpath(path.parent), path.name) if ".." in path.parts else Path(os.path.abspath(path))
+        for path in paths
+    ]
     start = os.path.abspath(root) if root is not None else ""
     if root is None or not all(path.is_relative_to(start) for path in whole):
         start = os.path.commonpath([path.parent for path in whole])
@@ -92,8 +96,9 @@ def image_ids(
     paths = list(dict.fromkeys(given))
     if not paths:
         return []
-    ways = _ways(paths, root)
-    ids = [spell_name(image_name(path)) for path in paths]
+    way_of = dict(zip(paths, _ways(paths, root), strict=True))
+    ways = list(dict.fromkeys(way_of.values()))  # one file may be reached by two paths
+    ids = [spell_name(image_name(way)) for way in ways]
     for suffix in (False, True):
         alike = _alike(ids)
         names = [way.name if suffix else image_name(way) for way in ways]
@@ -102,5 +107,5 @@ def image_ids(
     ids = [name_to_id(name, way) for name, way in zip(ids, ways, strict=True)]
     while alike := _alike(ids):  # a name may look as another's id does
         ids = [_short(name, way) if name in alike else name for name, way in zip(ids, ways, strict=True)]
-    found = dict(zip(paths, ids, strict=True))
-    return [found[path] for path in given]
+    found = dict(zip(ways, ids, strict=True))
+    return [found[way_of[path]] for path in given]

@@ -55,6 +55,7 @@ def decoded_batches(
     size: int,  # the side of a run's prepared pictures
     sides: set[int],  # of the networks' inputs
     batch: int = BATCH,
+    threads: int | None = None,  # that decode; one for each core where None
 ) -> Iterator[list[Decoded]]:  # in the order of the images
     "Decode files in threads, three batches ahead at most"
     settings = check_settings(size, "pad", "png", False)
@@ -63,7 +64,7 @@ def decoded_batches(
         yield [_decode(tasks[0], sides)]
         return
     left, waiting = iter(tasks), deque[Future]()
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(threads or cores()) as pool:
         try:
             for _ in progress(range(0, len(tasks), batch), "predict"):
                 ahead = islice(left, 3 * batch - len(waiting))

@@ -109,3 +109,11 @@ def test_every_room_speaks_of_a_file_of_odd_bytes_in_text_that_can_be_printed(tm
         assert str(caught.value).encode() and repr(caught.value).encode()
         again = pickle.loads(pickle.dumps(caught.value))  # as it comes back from another process
         assert type(again) is caught.type and again.args == caught.value.args
+
+
+def test_a_path_through_a_link_and_back_is_the_file_that_the_system_opens(tmp_path):
+    (tmp_path / "there" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "deep")
+    back = tmp_path / "link" / ".." / "x.png"  # of `there`, where this folder has one of the same name
+    assert image_ids([back, tmp_path / "x.png"]) == ["there-x", "x"]
+    assert image_ids([back, tmp_path / "there" / "x.png"]) == ["x", "x"]  # one file, by two ways

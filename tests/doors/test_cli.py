@@ -116,11 +116,11 @@ def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: ob
             "predict r x --out s --extents e --scheduler tcp://x",
             {"run": "r", "xrays": ["x"], "out": "s", "extents": "e", "scheduler": "tcp://x"},
         ),
-        ("runs.inference.read_severities", "severity x y", {"xrays": ["x", "y"], "scheduler": None}),
+        ("runs.grading.read_severities", "severity x y", {"xrays": ["x", "y"], "workers": None, "scheduler": None}),
         (
-            "runs.inference.read_severities",
-            "severity x --scheduler tcp://x",
-            {"xrays": ["x"], "scheduler": "tcp://x"},
+            "runs.grading.read_severities",
+            "severity x --workers 3 --scheduler tcp://x",
+            {"xrays": ["x"], "workers": 3, "scheduler": "tcp://x"},
         ),
         (
             "submission.fuse_submission_files",

@@ -1,5 +1,7 @@
 "What limits a row of steps that run side by side."
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,14 +35,18 @@ def test_nothing_works_more_than_all_the_time_and_twice_of_everything_is_twice_a
         ([], {"core": 1}, "no step"),
         ({"ask": (0.1, "core")}, {}, "no thing"),
         ({"ask": (0.1, "core")}, 3, "no thing"),
-        ({"ask": (0.1, "cpu")}, {"core": 1, "gpu": 2}, "step ask must be a pair of seconds and one of core, gpu"),
-        ({"ask": (0.1, ["core"])}, {"core": 1}, "step ask must be a pair"),
-        ({"ask": 0.1}, {"core": 1}, "step ask must be a pair"),
-        ({"ask": "ab"}, {"core": 1}, "step ask must be a pair"),
-        ({"ask": (0, "core")}, {"core": 1}, "the seconds of ask"),
-        ({"ask": (float("nan"), "core")}, {"core": 1}, "the seconds of ask"),
-        ({"ask": ("0.1", "core")}, {"core": 1}, "the seconds of ask"),
+        ({"ask": (0.1, "cpu")}, {"core": 1, "gpu": 2}, "step 'ask' must be a pair of seconds and one of core, gpu"),
+        ({"ask": (0.1, ["core"])}, {"core": 1}, "step 'ask' must be a pair"),
+        ({"ask": 0.1}, {"core": 1}, "step 'ask' must be a pair"),
+        ({"ask": "ab"}, {"core": 1}, "step 'ask' must be a pair"),
+        ({"ask": (0, "core")}, {"core": 1}, "the seconds of 'ask'"),
+        ({"ask": (float("nan"), "core")}, {"core": 1}, "the seconds of 'ask'"),
+        ({"ask": ("0.1", "core")}, {"core": 1}, "the seconds of 'ask'"),
         ({"ask": (0.1, "core")}, {"core": 0}, "the number of core"),
+        ({"ask": (0.1, "core")}, {"core": 1, "gpu": "x"}, "the number of gpu"),
+        ({"ask": (0.1, "core")}, {"core": float("inf")}, "the number of core"),
+        ({"ask": (float("inf"), "core")}, {"core": 1}, "the seconds of 'ask'"),
+        ({1: (0.1, "cpu")}, {2: 1}, "step 1 must be a pair of seconds and one of 2"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(steps, have, said):
@@ -48,5 +54,36 @@ def test_what_makes_no_sense_is_refused_in_words(steps, have, said):
         throughput(steps, have)
 
 
-def test_the_door_hands_on_the_work_that_survives():
-    assert sorted(run_many(abs, [-2, 1], "count", lambda item, why: why)) == [(-2, 2), (1, 1)]
+def _work(item: int) -> float:
+    if item == 7:
+        os._exit(7)  # without a word
+    return 1 / item
+
+
+@pytest.mark.parametrize(("items", "workers"), [([1, 0, 7], 1), ([1, 0, 7, 2, 4], 2), ([7], None)])
+def test_each_item_has_an_answer_also_where_one_raises_or_ends_its_process(items, workers):
+    answers = dict(run_many(_work, items, lambda item, why: why, workers=workers))
+    fine = {item: 1 / item for item in items if item not in (0, 7)}
+    assert {item: answer for item, answer in answers.items() if item in fine} == fine
+    assert answers.get(0, "ZeroDivisionError: division by zero") == "ZeroDivisionError: division by zero"
+    assert "ended the process" in answers[7] and len(answers) == len(items)
+
+
+def test_nothing_to_work_on_is_no_fault():
+    assert list(run_many(abs, [], lambda item, why: why)) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "how", "said"),
+    [
+        ((3, [1], str), {}, "work must be a function"),
+        ((abs, [1], None), {}, "lost must be a function"),
+        ((abs, "abc", str), {}, "items must be a list"),
+        ((abs, (one for one in [1]), str), {}, "items must be a list"),
+        ((abs, [1], str), {"workers": -1}, "workers must be a whole number from 1"),
+        ((abs, [1], str), {"workers": "2"}, "workers must be a whole number from 1"),
+    ],
+)
+def test_what_cannot_be_worked_on_is_refused_before_any_work(given, how, said):
+    with pytest.raises(DataError, match=said):
+        run_many(*given, **how)

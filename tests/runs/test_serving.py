@@ -1,6 +1,7 @@
 "A run's networks without PyTorch: the same answers, only from the run's own files; and a run packed in one file"
 
 import json
+import os
 import stat
 import struct
 import subprocess
@@ -26,6 +27,7 @@ from covidxr.cli import main
 from covidxr.phantom import simulate
 from covidxr.pipeline import predict
 from covidxr.runs import exporting, inference, packed_files, serving
+from covidxr.runs.grading import read_severities
 from covidxr.runs.packing import pack_run
 from covidxr.submission import read_submission
 
@@ -349,12 +351,15 @@ def test_extents_are_those_of_the_other_way(run, xrays, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def many(xrays: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    "Forty files and one that is no picture"
+    "Forty files, some of one name, and two that are no picture"
     folder = tmp_path_factory.mktemp("many")
     for number in range(40):
-        (folder / f"{number:02}.png").write_bytes(xrays[number % 5].read_bytes())
-    (folder / "broken.png").write_bytes(b"no picture")
-    return sorted(folder.iterdir())
+        path = folder / (f"{number:02}.png" if number % 8 else f"patient{number}/IM0001.png")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(xrays[number % 5].read_bytes())
+    for name in ("a_broken.png", "x_broken.png"):
+        (folder / name).write_bytes(b"no picture")
+    return sorted(folder.rglob("*.png"), key=lambda path: path.name)
 
 
 @pytest.fixture(scope="module")
@@ -366,28 +371,42 @@ def cluster():
         yield made.scheduler_address
 
 
-def test_a_cluster_predicts_the_very_same(run, many, cluster, tmp_path, monkeypatch):
+def test_a_cluster_predicts_the_very_same_also_where_files_of_one_name_lie_in_different_parts(
+    run, many, cluster, tmp_path, monkeypatch
+):
     monkeypatch.chdir(run.parent)  # workers have another working folder
     monkeypatch.setattr(inference, "_PART", inference.BATCH)  # three parts
+    assert len({path.name for path in many}) < len({path.name for path in many[:16]}) + len(many) - 16
     here = predict(run.name, many, tmp_path / "here.csv", extents=tmp_path / "here_extents.csv")
     there = predict(run.name, many, tmp_path / "there.csv", extents=tmp_path / "there_extents.csv", scheduler=cluster)
-    assert there == here and here["images"] == 40 and len(here["failed"]) == 1
+    assert there == here and here["images"] == 40 and len(here["failed"]) == 2
     assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
     assert (tmp_path / "there_extents.csv").read_bytes() == (tmp_path / "here_extents.csv").read_bytes()
 
 
-def test_a_part_that_no_machine_can_predict_is_told_of_file_by_file(run, many, cluster, tmp_path, monkeypatch):
+def test_answers_of_a_part_get_the_ids_of_the_whole():
+    rows = [{"image_id": f"{place}-1", "path": f"/data/{place}/1.png"} for place in "cd"]
+    index, boxes = pd.DataFrame({"image_id": ["d-1", "c-1"]}), pd.DataFrame({"image_id": ["c-1", "c-1"]})
+    told = inference._renamed(inference._Told(index, [], {"yolo": boxes}, {"d-1": [1, 2, 3]}), rows)
+    assert told.index["image_id"].tolist() == ["d-1", "c-1"] and told.graded == {"d-1": [1, 2, 3]}
+    alone = inference._Told(pd.DataFrame({"image_id": ["1"]}), [], {}, {"1": [0, 0, 0]})
+    told = inference._renamed(alone, rows[:1])  # alone, a file needs no folder before its name
+    assert told.index["image_id"].tolist() == ["c-1"] and list(told.graded) == ["c-1"]
+
+
+def test_a_file_that_no_machine_can_predict_is_told_of_and_costs_no_other(run, many, cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(inference, "_PART", 20)
     monkeypatch.setattr(inference, "_predict_part", _fragile)
     told = predict(run, many, tmp_path / "s.csv", scheduler=cluster)
-    assert told["images"] == 20 and len(told["failed"]) == 21  # two parts fail, of 20 files and of one
-    assert all("RuntimeError on the cluster: no disk" in line for line in told["failed"])
-    assert {Path(line.partition(":")[0]) for line in told["failed"]} == {path.absolute() for path in many[20:]}
+    bad = [path for path in many if path.name in ("33.png", "x_broken.png", "a_broken.png")]
+    assert told["images"] == 39 and len(told["failed"]) == 3
+    assert {Path(line.partition(":")[0]) for line in told["failed"]} == {path.absolute() for path in bad}
+    assert sum("RuntimeError on the cluster: no disk" in line for line in told["failed"]) == 1
 
 
 def _fragile(part: tuple) -> inference._Told:
-    "Predicts the first part alone"
-    if part[0]:
+    "Cannot stand a file"
+    if any(row["path"].endswith("33.png") for row in part[1]):
         raise RuntimeError("no disk")
     return _REAL(part)
 
@@ -395,16 +414,33 @@ def _fragile(part: tuple) -> inference._Told:
 _REAL = inference._predict_part
 
 
+def test_a_machine_that_does_not_see_the_run_ends_the_call_and_calls_no_file_unreadable(
+    run, many, cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(inference, "_predict_part", _elsewhere)
+    with pytest.raises(DataError, match="not a finished run.*all machines of a cluster must see the run"):
+        predict(run, many, tmp_path / "s.csv", scheduler=cluster)
+    assert not (tmp_path / "s.csv").exists()
+
+
+def _elsewhere(part: tuple) -> inference._Told:
+    "As on a machine where the folder is not mounted"
+    return _REAL(("/not/mounted", *part[1:]))
+
+
 def test_grades_are_the_same_in_one_process_in_two_and_on_a_cluster(many, cluster, monkeypatch):
-    alone, failed = inference.read_severities(many, workers=1)
-    assert len(alone) == 40 and len(failed) == 1 and "broken.png" in failed[0]
+    alone, failed = read_severities(many, workers=1)
+    assert len(alone) == 40 and len(failed) == 2 and "a_broken.png" in failed[0]
     for how in ({"workers": 2}, {"scheduler": cluster}):
-        table, same = inference.read_severities(many, **how)
+        table, same = read_severities(many, **how)
         pd.testing.assert_frame_equal(table, alone)
         assert same == failed
     monkeypatch.chdir(many[0].parent)
-    table, _ = inference.read_severities([path.name for path in many], scheduler=cluster)
-    assert table["extent"].tolist() == alone["extent"].tolist()
+    some = [path.name for path in many if path.parent == many[0].parent]
+    table, _ = read_severities(some, scheduler=cluster)
+    assert len(table) == 35 and table["path"].map(os.path.isabs).all()
+    with pytest.raises(DataError, match="workers must be a whole number from 1"):
+        read_severities(many, workers=-1)
 
 
 def test_a_failed_check_or_a_missing_package_costs_no_run(copied, xrays, monkeypatch, capfd):

@@ -159,8 +159,9 @@ def _from_nest(notebook: Path) -> bool:
 
 def _environment() -> dict[str, str]:
     "What a kernel gets: not what libraries have set in the process that tests, which a learner's does not have"
-    kept = {name: word for name, word in os.environ.items() if name in ENVIRONMENT or name not in _SET_BY_LIBRARIES}
-    return kept | {"OMP_NUM_THREADS": "1"}
+    kept = {name: word for name, word in os.environ.items() if name not in _SET_BY_LIBRARIES}
+    given = {name: word for name, word in ENVIRONMENT.items() if name in _SET_BY_LIBRARIES}
+    return kept | given | {"OMP_NUM_THREADS": "1"}
 
 
 def _run(notebook: Path, folder: Path, nest: kernels.Nest | None = None) -> tuple[list[dict], float, float]:

@@ -110,11 +110,11 @@ def _draw_lines(
 ) -> None:
     "Four lines"
     ax, (cores, lines) = fig.subplots(), _lines()
-    styles = {"A": ("-", "#0072B2", 2), "B": ("-", "#E69F00", 6), "C": ("-", "#009E73", 2), "D": (":", "#222222", 2)}
-    for letter, (style, color, width) in styles.items():
+    styles = {"A": ("-", "#0072B2"), "B": ((0, (6, 3)), "#D55E00"), "C": ("-.", "#009E73"), "D": (":", "#222222")}
+    for letter, (style, color) in styles.items():
         label = f"{letter}: {said[letter]}" if named else letter
-        order = 1 if letter == "B" else 2  # the wide line lies below those that it shares parts of its way with
-        ax.plot(cores, lines[letter], style, color=color, lw=width, label=label, zorder=order)
+        ax.plot(cores, lines[letter], ls=style, color=color, lw=2, label=label)
+    ax.set_xticks([1, 5, 10, 16])
     ax.set(xlim=(1, 16), ylim=(0, 165))
     ax.set_xlabel(said["x"], fontsize=8)
     ax.set_ylabel(said["y"], fontsize=8)
