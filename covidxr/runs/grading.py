@@ -1,4 +1,4 @@
-"""How much lung is opaque on each of many files, on all cores or on a cluster.
+"""Grades how much lung is opaque on each of many files, on all cores or on a cluster.
 
 Docs: https://covidxr.github.io/covidxr/engine/grading.html.md"""
 
