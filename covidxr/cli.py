@@ -105,13 +105,13 @@ def _course(
     "Write the lessons into a folder to work in, and solved ones beside them; overwrites nothing"
     from covidxr.course import write_course
     from covidxr.course.folder import course_note
+    from covidxr.course.sentences import sentences
 
     found = write_course(folder, lang)
-    lessons = Path(folder) / ("lessons" if lang == "en" else f"lessons_{lang}")
-    kept = f", {len(found['kept'])} that were there left as they are" if found["kept"] else ""
-    print(f"{folder}: {len(found['written'])} files written{kept}")
-    print(course_note())
-    print(f"Open the lessons: jupyter lab {shlex.quote(str(lessons))}")
+    lessons, said = Path(folder) / ("lessons" if lang == "en" else f"lessons_{lang}"), sentences(lang)["course"]
+    counts = {name: len(files) for name, files in found.items()}
+    print(said["kept" if found["kept"] else "written"].format(folder=folder, **counts))
+    print(course_note(lang), said["open"].format(command=f"jupyter lab {shlex.quote(str(lessons))}"), sep="\n")
     return 0
 
 # %% ../nbs/engine/cli.ipynb #cli-009
@@ -261,12 +261,13 @@ def _ensemble(
 
 # %% ../nbs/engine/cli.ipynb #cli-012
 def _progress(
+    lang: Literal["en", "ko"] = "en",  # English or Korean
     json: bool = False,  # answer as JSON
 ) -> int:
     "Draw a map of the course: which exercises are solved"
     from covidxr.course import course_map, solved
 
-    print(json_text({"solved": solved()}, indent=None) if json else course_map())
+    print(json_text({"solved": solved()}, indent=None) if json else course_map(language=lang))
     return 0
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from . import __version__
-from .base.arguments import check_array, check_number, check_whole, shown
+from .base.arguments import check_address, check_array, check_number, check_path, check_whole, shown
 from .base.cluster import run_many
 from .base.csv_files import write_table
 from .base.errors import DataError
@@ -298,7 +298,7 @@ def simulate_dataset(
     """
     site = site_named(site)
     shares = shares if site is None else replace(shares, classes=site.classes, disagreement=site.label_noise)
-    out, plans = Path(out), plan_dataset(studies, seed, size, shares)
+    out, plans, scheduler = check_path(out), plan_dataset(studies, seed, size, shares), check_address(scheduler)
     asked = {"studies": int(studies), "seed": int(seed), "size": int(size)}
     made_of = asdict(shares) | {"classes": list(shares.classes)}
     facts = {"simulated": True, **asked, "version": __version__, "shares": made_of}

@@ -11,6 +11,7 @@ __all__ = ['run', 'predict', 'score_lines']
 from dataclasses import asdict
 from pathlib import Path
 
+from .base.arguments import check_path
 from .base.files import owned_folder, read_json, write_json
 from .base.progress import log_line
 from .dataset import open_dataset
@@ -77,9 +78,9 @@ def run(
 
         >>> metrics = covidxr.run("phantom", "runs/demo")  # takes minutes  # doctest: +SKIP
     """
-    folder, phantom, asked = Path(out), str(data) == "phantom", check_profile(profile)
+    folder, phantom, asked = check_path(out), str(data) == "phantom", check_profile(profile)
     (profile, left_out), device = installed_models(asked), training_device(gpus, asked)
-    root = folder / "data" if phantom else Path(data)
+    root = folder / "data" if phantom else check_path(data)
     if not phantom:
         check_dataset(data, folder)
     claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asdict(asked)}

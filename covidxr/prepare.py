@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .base.arguments import check_whole
+from .base.arguments import check_address, check_path, check_whole
 from .base.files import owned_folder
 from .base.modules import CallableModule
 from .cache.geometry import SIDES, box_places, fit_square
@@ -72,9 +72,9 @@ def prepare(
         >>> index["file"].tolist()
         ['one.png']
     """
-    out, settings = Path(out), check_settings(size, fit, format, draft)
+    out, settings = check_path(out), check_settings(size, fit, format, draft)
     workers = None if workers is None else check_whole(workers, "workers", 1, 1024)
-    tasks, absent = list_tasks(source, out, settings, absolute=bool(scheduler))
+    tasks, absent = list_tasks(source, out, settings, absolute=check_address(scheduler) is not None)
     with owned_folder(out, "cache"):
         todo, rows, gone, since = look_at_cache(out, tasks, settings)
         rows, failed = run_tasks(todo, rows, workers, scheduler, len(tasks) - len(todo))

@@ -33,25 +33,29 @@ class Fork:
     stdin = stdout = stderr = returncode = None
 
     def __init__(self, pid: int) -> None:
-        self.pid, self._process = pid, psutil.Process(pid)
+        self.pid, self._process = pid, None
+        with suppress(psutil.NoSuchProcess):  # it may have ended already
+            self._process = psutil.Process(pid)
 
     def poll(self) -> int | None:
         "None while it runs; its exit code is known to its parent alone"
         with suppress(psutil.NoSuchProcess):  # it may end between the two questions
-            if self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE:
+            if self._process and self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE:
                 return None
         return 0
 
     def wait(self, timeout: float | None = None) -> int:
         "Wait for its end"
-        with suppress(psutil.NoSuchProcess):
-            self._process.wait(timeout)
+        if self._process:
+            with suppress(psutil.NoSuchProcess):
+                self._process.wait(timeout)
         return 0
 
     def send_signal(self, number: int) -> None:
         "As its name says"
-        with suppress(psutil.NoSuchProcess):
-            self._process.send_signal(number)
+        if self._process:
+            with suppress(psutil.NoSuchProcess):
+                self._process.send_signal(number)
 
     def kill(self) -> None:
         "End it at once"

@@ -18,6 +18,7 @@ from itertools import islice
 from types import ModuleType
 from typing import Any
 
+from .arguments import check_address
 from .errors import DataError
 from .parallel import robust
 from .process import timed_trip, trip_size
@@ -123,7 +124,7 @@ def run_many(
     **how: Any,  # few, start and recall, as `robust` has them
 ) -> Generator[tuple[Any, Any], None, None]:  # each item and its answer, in any order
     "Work on many independent items here, in several processes or on a Dask cluster"
-    if scheduler and items:
+    if check_address(scheduler) and items:
         return on_cluster(work, items, label, lost, scheduler, patience)
     return robust(work, items, label, lost, workers, **how)
 
@@ -161,7 +162,7 @@ def answer_each(
     scheduler: str | None,  # the address of a Dask scheduler that does the work instead
 ) -> Generator[tuple[Any, Any], None, None]:  # each item and its answer, in any order
     "As `run_many`, but an error is an answer, too, and nothing is done in this process"
-    how = {} if scheduler else {"few": 0}
+    how = {} if check_address(scheduler) else {"few": 0}
     with closing(run_many(_Tried(work), items, label, _not_done, workers, scheduler, **how)) as answers:
         for item, (done, answer) in answers:
             yield item, answer if done else lost(item, answer)

@@ -170,6 +170,16 @@ def _mark(
     return found if isinstance(found, dict) and isinstance(found.get("covidxr"), str) else None
 
 
+def _named(
+    path: str | Path,  # what a call is going to write
+    fault: type[CovidxrError],  # what to raise
+) -> Path:  # the same
+    "A variable that is not set gives no name, and `Path` would take that for the working folder"
+    from .arguments import check_path  # not above: this room is also of those who need no tables
+
+    return check_path(path, fault)
+
+
 def folder_kind(
     folder: str | Path,  # any folder
 ) -> str | None:  # "data", "cache", "run", "model", "eda" or "course"; None where it is not ours
@@ -185,7 +195,7 @@ def check_folder(
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> None:
     "Refuse a folder that is not new, empty or ours of the same kind; nothing is written"
-    folder = Path(folder)
+    folder = _named(folder, fault)
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir():
@@ -221,7 +231,7 @@ def owned_folder(
     "Keep a folder for one call at a time, if it is new, empty or ours of the same kind; else refuse, nothing written"
     from filelock import FileLock, Timeout
 
-    folder = Path(folder)
+    folder = _named(folder, fault)
     check_folder(folder, kind, claim, fault)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -260,7 +270,7 @@ def check_file(
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> list[str]:  # hashes of what we wrote there before
     "Refuse a file that is there and that we did not write, or that was changed since; nothing is written"
-    path = Path(path)
+    path = _named(path, fault)
     if path.is_dir():
         raise fault(f"{path}: is a folder; give the name of a file to write")
     try:
@@ -282,7 +292,7 @@ def owned_file(
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> Iterator[Path]:  # as in `atomic_path`
     "Write one file atomically, never over one that covidxr did not write; a hidden file beside it holds its SHA-256"
-    path = Path(path)
+    path = _named(path, fault)
     known = check_file(path, fault)
     with atomic_path(path) as partial:
         yield partial

@@ -46,12 +46,16 @@ def lessons_folder() -> Path:
     raise DataError(f"{package}: this installation of covidxr holds no lessons; {cure}")
 
 
-def lessons() -> list[Lesson]:
+def lessons(
+    language: str = "en",  # of the titles: en or ko
+) -> list[Lesson]:
     "All lessons, in the order of the course"
     found = []
     for path in sorted(lessons_folder().glob("[0-9]*_*.ipynb")):
         number, _, name = path.stem.partition("_")
-        first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+        lesson = json.loads(path.read_text(encoding="utf-8"))
+        texts = catalogue(path.stem, language)
+        first = "".join(translated({"cells": lesson["cells"][:1]}, texts, language)["cells"][0]["source"])
         found.append(Lesson(number, name, first.splitlines()[0].lstrip("# ")))
     return found
 
@@ -158,20 +162,23 @@ def progress_map(
     keys: Sequence[str],  # ids of all exercises
     course: Sequence[Lesson],  # lessons in their order; those without exercises are left out
     done: Iterable[str],  # ids of the solved exercises
+    language: str = "en",  # of the last line: en or ko
 ) -> str:
     "The course as a map: one line per lesson, one box per exercise"
     done = set(done)
-    lines = []
+    lines, said = [], sentences(language)["course"]["solved"]
     for lesson in course:
         own = [key for key in keys if key.partition(".")[0] == lesson.name]
         if own:
             boxes = " ".join("■" if key in done else "□" for key in own)
             lines.append(f"{lesson.number:>4}  {boxes}  {lesson.title}")
-    return "\n".join([*lines, f"{len(done & set(keys))} of {len(keys)} exercises solved"])
+    return "\n".join([*lines, said.format(done=len(done & set(keys)), all=len(keys))])
 
 
 def course_map(
     done: Iterable[str] | None = None,  # ids of the solved exercises; None: those solved on this machine
+    language: str = "en",  # en or ko
 ) -> str:
     "The whole course as a map, one line per lesson"
-    return progress_map(list(questions()), lessons(), solved() if done is None else done)
+    check_language(language)
+    return progress_map(list(questions()), lessons(language), solved() if done is None else done, language)

@@ -31,6 +31,7 @@ from ..base.process import one_opencv_thread
 from ..base.progress import log_line
 from ..base.seeds import generator
 from ..base.terms import BOX_COLUMNS, UNFINISHED
+from .sentences import sentences
 from ..hospital import ImagePlan, plan_dataset
 from ..phantom import SimulatedXray, simulate
 from ..prepare import fit_square
@@ -316,8 +317,9 @@ def course_xray(
     return _simulated(plan)
 
 
-def course_note() -> str:
+def course_note(
+    language: str = "en",  # en or ko
+) -> str:
     "One sentence on where the course's X-rays are, or will be"
-    folder = course_folder()
-    when = "the first lesson that needs them makes them, in a minute or two: 35 MB"
-    return f"Lessons share simulated X-rays: {folder} ({when if _index(folder) is None else 'made'})"
+    folder, said = course_folder(), sentences(language)["course"]
+    return said["images"].format(folder=folder, when=said["unmade" if _index(folder) is None else "made"])

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..base.arguments import check_path
 from ..base.errors import CovidxrError, DataError, reason
 from ..base.files import LOCK, MARK, owned_folder
 
@@ -91,7 +92,7 @@ def download_competition(
     out: str | Path,  # a new or empty folder for the data, or one that an earlier call began to fill
 ) -> Path:  # that folder
     "Download the competition's data with kagglehub; goes on where it was interrupted; raises CovidxrError"
-    out = Path(out)
+    out = check_path(out)
     waiting, new = out / ".download", not out.exists()
     try:
         with owned_folder(out, "data", {"competition": COMPETITION}):

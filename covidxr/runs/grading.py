@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..base.arguments import check_whole
+from ..base.arguments import check_address, check_whole
 from ..base.cluster import run_many
 from ..base.errors import DataError, XrayError, printable, reason
 from ..base.process import one_opencv_thread
@@ -57,7 +57,7 @@ def read_severities(
 
     if workers is not None:
         check_whole(workers, "workers", 1)
-    images = given_files(xrays)
+    images, scheduler = given_files(xrays), check_address(scheduler)
     images["path"] = [str(path.absolute() if scheduler else path) for path in images["path"]]
     work = run_many(
         _read_severity,

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..base.arguments import check_path
+from ..base.arguments import check_address, check_path
 from ..base.cluster import run_many
 from ..base.errors import CovidxrError, DataError, ModelError, SubmissionError, XrayError, printable
 from ..base.extras import MissingExtra, opencv, require
@@ -356,7 +356,7 @@ def predict(
         choices, size = read_choices(files)
         _check_outputs(out, extents)
         images, names = given_files(xrays), model_kinds(choices)
-        if scheduler:
+        if check_address(scheduler):
             told = _on_cluster(run, images, extents is not None, scheduler)
         else:
             told = _ask(_open(files, names), files, names, images, size, extents is not None)

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..base.arguments import check_path
 from ..base.errors import DataError, reason
 from .run_files import MODEL, NETWORKS, WEIGHTS, FolderFiles, RunFiles
 
@@ -162,7 +163,7 @@ def open_files(
     run: str | Path,  # a run's folder, or the file that `covidxr pack` made of it
 ) -> Iterator[RunFiles]:
     "The files of a run, wherever they lie; raises DataError for a file that is no packed run"
-    place = Path(run)
+    place = check_path(run)
     if not place.is_file():
         yield FolderFiles(place)
         return

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..base.arguments import check_path
 from ..base.errors import DataError
 from ..base.files import check_file, json_text, owned_file, read_json
 from ..base.terms import NOT_CLINICAL
@@ -130,7 +131,7 @@ def pack_run(
     out: str | Path,  # the file to write; its name ends in .zip
 ) -> dict:  # networks packed, how many of them as ONNX files, and bytes
     "Put what it takes to predict with a run into one file; raises DataError"
-    folder, out = Path(run), Path(out)
+    folder, out = check_path(run), check_path(out)
     if out.suffix != ".zip":
         raise DataError(f"{out}: give the name of a file that ends in .zip")
     check_file(out)

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,15 @@ from pathlib import Path
 import pytest
 from measure import in_time, seconds_of
 
+import covidxr
 from covidxr.base.errors import CovidxrError
 from covidxr.base.words import from_zero, number_list, positive
 from covidxr.cli import main, parser
+from covidxr.eda import explore
+from covidxr.runs.grading import read_severities
+from covidxr.scale import run_many
+
+PNG = "one.png"
 
 COMMANDS = [
     ["run"],
@@ -158,6 +165,81 @@ def test_import_takes_under_three_tenths_of_a_second_and_loads_no_framework():
 def test_help_answers_in_under_seven_tenths_of_a_second_without_torch():
     code = "import sys; sys.argv = ['covidxr', '--help']\nfrom covidxr.cli import main\ntry: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
     assert in_time(seconds_of(code, times=5), 0.7)
+
+
+WHOLE = {  # a call of each command that works on something, with all its options
+    "run": "run --data d --out o --profile quick --seed 5 --gpus 2",
+    "data phantom": "data phantom --out o --studies 7 --seed 5 --size 99 --workers 1 --scheduler tcp://x",
+    "data siim": "data siim --out o",
+    "prepare": "prepare s o --size 99 --fit crop --format npy --workers 3 --scheduler tcp://x",
+    "eda": "eda s --out o",
+    "score": "score t s --versus v --draws 7",
+    "predict": "predict r x y --out s --extents e --scheduler tcp://x",
+    "pack": "pack r -o o.zip",
+    "severity": "severity x y --workers 3 --scheduler tcp://x",
+    "ensemble": "ensemble a b --out c --weights 1,2 --boxes nms",
+    "app": "app --port 0 --export o",
+    "course": "course o --lang ko",
+}
+
+
+def test_a_variable_of_the_shell_that_is_not_set_is_no_word_of_any_command(tmp_path, monkeypatch, capsys):
+    '`--out "$OUT"` with no OUT would be the working folder, and an empty --scheduler this machine'
+    monkeypatch.chdir(tmp_path)
+    assert {" ".join(words) for words in COMMANDS} - set(WHOLE) == {"data", "progress", "doctor"}
+    for name, call in WHOLE.items():
+        words, said = call.split(), len(name.split())
+        for place in range(said, len(words)):
+            if words[place].startswith("-"):
+                continue
+            for empty in ("", " "):
+                with pytest.raises(SystemExit) as told:
+                    main([*words[:place], empty, *words[place + 1 :]])
+                assert told.value.code == 2, (name, words[place])
+                line = capsys.readouterr().err.splitlines()[-1]
+                assert line.startswith(f"covidxr {name}: error: argument"), line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: covidxr.run("phantom", ""),
+        lambda: covidxr.run("", "o"),
+        lambda: covidxr.simulate_dataset("", 3),
+        lambda: covidxr.prepare("", "o"),
+        lambda: covidxr.prepare(PNG, ""),
+        lambda: covidxr.predict("", PNG, "o.csv"),
+        lambda: explore("", "o"),
+        lambda: explore("d", ""),
+    ],
+)
+def test_an_empty_name_is_not_the_working_folder_for_the_library_either(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(PNG).write_bytes(b"")
+    with pytest.raises(CovidxrError, match="^'': not a file's name"):
+        call()
+    assert os.listdir(tmp_path) == [PNG]
+
+
+@pytest.mark.parametrize("scheduler", ["", " ", 8786])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda how: covidxr.simulate_dataset("o", 3, **how),
+        lambda how: covidxr.prepare(PNG, "o", **how),
+        lambda how: read_severities(PNG, **how),
+        lambda how: list(run_many(abs, [1], max, **how)),
+    ],
+)
+def test_what_is_no_address_of_a_scheduler_is_refused_before_anything_is_written(
+    call, scheduler, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path(PNG).write_bytes(b"")
+    with pytest.raises(CovidxrError, match="^scheduler: give an address such as tcp://10.0.0.5:8786"):
+        call({"scheduler": scheduler})
+    assert os.listdir(tmp_path) == [PNG]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"What is not meant is refused in one sentence of our own, by every public function of the score, the fusions, the views and the submission."
+"What is not meant is refused in one sentence of our own, by every public function of the score, the fusions, the views, the submission and of scale."
 
 import inspect
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidxr import ensemble, ensemble_boxes, metrics, stacking, submission, views
+from covidxr import ensemble, ensemble_boxes, metrics, scale, stacking, submission, views
 from covidxr.base.errors import CovidxrError, DataError, SubmissionError, XrayError
 from covidxr.base.extras import opencv
 from covidxr.base.terms import BOX_COLUMNS
@@ -61,6 +61,10 @@ def _calls(folder) -> dict:
     opencv().imwrite(str(folder / "a.png"), PICTURE)
     images = pd.DataFrame({"image_id": ["a"], "file": [folder / "a.png"]})
     return {
+        scale: {
+            "throughput": {"steps": {"decode": (0.1, "core")}, "have": {"core": 8}},
+            "run_many": {"work": abs, "items": [], "lost": lambda item, why: why, "workers": 1, "scheduler": None},
+        },
         stacking: {
             "fit_stacking": {"tables": {"x": FOUR, "y": FOUR}, "labels": LABELS, "strength": 0.1},
             "stack": {"tables": {"x": FOUR}, "stacking": STACKED},
@@ -178,7 +182,7 @@ ODD = [
 BEHIND = {metrics: ["match"], ensemble: ["choose_weights"]}  # of the engine room, and as careful
 NAMES = [
     (module, name)
-    for module in (metrics, ensemble, ensemble_boxes, stacking, views, submission)
+    for module in (metrics, ensemble, ensemble_boxes, stacking, views, submission, scale)
     for name in (*module.__all__, *BEHIND.get(module, ()))
     if inspect.isfunction(getattr(module, name))
 ]
@@ -189,7 +193,8 @@ def _answer(function, arguments: dict):
     try:
         if "paths" in arguments and function is submission.read_truth:
             return function(arguments["paths"])
-        return function(**arguments)
+        answer = function(**arguments)
+        return list(answer) if inspect.isgenerator(answer) else answer
     except CovidxrError as error:
         assert str(error) and "\n" not in str(error), error
         return error
