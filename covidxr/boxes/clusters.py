@@ -209,6 +209,29 @@ def soft_nms(
     return given.boxes.assign(confidence=left).iloc[rows[left[rows] > threshold]].reset_index(drop=True)
 
 # %% ../../nbs/engine/clusters.ipynb #clusters-012
+@loop()
+def _overlaps(
+    x_min: float,
+    y_min: float,
+    x_max: float,
+    y_max: float,
+    left: np.ndarray,  # (n,) where n clusters lie
+    top: np.ndarray,  # (n,)
+    right: np.ndarray,  # (n,)
+    bottom: np.ndarray,  # (n,)
+    area: np.ndarray,  # (n,)
+    found: np.ndarray,  # at least n long: filled
+) -> None:
+    "IoU of a box with each of some clusters: no branch, no way out, so that a processor takes several at once"
+    own = (x_max - x_min) * (y_max - y_min)
+    for number in range(len(left)):
+        width = (x_max if x_max < right[number] else right[number]) - (x_min if x_min > left[number] else left[number])
+        height = (y_max if y_max < bottom[number] else bottom[number]) - (y_min if y_min > top[number] else top[number])
+        shared = (width if width > 0 else 0.0) * (height if height > 0 else 0.0)
+        either = own + area[number] - shared  # may be too small for a number
+        found[number] = shared / either if (shared > 0) & (either > 0) else 0.0
+
+
 @loop(lambda rows, starts, *_: (np.diff(starts) ** 2).sum())
 def _cluster_groups(
     rows: np.ndarray,  # boxes group by group, the surest first
@@ -223,23 +246,17 @@ def _cluster_groups(
     size = starts[-1] - starts[0]
     left, top, right, bottom = np.empty(size), np.empty(size), np.empty(size), np.empty(size)  # where a cluster lies
     area, sums, total, group_of, end = np.empty(size), np.zeros((size, 4)), np.zeros(size), np.empty(size, np.int64), 0
+    found = np.empty(size)
     for group in range(len(starts) - 1):
         first = end
         for row in rows[starts[group] : starts[group + 1]]:
             x_min, y_min, x_max, y_max = corners[row, 0], corners[row, 1], corners[row, 2], corners[row, 3]
-            own, best, joins = (x_max - x_min) * (y_max - y_min), iou_threshold, -1
-            for number in range(first, end):
-                start, stop = left[number], right[number]
-                width = (x_max if x_max < stop else stop) - (x_min if x_min > start else start)
-                if width <= 0:
-                    continue
-                start, stop = top[number], bottom[number]
-                height = (y_max if y_max < stop else stop) - (y_min if y_min > start else start)
-                if height > 0:
-                    either = own + area[number] - width * height  # may be too small for a number
-                    value = width * height / either if either > 0 else 0.0
-                    if value > best:
-                        best, joins = value, number
+            best, joins = iou_threshold, -1
+            places = left[first:end], top[first:end], right[first:end], bottom[first:end], area[first:end]
+            _overlaps(x_min, y_min, x_max, y_max, *places, found)
+            for number in range(end - first):
+                if found[number] > best:
+                    best, joins = found[number], first + number
             weight = weighted[row] if weighted[row] > 1e-300 else 1e-300  # where all are 0 the plain mean is left
             founds = joins < 0
             if founds:
@@ -252,7 +269,8 @@ def _cluster_groups(
             for side in range(4):
                 sums[joins, side] += weight * corners[row, side]
             if founds:
-                left[joins], top[joins], right[joins], bottom[joins], area[joins] = x_min, y_min, x_max, y_max, own
+                left[joins], top[joins], right[joins], bottom[joins] = x_min, y_min, x_max, y_max
+                area[joins] = (x_max - x_min) * (y_max - y_min)
             elif moving:
                 left[joins], top[joins] = sums[joins, 0] / total[joins], sums[joins, 1] / total[joins]
                 right[joins], bottom[joins] = sums[joins, 2] / total[joins], sums[joins, 3] / total[joins]
