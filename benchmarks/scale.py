@@ -13,7 +13,7 @@ Then kills: `simulate_dataset` and `prepare` with two workers are disturbed at r
 worker, every other time of the whole call, which is started again. Every file that is left is compared, byte for byte, with what
 undisturbed calls leave; of the index all but the times and places of the X-rays.
 
-`--quick` takes small sizes (a minute or two), `--large` adds 10,000 simulated and 100,000 opened X-rays.
+`--quick` takes small sizes (a minute or two), `--large` adds 10,000 simulated, and 100,000 opened and prepared X-rays.
 """
 
 import argparse
@@ -34,9 +34,9 @@ import pandas as pd
 
 SETTINGS = {"size": 512, "fit": "pad", "format": "png", "draft": False}
 SIZES = {  # quick, usual, large
-    "simulate": ([30, 100, 300], [100, 300, 1000, 3000], [100, 1000, 10_000]),
+    "simulate": ([30, 100, 300], [100, 300, 1000, 3000], [100, 1000, 3000, 10_000]),
     "open": ([100, 300, 1000], [100, 1000, 10_000], [100, 1000, 10_000, 100_000]),
-    "prepare": ([100, 300, 1000], [100, 1000, 10_000], [100, 1000, 10_000]),
+    "prepare": ([100, 300, 1000], [100, 1000, 10_000], [100, 1000, 10_000, 100_000]),
     "score": ([100, 1000, 10_000], [100, 1000, 10_000, 100_000], [100, 1000, 10_000, 100_000]),
     "index": ([1000, 10_000, 100_000], [10_000, 100_000, 1_000_000], [10_000, 100_000, 1_000_000]),
 }

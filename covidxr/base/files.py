@@ -175,7 +175,7 @@ def _named(
     fault: type[CovidxrError],  # what to raise
 ) -> Path:  # the same
     "A variable that is not set gives no name, and `Path` would take that for the working folder"
-    from .arguments import check_path  # not above: this room is also of those who need no tables
+    from covidxr.base.arguments import check_path  # not above: this room is also of those who need no tables
 
     return check_path(path, fault)
 
