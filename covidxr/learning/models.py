@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ..base.arguments import check_path
 from ..base.csv_files import write_table
 from ..base.errors import CovidxrError, DataError, ModelError, reason
 from ..base.files import atomic_path, owned_folder, read_json, write_json
@@ -151,7 +152,7 @@ def read_config(
     *kinds: str,  # "classifier" or "detector", or both
 ) -> dict:  # its configuration
     "Read a model's description; raises ModelError where there is none, or one of another kind"
-    folder = Path(folder)
+    folder = check_path(folder, ModelError)
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder}: no trained model here (config.json is missing); train one into this folder first")
     try:

@@ -22,6 +22,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..base.arguments import check_path
 from ..base.errors import DataError
 from ..base.files import atomic_path, json_text, read_json, write_json
 from ..base.progress import log_line
@@ -224,7 +225,7 @@ def open_run(
     folder: str | Path,  # a run's folder
 ) -> Run:
     "A run as its `config.json` describes it; raises DataError where the folder holds no whole run"
-    folder = Path(folder)
+    folder = check_path(folder)
     config = read_json(folder / "config.json")
     try:
         plans = tuple(ModelPlan(**plan) for plan in config["profile"]["models"])

@@ -40,7 +40,7 @@ def checked_path(
         os.fsencode(name)
     except UnicodeEncodeError:
         name = "\0"
-    if "\0" in name:
+    if not name or "\0" in name:  # `Path` would take no name for the working folder
         raise XrayError(f"{given(value)}: no file can have such a name")
     return Path(name)
 

@@ -15,9 +15,12 @@ from measure import in_time, seconds_of
 import covidxr
 from covidxr.base.errors import CovidxrError
 from covidxr.base.words import from_zero, number_list, positive
+from covidxr.classify import load_classifier, predict_classifier
 from covidxr.cli import main, parser
+from covidxr.detect import load_detector
 from covidxr.eda import explore
 from covidxr.runs.grading import read_severities
+from covidxr.runs.run import open_run
 from covidxr.scale import run_many
 
 PNG = "one.png"
@@ -212,6 +215,10 @@ def test_a_variable_of_the_shell_that_is_not_set_is_no_word_of_any_command(tmp_p
         lambda: covidxr.predict("", PNG, "o.csv"),
         lambda: explore("", "o"),
         lambda: explore("d", ""),
+        lambda: load_classifier(""),
+        lambda: load_detector(""),
+        lambda: predict_classifier("", [PNG]),
+        lambda: open_run(""),
     ],
 )
 def test_an_empty_name_is_not_the_working_folder_for_the_library_either(call, tmp_path, monkeypatch):
@@ -220,6 +227,12 @@ def test_an_empty_name_is_not_the_working_folder_for_the_library_either(call, tm
     with pytest.raises(CovidxrError, match="^'': not a file's name"):
         call()
     assert os.listdir(tmp_path) == [PNG]
+
+
+@pytest.mark.parametrize("call", [covidxr.read_xray, lambda name: covidxr.write_dicom(name, None, None)])
+def test_an_empty_name_is_none_of_an_xray(call):
+    with pytest.raises(CovidxrError, match=r"^'' \(str\): no file can have such a name"):
+        call("")
 
 
 @pytest.mark.parametrize("scheduler", ["", " ", 8786])
