@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..base.csv_files import read_table
-from ..base.errors import DataError
+from ..base.errors import DataError, XrayError
 from ..base.terms import BOX_COLUMNS
 from .cells import finite_numbers, is_unknown, refuse_rows
 from .files import xray_files
@@ -101,6 +101,16 @@ def _folder_images(
     return images.assign(height=sizes["rows"].to_numpy(), width=sizes["columns"].to_numpy(), split="train")
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-010
+def _bare_name(
+    name: str,  # what a table calls a file
+) -> str:  # its name without folders and suffix, empty where no file can be called so
+    "The image that a table's name of a file tells"
+    try:
+        return image_name(name.replace("\\", "/"))
+    except XrayError:
+        return ""
+
+
 def _boxed_images(
     root: Path,  # a plain folder
     names: pd.Series,  # what boxes.csv calls its files
@@ -115,8 +125,8 @@ def _boxed_images(
     for name, paths in _named_in(root, set(names) - set(known)).items():
         if len(paths) == 1:
             meant[name] = known.get(_within(paths[0], root) or "")
-        elif not paths and image_name(name.replace("\\", "/")) in ids:  # boxes of a copy in another format
-            meant[name] = image_name(name.replace("\\", "/"))
+        elif not paths and _bare_name(name) in ids:  # boxes of a copy in another format
+            meant[name] = _bare_name(name)
     found = names.map(known | meant)
     refuse_rows(
         found.isna(), root / "boxes.csv", "its file {} is not in images.csv; write it as it stands there", names
