@@ -267,7 +267,7 @@ def _progress(
     "Draw a map of the course: which exercises are solved"
     from covidxr.course import course_map, solved
 
-    print(json_text({"solved": solved()}, indent=None) if json else course_map(language=lang))
+    print(json_text({"solved": solved(lang)}, indent=None) if json else course_map(language=lang))
     return 0
 
 

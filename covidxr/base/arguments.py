@@ -13,6 +13,7 @@ __all__ = ['shown', 'check_number', 'check_whole', 'check_flag', 'check_function
 # %% ../../nbs/engine/arguments.ipynb #arguments-003
 import math
 import numbers
+import os
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -126,9 +127,12 @@ def check_path(
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> Path:  # the same as a path
     "A file's name as text or a Path; whether the file is there is another question"
-    if not isinstance(path, str | Path) or "\0" in str(path) or not str(path):
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str) or "\0" in name:
         raise fault(f"{shown(path)}: not a file's name; give it as text or as a Path")
-    return Path(path)
+    if not (name.strip() if isinstance(path, str) else name):  # a Path of blanks comes from a folder's list
+        raise fault(f"{shown(path)}: not a file's name; is a variable not set?")
+    return Path(name)
 
 
 def check_address(

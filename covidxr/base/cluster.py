@@ -153,6 +153,16 @@ def _not_done(
     return False, why
 
 
+def _told(
+    tried: Generator[tuple[Any, tuple[bool, Any]], None, None],  # each item, was it done, its answer or why not
+    lost: Callable[[Any, str], Any],  # the answer for an item that could not be done, and why
+) -> Generator[tuple[Any, Any], None, None]:  # each item and its answer
+    "What is answered for each item"
+    with closing(tried):
+        for item, (done, answer) in tried:
+            yield item, answer if done else lost(item, answer)
+
+
 def answer_each(
     work: Callable,  # done for each item, in any process or on any machine
     items: list,  # what to work on
@@ -163,6 +173,4 @@ def answer_each(
 ) -> Generator[tuple[Any, Any], None, None]:  # each item and its answer, in any order
     "As `run_many`, but an error is an answer, too, and nothing is done in this process"
     how = {} if check_address(scheduler) else {"few": 0}
-    with closing(run_many(_Tried(work), items, label, _not_done, workers, scheduler, **how)) as answers:
-        for item, (done, answer) in answers:
-            yield item, answer if done else lost(item, answer)
+    return _told(run_many(_Tried(work), items, label, _not_done, workers, scheduler, **how), lost)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ..base.arguments import check_path
 from ..base.csv_files import read_table, write_table
 from ..base.errors import DataError, printable
 from ..base.terms import UNFINISHED
@@ -271,7 +272,7 @@ def read_failed(
     out: str | Path,  # a cache that `prepare` made
 ) -> pd.DataFrame:  # image_id, error
     "What the last call of `prepare` could not read; raises DataError where `out` is no cache"
-    path = Path(out) / "failed.csv"
+    path = check_path(out) / "failed.csv"
     if not path.is_file():
         raise DataError(f"{path}: no such file; is {out} a cache that `covidxr prepare` has finished?")
     table = read_table(path, ["image_id", "error"], rows=False, separators=",", lenient=False)

@@ -24,9 +24,12 @@ def _given(
 ) -> list[Path]:
     "The files that a caller names one by one"
     try:
-        return [Path(path) for path in source]
+        named = list(source)
+        for one in named:
+            os.fspath(one)  # is it a name at all?
     except TypeError as error:
         raise DataError(f"cannot prepare {source!r:.60}: give a dataset, a folder, or files") from error
+    return [check_path(path) for path in named]
 
 
 def _named(

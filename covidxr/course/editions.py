@@ -181,4 +181,4 @@ def course_map(
 ) -> str:
     "The whole course as a map, one line per lesson"
     check_language(language)
-    return progress_map(list(questions()), lessons(language), solved() if done is None else done, language)
+    return progress_map(list(questions()), lessons(language), solved(language) if done is None else done, language)

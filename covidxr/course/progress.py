@@ -51,10 +51,12 @@ def _read(
     return sorted({f"{_FORMER.get(lesson, lesson)}{dot}{number}" for lesson, dot, number in parts})
 
 
-def solved() -> list[str]:  # ids such as "metrics.1"
+def solved(
+    language: str = "en",  # of a complaint: en or ko
+) -> list[str]:  # ids such as "metrics.1"
     "The exercises that were solved on this machine; raises DataError if something else lies in the file's place"
     path = _place()
-    return _read(path) if path is not None and os.path.lexists(path) else []
+    return _read(path, language) if path is not None and os.path.lexists(path) else []
 
 # %% ../../nbs/engine/course_progress.ipynb #course_progress-008
 def remember(

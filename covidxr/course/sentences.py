@@ -17,6 +17,6 @@ from importlib.resources import files
 def sentences(
     language: str = "en",  # en or ko
 ) -> dict[str, dict[str, str]]:  # by the kind of exercise and a name; what is not translated is English
-    "What the checker says, with braces where something is filled in"
+    "What the checker and the course's commands say, with braces where something is filled in"
     held = tomllib.loads((files("covidxr.course") / "words.toml").read_text(encoding="utf-8"))
     return {kind: {name: said.get(language, said["en"]) for name, said in own.items()} for kind, own in held.items()}

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..base.arguments import check_path
 from ..xray.facts import image_name
 
 # %% ../../nbs/engine/data_ids.ipynb #data_ids-006
@@ -92,7 +93,7 @@ def image_ids(
     root: str | Path | None = None,  # the folder that they are in; where None, the one that holds them all
 ) -> list[str]:  # an id per file, in their order: fit for a file's name, at most 200 bytes; the same file, the same id
     "The image ids of files: their names; where these are alike, with folders before them, then with suffix behind"
-    given = [Path(path) for path in ([files] if isinstance(files, str | Path) else files)]
+    given = [check_path(path) for path in ([files] if isinstance(files, str | Path) else files)]
     paths = list(dict.fromkeys(given))
     if not paths:
         return []

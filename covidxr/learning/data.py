@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..base.errors import DataError, reason
+from ..base.errors import DataError, XrayError, reason
 from .guests import fastai_vision
 from .models import LARGEST_SIZE, device_name, whole
 from ..prepare import fit_square, read_prepared
@@ -79,6 +79,8 @@ def image_table(
             files = [images] if isinstance(images, str | Path) else list(images)
             names = [image_name(file) for file in files]
             images = pd.DataFrame({"image_id": names, "file": [str(file) for file in files]})
+        except XrayError as error:  # no file can be called so
+            raise DataError(f"the list of images: {error}") from error
         except TypeError as error:
             cure = "give a table with image_id and file, one file, or a list of files"
             raise DataError(f"images are {images!r:.60}; {cure}") from error

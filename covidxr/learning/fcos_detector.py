@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..base.arguments import check_path
 from ..base.errors import ModelError
 from ..base.files import check_folder
 from ..base.progress import log_line
@@ -193,7 +194,7 @@ def _start(
     if weights is not None:
         if not isinstance(weights, str | Path):
             raise ModelError(f"weights is {weights!r:.60}; give a safetensors file, or a folder that holds one")
-        place = Path(weights)
+        place = check_path(weights, ModelError)
         file = place if place.is_file() else place / f"{model}.safetensors"
         if not file.is_file() and (place / "config.json").is_file():  # what an earlier training left
             earlier = read_config(place, "detector").get("model")

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..base.arguments import check_path
 from ..base.errors import ModelError
 from ..base.files import check_folder
 from ..base.progress import log_line
@@ -70,11 +71,11 @@ def _published(
     if weights is None:
         log_line(f"{model}: from scratch")
         return None
-    names = [f"{model}.safetensors", f"{model}.pt"]
-    places = [Path(weights)] if Path(weights).is_file() else [Path(weights) / name for name in names]
+    names, given = [f"{model}.safetensors", f"{model}.pt"], check_path(weights, ModelError)
+    places = [given] if given.is_file() else [given / name for name in names]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
-        log_line(f"{model}: from scratch ({Path(weights)} holds no {model}.safetensors and no {model}.pt)")
+        log_line(f"{model}: from scratch ({given} holds no {model}.safetensors and no {model}.pt)")
         return None
     tensors = published_tensors(found)
     take_over(detector, tensors, found)

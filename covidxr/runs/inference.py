@@ -352,11 +352,12 @@ def predict(
     """
     from covidxr.submission import fuse_submissions, submission_ids, write_submission
 
+    check_address(scheduler)
     with open_files(run) as files:
         choices, size = read_choices(files)
         _check_outputs(out, extents)
         images, names = given_files(xrays), model_kinds(choices)
-        if check_address(scheduler):
+        if scheduler:
             told = _on_cluster(run, images, extents is not None, scheduler)
         else:
             told = _ask(_open(files, names), files, names, images, size, extents is not None)

@@ -16,7 +16,7 @@ from covidxr.metrics import average_precision, bootstrap_scores, score
 USED = (
     (tables, "_by_group", "_surest_first"),
     (matching, "overlap", "_hits", "_areas"),
-    (clusters, "overlap", "suppress", "_cluster_groups"),
+    (clusters, "overlap", "suppress", "_overlaps", "_cluster_groups"),
 )
 
 
@@ -32,6 +32,11 @@ def _both_ways(work):
             with np.errstate(all="ignore"):
                 answers.append(work())
     return answers
+
+
+def test_the_loops_that_are_run_both_ways_are_all_there_are():
+    for room, *names in USED:
+        assert {name for name, one in vars(room).items() if isinstance(one, loops._Loop)} == set(names)
 
 
 def _boxes(rng: np.random.Generator, images: int, count: int, ties: bool) -> pd.DataFrame:

@@ -243,8 +243,14 @@ def test_progress_is_kept_in_one_file_and_drawn(covidxr, tmp_path, monkeypatch):
     )
     assert json.loads(covidxr("progress", "--json").stdout) == {"solved": ["metrics.1"]}
     (tmp_path / "deep" / "progress.json").write_text("[1, 2")
-    answer = covidxr("progress")
-    assert answer.returncode == 2 and "progress.json" in answer.stderr and "Traceback" not in answer.stderr
+    for words, said in (
+        [[], "it is damaged"],
+        [["--lang", "ko"], "손상되었습니다"],
+        [["--lang", "ko", "--json"], "손상되었습니다"],
+    ):
+        answer = covidxr("progress", *words)
+        assert answer.returncode == 2 and "progress.json" in answer.stderr and "Traceback" not in answer.stderr
+        assert said in answer.stderr
 
 
 def _solve(key: str) -> str:

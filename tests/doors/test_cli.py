@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from measure import in_time, seconds_of
@@ -15,8 +15,10 @@ from measure import in_time, seconds_of
 import covidxr
 from covidxr.base.errors import CovidxrError
 from covidxr.base.words import from_zero, number_list, positive
+from covidxr.cache.index import read_failed
 from covidxr.classify import load_classifier, predict_classifier
 from covidxr.cli import main, parser
+from covidxr.dataset import image_ids, scan_headers
 from covidxr.detect import load_detector
 from covidxr.eda import explore
 from covidxr.runs.grading import read_severities
@@ -186,22 +188,40 @@ WHOLE = {  # a call of each command that works on something, with all its option
 }
 
 
-def test_a_variable_of_the_shell_that_is_not_set_is_no_word_of_any_command(tmp_path, monkeypatch, capsys):
+def _worded(command: argparse.ArgumentParser, name: str = "") -> dict[str, list[argparse.Action]]:
+    "Each command that works on something, and what is to be given to it as a word of one's own"
+    below = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    if below:
+        inner = [_worded(one, f"{name} {word}".strip()) for word, one in below[0].choices.items()]
+        return {key: words for one in inner for key, words in one.items()}
+    return {name: [action for action in command._actions if action.nargs != 0 and not action.choices]}
+
+
+def test_whole_calls_have_every_word_that_a_command_takes():
+    for name, actions in _worded(parser()).items():
+        words = WHOLE.get(name, "").split()
+        for action in actions:
+            if action.option_strings:
+                assert set(words) & set(action.option_strings), (name, action.option_strings)
+        options = sum(word.startswith("-") for word in words)
+        positional = sum(not action.option_strings for action in actions)
+        assert len(words) - len(name.split()) * (name in WHOLE) - 2 * options >= positional, name
+
+
+def test_a_variable_of_the_shell_that_is_not_set_is_no_word_of_any_command(capsys):
     '`--out "$OUT"` with no OUT would be the working folder, and an empty --scheduler this machine'
-    monkeypatch.chdir(tmp_path)
-    assert {" ".join(words) for words in COMMANDS} - set(WHOLE) == {"data", "progress", "doctor"}
     for name, call in WHOLE.items():
         words, said = call.split(), len(name.split())
+        parser().parse_args(words)
         for place in range(said, len(words)):
             if words[place].startswith("-"):
                 continue
             for empty in ("", " "):
                 with pytest.raises(SystemExit) as told:
-                    main([*words[:place], empty, *words[place + 1 :]])
+                    parser().parse_args([*words[:place], empty, *words[place + 1 :]])
                 assert told.value.code == 2, (name, words[place])
                 line = capsys.readouterr().err.splitlines()[-1]
                 assert line.startswith(f"covidxr {name}: error: argument"), line
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -219,14 +239,31 @@ def test_a_variable_of_the_shell_that_is_not_set_is_no_word_of_any_command(tmp_p
         lambda: load_detector(""),
         lambda: predict_classifier("", [PNG]),
         lambda: open_run(""),
+        lambda: covidxr.prepare(["", PNG], "o"),
+        lambda: covidxr.prepare([PNG, "  "], "o"),
+        lambda: read_failed(""),
+        lambda: scan_headers([PNG, ""]),
+        lambda: image_ids(["", PNG]),
+        lambda: open_run(" "),
     ],
 )
 def test_an_empty_name_is_not_the_working_folder_for_the_library_either(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path(PNG).write_bytes(b"")
-    with pytest.raises(CovidxrError, match="^'': not a file's name"):
+    with pytest.raises(CovidxrError, match="^' *': not a file's name; is a variable not set"):
         call()
     assert os.listdir(tmp_path) == [PNG]
+
+
+def test_all_that_stands_for_a_path_is_one(tmp_path):
+    (tmp_path / "a run").mkdir()
+    (entry,) = os.scandir(tmp_path)
+    for path in (str(entry.path), Path(entry.path), PurePosixPath(entry.path), entry):
+        with pytest.raises(CovidxrError, match="a run.config.json: no such file"):
+            open_run(path)
+    for wrong in (None, 5, b"a", ["a"], "a\0"):
+        with pytest.raises(CovidxrError, match="not a file's name; give it as text or as a Path"):
+            open_run(wrong)
 
 
 @pytest.mark.parametrize("call", [covidxr.read_xray, lambda name: covidxr.write_dicom(name, None, None)])
@@ -242,7 +279,8 @@ def test_an_empty_name_is_none_of_an_xray(call):
         lambda how: covidxr.simulate_dataset("o", 3, **how),
         lambda how: covidxr.prepare(PNG, "o", **how),
         lambda how: read_severities(PNG, **how),
-        lambda how: list(run_many(abs, [1], max, **how)),
+        lambda how: run_many(abs, [1], max, **how),
+        lambda how: covidxr.predict("no run", PNG, "o.csv", **how),
     ],
 )
 def test_what_is_no_address_of_a_scheduler_is_refused_before_anything_is_written(

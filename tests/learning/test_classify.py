@@ -234,6 +234,12 @@ def test_nothing_pickled_is_loaded(trained: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.parametrize("files", ["", [""], ["one.png", ""], ["a\0.png"], [5]])
+def test_a_list_with_something_that_is_no_file_is_refused_as_a_table_is(files: object) -> None:
+    with pytest.raises(DataError, match="^the list of images: .*no file can have such a name|a file is given as text"):
+        data.image_table(files)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -218,7 +218,7 @@ except CovidxrError as error:
 
 
 def test_published_weights_are_taken_from_a_local_folder(
-    tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+    tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = build_detector("yolov8n")
     torch.save({"model": network, "train_args": {}}, tmp_path / "yolov8n.pt")
@@ -226,6 +226,10 @@ def test_published_weights_are_taken_from_a_local_folder(
     train(tables, tmp_path / "model", epochs=1, learning_rate=1e-7, weights=tmp_path)
     config, state = read_model(tmp_path / "model", "detector")
     assert config["pretrained"] is True and torch.allclose(state["model.0.conv.weight"].float(), known, atol=1e-4)
+    monkeypatch.chdir(tmp_path)  # an empty name is not the working folder, which holds weights here
+    for wrong, said in (("", "^'': not a file's name; is a variable not set"), (5, "^5: not a file's name")):
+        with pytest.raises(ModelError, match=said):
+            train(tables, tmp_path / "other", epochs=1, weights=wrong)
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,8 @@ def test_a_detector_can_start_from_an_earlier_one(trained: Path, tables: Tables,
         train(tables, tmp_path / "other", model="fcos-test_efficientnet", weights=trained)
     with pytest.raises(ModelError, match="weights is 5"):
         train(tables, tmp_path / "other", weights=5)
+    with pytest.raises(ModelError, match="^'': not a file's name; is a variable not set"):
+        train(tables, tmp_path / "other", weights="")
 
 
 def test_no_validation_images_is_fine(tables: Tables, tmp_path: Path) -> None:
