@@ -225,14 +225,18 @@ def whole_weights(
 ) -> dict[
     str, torch.Tensor
 ]:  # of a whole map network where the file holds one, names begin with body.; else its backbone's
-    "Read all that a network with a map can start from; the layer of the classes only where they are the same"
+    "Read all that a network with a map can start from; the layer of the classes only where it knows them all"
     file = Path(file)
     if file.suffix == ".safetensors":
         first = BODY.removesuffix("body.")
         own = {name.removeprefix(first): one for name, one in read_tensors(file).items() if name.startswith(first)}
         if any(name.startswith("body.") for name in own):
-            same = read_config(file.parent, "classifier").get("classes") == classes
-            return {name: one for name, one in own.items() if same or not name.startswith("classes.")}
+            known = read_config(file.parent, "classifier").get("classes")
+            rest = {name: one for name, one in own.items() if not name.startswith("classes.")}
+            if not isinstance(known, list) or not set(classes) <= set(known):
+                return rest
+            rows = [known.index(name) for name in classes]  # a folder's classes are in the order of the alphabet
+            return rest | {name: one[rows] for name, one in own.items() if name.startswith("classes.")}
     return read_weights(file, arch)
 
 # %% ../../nbs/engine/weights.ipynb #weights-020

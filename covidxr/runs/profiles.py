@@ -8,7 +8,10 @@ Docs: https://covidxr.github.io/covidxr/engine/profiles.html.md"""
 __all__ = ['QUICK', 'FULL', 'PROFILES', 'ModelPlan', 'Profile']
 
 # %% ../../nbs/engine/profiles.ipynb #profiles-003
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ..base.terms import APPEARANCES
 
 # %% ../../nbs/engine/profiles.ipynb #profiles-005
 @dataclass(frozen=True)
@@ -23,11 +26,24 @@ class ModelPlan:
     learning_rate: float | None = None  # the model's own default where None
     pretrained: bool | str = True  # as train_classifier takes it; "simulated": start from covidxr's own weights
     map: bool = False  # a classifier that also learns from the boxes where the opacities lie
+    # where covidxr's own weights do not know the data's classes, the layer of the classes begins at random:
+    fresh_epochs: int | None = None  # epochs then; the same as else where None
+    fresh_rate: float | None = None  # learning rate then
 
     @property
     def name(self) -> str:
         "What tables and reports call it"
         return f"{self.arch}-map-{self.size}" if self.map else f"{self.arch}-{self.size}"
+
+    def fitted(
+        self,
+        classes: Iterable[str],  # of a dataset
+    ) -> "ModelPlan":  # with the epochs and the rate that these classes need
+        "A few gentle epochs are enough where covidxr's own weights know the classes, and teach a new layer nothing"
+        if self.pretrained != "simulated" or set(classes) <= set(APPEARANCES):
+            return self
+        rate = self.fresh_rate or self.learning_rate
+        return replace(self, epochs=self.fresh_epochs or self.epochs, learning_rate=rate)
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,17 @@ QUICK = Profile(
     rounds=1,
     turns=4,
     models=(
-        ModelPlan("classifier", "test_resnet", 128, epochs=3, learning_rate=3e-4, pretrained="simulated", map=True),
+        ModelPlan(
+            "classifier",
+            "test_resnet",
+            128,
+            epochs=3,
+            learning_rate=3e-4,
+            pretrained="simulated",
+            map=True,
+            fresh_epochs=12,
+            fresh_rate=3e-3,
+        ),
         ModelPlan("classifier", "tf_efficientnet_lite0", 192, epochs=6, learning_rate=1e-3, map=True),
         ModelPlan("detector", "fcos-test_resnet", 160, epochs=8, learning_rate=3e-3, pretrained="simulated"),
         ModelPlan("detector", "yolo11n", 160, epochs=18),

@@ -53,7 +53,7 @@ def train_model(
     plan: ModelPlan,  # the model
 ) -> list[str]:  # the files that were written, from the run's folder on
     "Train one model in one round"
-    name = model_name(plan, number)
+    name, plan = model_name(plan, number), plan.fitted(run.dataset.classes)
     images = image_parts(run, split)
     learning = images[images["part"].isin(["train", "valid"])]
     options = {"size": plan.size, "epochs": plan.epochs, "batch_size": plan.batch_size}
@@ -113,7 +113,7 @@ def training_key(
     "The fingerprint of all that decides what a model becomes"
     images = image_parts(run, split).merge(run.index[["image_id", "sha256"]], on="image_id")
     learning = images.loc[images["part"].isin(["train", "valid"]), ["image_id", "part", "label", "sha256"]]
-    boxed = plan.kind == "detector" or plan.map
+    plan, boxed = plan.fitted(run.dataset.classes), plan.kind == "detector" or plan.map
     boxes = _learning_boxes(run, learning) if boxed else pd.DataFrame()
     return fingerprint(asdict(plan), _model_seed(plan, number, run.seed), run.dataset.classes, learning, boxes)
 

@@ -255,10 +255,13 @@ def test_one_door_trains_and_asks_both_kinds_and_tells_them_apart(patches: tuple
 def test_a_network_with_a_map_starts_from_all_of_covidxrs_own() -> None:
     file, _ = find_weights("test_resnet", simulated=True)
     shipped = read_tensors(file)
-    for classes, same in ((list(APPEARANCES), True), (list(APPEARANCES)[::-1], False), (["none", "opacity"], False)):
+    known = list(APPEARANCES)
+    for classes in (known, known[::-1], ["typical", "negative"], ["none", "opacity"], ["typical", "opacity"]):
         network = MapNetwork("test_resnet", len(classes), stride=8)
         start_from(network, whole_weights(file, "test_resnet", classes), frozen=0)
         state = network.state_dict()
         alike = {name for name in state if torch.equal(state[name], shipped.get(f"0.{name}", torch.tensor(-7.0)))}
         assert {"map.weight", "join.0.weight", "extent.weight"} <= alike
-        assert ("classes.1.weight" in alike) is same, "the layer of the classes belongs to its classes and their order"
+        for name in ("classes.1.weight", "classes.1.bias"):
+            own = torch.stack([shipped[f"0.{name}"][known.index(one) if one in known else 0] for one in classes])
+            assert torch.equal(state[name], own) is set(classes).issubset(known), "each class has the row of its name"

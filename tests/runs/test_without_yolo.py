@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +12,16 @@ import pytest
 from absent import WITHOUT_ULTRALYTICS
 from conftest import MODELS, TINY
 
+import covidxr.classify
 from covidxr.base.errors import DataError
 from covidxr.base.extras import MissingExtra
+from covidxr.base.terms import APPEARANCES
 from covidxr.pipeline import run
 from covidxr.runs import inputs
 from covidxr.runs.inputs import check_profile, installed_models
 from covidxr.runs.profiles import FULL, QUICK, ModelPlan
 from covidxr.runs.run import open_run
-from covidxr.runs.training import training_key
+from covidxr.runs.training import train_model, training_key
 
 FCOS = ModelPlan("detector", "fcos-test_resnet", 64, epochs=1, pretrained="simulated")
 MAP = ModelPlan("classifier", "test_resnet", 64, epochs=1, learning_rate=1e-3, pretrained="simulated", map=True)
@@ -45,6 +47,24 @@ def test_without_ultralytics_only_its_detectors_are_left_out_and_named(without_u
 def test_both_profiles_keep_a_detector_and_two_classifiers(without_ultralytics: None, profile) -> None:
     kinds = [plan.kind for plan in installed_models(profile)[0].models]
     assert kinds.count("classifier") >= 2 and kinds.count("detector") >= 1
+
+
+@pytest.mark.parametrize("profile", [QUICK, FULL, MIXED], ids=lambda profile: profile.name)
+def test_a_plan_is_the_same_after_it_was_written_and_read(profile) -> None:
+    again = [ModelPlan(**plan) for plan in json.loads(json.dumps([asdict(plan) for plan in profile.models]))]
+    assert again == list(profile.models) and set(again) == set(profile.models)
+
+
+def test_classes_that_the_weights_do_not_know_are_learnt_for_longer() -> None:
+    first, second, *others = QUICK.models
+    for known in (APPEARANCES, sorted(APPEARANCES), ["typical", "negative"]):
+        assert [plan.fitted(known) for plan in QUICK.models] == list(QUICK.models)
+    longer = first.fitted(["opacity", "none"])
+    assert (longer.epochs, longer.learning_rate, longer.name) == (12, 3e-3, first.name)
+    assert [plan.fitted(["opacity", "none"]) for plan in (second, *others)] == [second, *others]
+    assert replace(first, pretrained=False).fitted(["opacity"]).epochs == 3, (
+        "what starts from nothing is as it was asked"
+    )
 
 
 def test_where_no_detector_is_left_it_says_what_to_install(without_ultralytics: None) -> None:
@@ -103,6 +123,19 @@ def test_boxes_belong_to_what_a_model_with_a_map_learns_from(run_without: Path) 
     split, (mapped, plain) = this.rounds[0], this.profile.models[:2]
     assert training_key(this, split, 1, mapped) != training_key(moved, split, 1, mapped)
     assert training_key(this, split, 1, plain) == training_key(moved, split, 1, plain)
+
+
+def test_a_run_takes_longer_for_classes_that_its_weights_do_not_know(run_without: Path, monkeypatch) -> None:
+    this, plan, asked = open_run(run_without), replace(MAP, fresh_epochs=2, fresh_rate=5e-3), []
+    names = {name: name.title() for name in this.dataset.classes}
+    studies = this.dataset.studies.rename(columns=names)
+    other = replace(this, dataset=replace(this.dataset, classes=tuple(names.values()), studies=studies))
+    monkeypatch.setattr(covidxr.classify, "train_classifier", lambda *_, **options: asked.append(options))
+    for one in (this, other):
+        train_model(one, one.rounds[0], 1, plan)
+    assert [(options["epochs"], options["learning_rate"]) for options in asked] == [(1, 1e-3), (2, 5e-3)]
+    longer = replace(plan, fresh_epochs=3)
+    assert training_key(other, other.rounds[0], 1, plan) != training_key(other, other.rounds[0], 1, longer)
 
 
 def test_once_ultralytics_is_installed_the_same_run_goes_on_and_trains_what_was_missing(run_without: Path) -> None:
