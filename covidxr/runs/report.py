@@ -38,6 +38,8 @@ def curves_figure(
     columns, rows = min(3, len(labels)), -(-len(labels) // 3)
     page = Figure(figsize=(3.2 * columns, 2.9 * rows), layout="constrained")
     axes = page.subplots(rows, columns, squeeze=False).flat
+    for ax in axes[len(labels) :]:  # five classes leave a hole
+        ax.set_axis_off()
     for position, (label, ax) in enumerate(zip(labels, axes, strict=False)):
         ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title=label.replace("-", " "))
         ax.spines[["top", "right"]].set_visible(False)
@@ -49,6 +51,8 @@ def curves_figure(
         envelope = curve["precision"][::-1].cummax()[::-1]
         steps = [0, *curve["recall"]], [envelope.max(), *envelope]
         ax.step(*steps, where="pre", color=class_color(label, position), lw=2, label="interpolated")
+        if position == 0:
+            ax.legend(frameon=False, fontsize=8)
     page.suptitle(f"Ensemble, precision and recall: {source}")
     return page
 
