@@ -83,7 +83,7 @@ def run(
     root = folder / "data" if phantom else check_path(data)
     if not phantom:
         check_dataset(data, folder)
-    claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asdict(asked)}
+    claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asked.decisive()}
     with owned_folder(folder, "run", claim):
         steps, used = Steps(folder, PACKAGES), {"profile": asdict(profile), "versions": package_versions(PACKAGES)}
         write_json(claim | used, folder / "config.json")

@@ -80,11 +80,11 @@ def _listed(
 ) -> tuple[str, list[tuple[str, Path, str]], list[dict]]:
     "The images to prepare; DataError where `out` cannot be their cache"
     # the folder's hash; id, file and file from the folder on; id and error of what is not there
-    one = isinstance(source, str | Path)
+    one = isinstance(source, str | os.PathLike)
     if one:
-        check_path(source)
+        source = check_path(source)
     if not isinstance(source, Dataset) and not (one and not Path(source).is_file()):
-        return "", _named([Path(source)] if one else _given(source), None), []
+        return "", _named([source] if one else _given(source), None), []
     root = source.root if isinstance(source, Dataset) else Path(source)
     if not root.is_dir():
         raise DataError(f"{root}: no such file or folder")

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..base.arguments import check_path
 from ..base.csv_files import read_table
 from ..base.errors import DataError, XrayError
 from ..base.files import check_file, owned_file
 from ..base.progress import progress
 from .cells import is_unknown, refuse_rows
-from .ids import image_ids
+from .ids import file_list, image_ids
 from ..xray.reading import read_facts
 
 # %% ../../nbs/engine/data_headers.ipynb #data_headers-006
@@ -58,7 +57,7 @@ def scan_headers(
     files: Sequence[str | Path],  # X-ray files
 ) -> pd.DataFrame:  # a row per file: image_id, patient_id, rows, columns, view, sex, age; no size where unreadable
     "Read the headers of many files, without their pixels"
-    paths = [check_path(path) for path in ([files] if isinstance(files, str | Path) else files)]
+    paths = file_list(files)
     return _header_table(list(_read_rows(list(zip(image_ids(paths), paths, strict=True)))))
 
 # %% ../../nbs/engine/data_headers.ipynb #data_headers-009

@@ -8,6 +8,7 @@ Docs: https://covidxr.github.io/covidxr/engine/data.html.md"""
 __all__ = ['MEAN', 'SPREAD', 'image_table', 'asked_images', 'labelled_images', 'read_squares', 'centred', 'classifier_loaders']
 
 # %% ../../nbs/engine/data.ipynb #data-003
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,9 @@ def image_table(
     "The images to work on, as a table; files are named by their stem; raises DataError"
     if not isinstance(images, pd.DataFrame):
         try:
-            files = [images] if isinstance(images, str | Path) else list(images)
+            files = [images] if isinstance(images, str | os.PathLike) else list(images)
             names = [image_name(file) for file in files]
-            images = pd.DataFrame({"image_id": names, "file": [str(file) for file in files]})
+            images = pd.DataFrame({"image_id": names, "file": [os.fspath(file) for file in files]})
         except XrayError as error:  # no file can be called so
             raise DataError(f"the list of images: {error}") from error
         except TypeError as error:

@@ -8,6 +8,7 @@ Docs: https://covidxr.github.io/covidxr/engine/fcos_detector.html.md"""
 __all__ = ['STRIDES', 'CHANNELS', 'WIDTH', 'TRAINING', 'RATE', 'MOST', 'FcosNetwork', 'moved_boxes', 'train', 'load', 'predict']
 
 # %% ../../nbs/engine/fcos_detector.ipynb #fcos_detector-003
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -192,7 +193,7 @@ def _start(
     "Look for weights to start from, read them, and see that they fit; raises ModelError"
     model, absent = plan["model"], ""
     if weights is not None:
-        if not isinstance(weights, str | Path):
+        if not isinstance(weights, str | os.PathLike):
             raise ModelError(f"weights is {weights!r:.60}; give a safetensors file, or a folder that holds one")
         place = check_path(weights, ModelError)
         file = place if place.is_file() else place / f"{model}.safetensors"

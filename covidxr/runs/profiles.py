@@ -9,7 +9,7 @@ __all__ = ['QUICK', 'FULL', 'PROFILES', 'ModelPlan', 'Profile']
 
 # %% ../../nbs/engine/profiles.ipynb #profiles-003
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from ..base.terms import APPEARANCES
 
@@ -26,9 +26,9 @@ class ModelPlan:
     learning_rate: float | None = None  # the model's own default where None
     pretrained: bool | str = True  # as train_classifier takes it; "simulated": start from covidxr's own weights
     map: bool = False  # a classifier that also learns from the boxes where the opacities lie
-    # where covidxr's own weights do not know the data's classes, the layer of the classes begins at random:
-    fresh_epochs: int | None = None  # epochs then; the same as else where None
-    fresh_rate: float | None = None  # learning rate then
+    # a map that starts from covidxr's own weights, for data with classes that these do not know: their layer is new
+    fresh_epochs: int | None = None  # epochs then; `epochs` where None
+    fresh_rate: float | None = None  # learning rate then; `learning_rate` where None
 
     @property
     def name(self) -> str:
@@ -40,10 +40,14 @@ class ModelPlan:
         classes: Iterable[str],  # of a dataset
     ) -> "ModelPlan":  # with the epochs and the rate that these classes need
         "A few gentle epochs are enough where covidxr's own weights know the classes, and teach a new layer nothing"
-        if self.pretrained != "simulated" or set(classes) <= set(APPEARANCES):
+        if not self.map or self.pretrained != "simulated" or set(classes) <= set(APPEARANCES):
             return self
         rate = self.fresh_rate or self.learning_rate
         return replace(self, epochs=self.fresh_epochs or self.epochs, learning_rate=rate)
+
+    def decisive(self) -> dict:
+        "All that makes it another model; what it would do for other classes shows in `fitted`"
+        return {name: value for name, value in asdict(self).items() if not name.startswith("fresh_")}
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,10 @@ class Profile:
     models: tuple[ModelPlan, ...]  # at least two classifiers and two detectors
     draws: int = 1000  # bootstrap draws for intervals
     export: bool = True  # is each network also left as an ONNX file?
+
+    def decisive(self) -> dict:
+        "All that makes a run of it another run"
+        return asdict(self) | {"models": tuple(plan.decisive() for plan in self.models)}
 
 # %% ../../nbs/engine/profiles.ipynb #profiles-006
 QUICK = Profile(

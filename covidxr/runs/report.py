@@ -51,7 +51,7 @@ def curves_figure(
         envelope = curve["precision"][::-1].cummax()[::-1]
         steps = [0, *curve["recall"]], [envelope.max(), *envelope]
         ax.step(*steps, where="pre", color=class_color(label, position), lw=2, label="interpolated")
-        if position == 0:
+        if not any(other.get_legend() for other in page.axes):
             ax.legend(frameon=False, fontsize=8)
     page.suptitle(f"Ensemble, precision and recall: {source}")
     return page

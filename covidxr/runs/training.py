@@ -115,7 +115,7 @@ def training_key(
     learning = images.loc[images["part"].isin(["train", "valid"]), ["image_id", "part", "label", "sha256"]]
     plan, boxed = plan.fitted(run.dataset.classes), plan.kind == "detector" or plan.map
     boxes = _learning_boxes(run, learning) if boxed else pd.DataFrame()
-    return fingerprint(asdict(plan), _model_seed(plan, number, run.seed), run.dataset.classes, learning, boxes)
+    return fingerprint(plan.decisive(), _model_seed(plan, number, run.seed), run.dataset.classes, learning, boxes)
 
 
 def predicting_key(

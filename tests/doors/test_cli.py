@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 
+import cv2
+import numpy as np
 import pytest
 from measure import in_time, seconds_of
 
 import covidxr
-from covidxr.base.errors import CovidxrError
+from covidxr.base.errors import CovidxrError, DataError
 from covidxr.base.words import from_zero, number_list, positive
 from covidxr.cache.index import read_failed
 from covidxr.classify import load_classifier, predict_classifier
@@ -21,6 +23,7 @@ from covidxr.cli import main, parser
 from covidxr.dataset import image_ids, scan_headers
 from covidxr.detect import load_detector
 from covidxr.eda import explore
+from covidxr.learning.data import image_table
 from covidxr.runs.grading import read_severities
 from covidxr.runs.run import open_run
 from covidxr.scale import run_many
@@ -261,6 +264,18 @@ def test_all_that_stands_for_a_path_is_one(tmp_path):
     for path in (str(entry.path), Path(entry.path), PurePosixPath(entry.path), entry):
         with pytest.raises(CovidxrError, match="a run.config.json: no such file"):
             open_run(path)
+    file = tmp_path / "one.png"
+    cv2.imwrite(str(file), np.zeros((64, 64), np.uint8))
+    entry = next(entry for entry in os.scandir(tmp_path) if entry.name == "one.png")
+    for given in (str(file), file, entry, [entry], iter([entry])):
+        assert image_ids(given) == ["one"]
+    for given in (file, entry, [entry]):
+        assert scan_headers(given)["image_id"].tolist() == image_table(given)["image_id"].tolist() == ["one"]
+        assert image_table(given)["file"].tolist() == [str(file)]
+        assert len(covidxr.prepare(given, tmp_path / "cache", size=32)) == 1
+    for door in (image_ids, scan_headers, image_table):
+        with pytest.raises(DataError, match="give .*one file, or a list of files"):
+            door(5)
     for wrong in (None, 5, b"a", ["a"], "a\0"):
         with pytest.raises(CovidxrError, match="not a file's name; give it as text or as a Path"):
             open_run(wrong)

@@ -15,6 +15,7 @@ from conftest import MODELS, TINY
 import covidxr.classify
 from covidxr.base.errors import DataError
 from covidxr.base.extras import MissingExtra
+from covidxr.base.files import check_folder, owned_folder
 from covidxr.base.terms import APPEARANCES
 from covidxr.pipeline import run
 from covidxr.runs import inputs
@@ -59,12 +60,25 @@ def test_classes_that_the_weights_do_not_know_are_learnt_for_longer() -> None:
     first, second, *others = QUICK.models
     for known in (APPEARANCES, sorted(APPEARANCES), ["typical", "negative"]):
         assert [plan.fitted(known) for plan in QUICK.models] == list(QUICK.models)
-    longer = first.fitted(["opacity", "none"])
-    assert (longer.epochs, longer.learning_rate, longer.name) == (12, 3e-3, first.name)
-    assert [plan.fitted(["opacity", "none"]) for plan in (second, *others)] == [second, *others]
-    assert replace(first, pretrained=False).fitted(["opacity"]).epochs == 3, (
-        "what starts from nothing is as it was asked"
-    )
+    for unknown in (["normal", "pneumonia", "other"], ["typical", "other"]):
+        longer = first.fitted(unknown)
+        assert (longer.epochs, longer.learning_rate, longer.name) == (12, 3e-3, first.name)
+        assert [plan.fitted(unknown) for plan in (second, *others)] == [second, *others]
+    for other in ({"pretrained": False}, {"map": False}, {"fresh_epochs": None, "fresh_rate": None}):
+        plan = replace(first, **other)
+        assert plan.fitted(["normal", "pneumonia"]) == plan, "it is done as it was asked"
+
+
+def test_a_run_of_before_goes_on_though_plans_tell_more_now(tmp_path: Path) -> None:
+    before = asdict(QUICK)
+    for plan in before["models"]:
+        del plan["fresh_epochs"], plan["fresh_rate"]
+    assert QUICK.decisive() == before
+    with owned_folder(tmp_path / "run", "run", {"profile": before}):
+        pass
+    check_folder(tmp_path / "run", "run", {"profile": QUICK.decisive()})
+    with pytest.raises(DataError, match="another profile"):
+        check_folder(tmp_path / "run", "run", {"profile": replace(QUICK, draws=9).decisive()})
 
 
 def test_where_no_detector_is_left_it_says_what_to_install(without_ultralytics: None) -> None:
@@ -135,7 +149,8 @@ def test_a_run_takes_longer_for_classes_that_its_weights_do_not_know(run_without
         train_model(one, one.rounds[0], 1, plan)
     assert [(options["epochs"], options["learning_rate"]) for options in asked] == [(1, 1e-3), (2, 5e-3)]
     longer = replace(plan, fresh_epochs=3)
-    assert training_key(other, other.rounds[0], 1, plan) != training_key(other, other.rounds[0], 1, longer)
+    keys = [training_key(one, one.rounds[0], 1, how) for one in (this, other) for how in (plan, longer)]
+    assert keys[0] == keys[1] and keys[2] != keys[3], "what does not change a model does not train it again"
 
 
 def test_once_ultralytics_is_installed_the_same_run_goes_on_and_trains_what_was_missing(run_without: Path) -> None:
