@@ -101,9 +101,11 @@ def _watched(pid: int) -> Iterator[dict[int, float]]:
                 continue
             for process in whole:
                 try:
-                    sizes[process.pid] = max(_peak(process), 0 if Path("/proc").exists() else sizes.get(process.pid, 0))
+                    size = _peak(process)
                 except (psutil.Error, OSError):  # it has ended
                     continue
+                if size:  # one that is ending has none left
+                    sizes[process.pid] = max(size, 0 if Path("/proc").exists() else sizes.get(process.pid, 0))
 
     watch = threading.Thread(target=look)
     watch.start()
