@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -49,13 +50,19 @@ def prose(page: Path) -> str:
     return re.sub(r"`[^`\n]*`", "``", text)
 
 
-def headings(page: Path) -> set[str]:
-    "The names that a link can point to in a page, as Pandoc makes them"
+@cache
+def _headings(page: Path, changed: int) -> set[str]:
+    "As `headings`, of a page as it was at some time: hundreds of links point into the same few pages"
     names = set(re.findall(r"\{[^}]*#([\w-]+)[^}]*\}", prose(page)))
     for line in re.findall(r"(?m)^#+ +(.+?)(?: *\{.*\})?$", "\n".join("".join(cell["source"]) for cell in cells(page))):
         plain = re.sub(r"[`*\[\]]|\([^)]*\)(?=$)", "", line).lower()
         names.add(re.sub(r"^[^a-z]+", "", re.sub(r"[^\w\s.-]", "", plain).strip().replace(" ", "-")))
     return names
+
+
+def headings(page: Path) -> set[str]:
+    "The names that a link can point to in a page, as Pandoc makes them"
+    return _headings(page, page.stat().st_mtime_ns)
 
 
 class _Tags(HTMLParser):
