@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core tests already; set before anything loads NumPy
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,10 +47,22 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(cores(), psutil.virtual_memory().available // (3 * 1024**3)))
 
 
-def _group(item: pytest.Item) -> str:
+def _group(nodeid: str) -> str:
     "The tests that run in one process: those of a file, unless they share nothing"
-    marks = [mark.args[0] for mark in item.iter_markers("xdist_group")]
-    return marks[0] if marks else item.path.stem if item.path.name not in SPREAD else item.nodeid
+    file = nodeid.partition("::")[0]
+    return nodeid if Path(file).name in SPREAD else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    "How tests are given to processes; xdist 3.8's own groups are a part of a test's name, which pytest 9.2 does not let change"
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(str(nodeid))
+
+    return ByFile(config, log) if config.getoption("dist") == "loadscope" else None  # another way may be asked for
 
 
 def _without_folder(nodeid: str) -> str:
@@ -68,11 +80,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         seconds = known.get(_without_folder(item.nodeid), 0.2)
         if seconds > SLOW or COSTLY & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-        weights[_group(item)] = weights.get(_group(item), 0.0) + seconds
-    items.sort(key=lambda item: -weights[_group(item)])
-    for item in items:
-        if item.path.name not in SPREAD and not any(item.iter_markers("xdist_group")):
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
+        weights[_group(item.nodeid)] = weights.get(_group(item.nodeid), 0.0) + seconds
+    items.sort(key=lambda item: -weights[_group(item.nodeid)])
+
+
+class _Places:
+    "Fails where tests of one file ran in several processes, each of which has made anew what they share"
+
+    def __init__(self) -> None:
+        self.found: dict[str, set[str]] = {}  # file to the processes that ran its tests
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.found.setdefault(_group(str(report.nodeid)), set()).add(report.worker_id)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        yield
+        spread = sorted(file for file, workers in self.found.items() if len(workers) > 1)
+        if spread and session.exitstatus == pytest.ExitCode.OK:
+            print(f"\ntests of one file ran in several processes: {', '.join(spread)}")
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 class _Times:
@@ -82,7 +109,7 @@ class _Times:
         self.seconds: dict[str, float] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        name = _without_folder(re.sub(r"@\w+$", "", report.nodeid))  # xdist adds the group
+        name = _without_folder(report.nodeid)
         if report.when == "call":
             self.seconds[name] = round(report.duration, 1)
 
@@ -99,6 +126,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = tempfile.mkdtemp(prefix="covidxr-byte-code-")
         sys.dont_write_bytecode = False
         atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
+    if config.getoption("dist", "no") == "loadscope" and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(_Places())
     if "COVIDXR_TEST_TIMES" in os.environ and "PYTEST_XDIST_WORKER" not in os.environ:
         config.pluginmanager.register(_Times())
 

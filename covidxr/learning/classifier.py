@@ -19,7 +19,7 @@ import torch
 
 from ..base.errors import ModelError
 from ..base.files import check_folder, owned_folder
-from ..base.process import quiet
+from ..base.process import kept_memory, quiet
 from ..base.progress import log_line, progress
 from .data import MEAN, SPREAD, asked_images, classifier_loaders, labelled_images, read_squares
 from .gpus import fit_together, sharing, training_devices
@@ -93,7 +93,7 @@ def _fit(
     "Train by the one-cycle rule (Smith 2018); pretrained networks learn their head first"
     valid = table["valid"].to_numpy(bool)
     labels = table["label"].map({name: place for place, name in enumerate(plan["classes"])}).to_numpy()
-    with unchanged(), fastai_training().no_random(plan["seed"]), quiet():
+    with unchanged(), kept_memory(), fastai_training().no_random(plan["seed"]), quiet():
         loaders = classifier_loaders(squares, labels, valid, plan["batch_size"], plan["flip"], plan["device"])
         learn = _learner(loaders, plan["arch"], len(plan["classes"]), weights, plan["epochs"] * len(loaders.train))
         learn.add_cbs(sharing(plan))
