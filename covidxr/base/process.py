@@ -145,9 +145,11 @@ def _glibc() -> Any:  # the C library; None where it is another one, or where so
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
-    "Keep freed memory for the next step of a training, in place of giving it to the system and asking again"
-    library = _glibc()
+def kept_memory(
+    several: bool = True,  # are there several steps? One alone has nothing to keep
+) -> Iterator[None]:
+    "Keep freed memory for a network's next step, in place of giving it to the system and asking again"
+    library = _glibc() if several else None
     if library is None:
         yield
         return

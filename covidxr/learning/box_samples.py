@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from ..base.errors import DataError, reason
+from ..base.process import kept_memory
 from ..base.progress import progress
 from ..base.terms import BOX_COLUMNS
 from .data import asked_images, read_squares
@@ -158,4 +159,5 @@ def ask_detector(
     limits["max_boxes"] = whole(max_boxes, "max_boxes", 1, 30_000)
     network, config = load(folder, device)
     detect = partial(search, network, mirrors=mirrors, **limits)
-    return predict_boxes(detect, table, config["size"], len(mirrors), batch_size, device)
+    with kept_memory(len(table) > batch_size):
+        return predict_boxes(detect, table, config["size"], len(mirrors), batch_size, device)

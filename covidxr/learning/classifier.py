@@ -239,13 +239,13 @@ def _probabilities(
     table, batch_size, device = asked_images(images, batch_size, device)
     network, config = load_classifier(folder, device)
     answers: list[list] = [[np.zeros((0, len(config["classes"])))] for _ in means]
-    for start in progress(range(0, len(table), batch_size), "classify"):
-        squares, _ = read_squares(table["file"][start : start + batch_size], config["size"])
-        batch = (torch.from_numpy(squares)[:, None].to(device).float() / 255 - config["mean"]) / config["spread"]
-        with torch.no_grad():
+    with torch.no_grad(), kept_memory(len(table) > batch_size):
+        for start in progress(range(0, len(table), batch_size), "classify"):
+            squares, _ = read_squares(table["file"][start : start + batch_size], config["size"])
+            batch = (torch.from_numpy(squares)[:, None].to(device).float() / 255 - config["mean"]) / config["spread"]
             views = torch.stack([network(view).softmax(1) for view in [batch, batch.flip(3)][: max(means)]])
-        for answer, count in zip(answers, means, strict=True):
-            answer.append(views[:count].mean(0).cpu().numpy())
+            for answer, count in zip(answers, means, strict=True):
+                answer.append(views[:count].mean(0).cpu().numpy())
     names = table[["image_id"]]
     return [pd.concat([names, pd.DataFrame(np.vstack(one), columns=config["classes"])], axis=1) for one in answers]
 

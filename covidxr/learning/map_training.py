@@ -21,6 +21,7 @@ import torch
 from ..base.arguments import check_same_kind
 from ..base.errors import DataError, ModelError, reason
 from ..base.files import check_folder
+from ..base.process import kept_memory
 from ..base.progress import log_line, progress
 from ..boxes.network_answers import STRIDE, surest
 from .box_samples import check_boxes, check_unit
@@ -279,11 +280,12 @@ def predict_maps(
         cells = -(-config["size"] // config["stride"])
         maps, chances, extents = [np.zeros((0, cells, cells))], [np.zeros((0, len(config["classes"])))], [np.zeros(0)]
         places = [pd.DataFrame(columns=["scale", "left", "top", "stride"])]
-    for start in progress(range(0, len(table), batch_size), "read maps"):
-        squares, place = read_squares(table["file"][start : start + batch_size], config["size"])
-        for kept, one in zip((maps, chances, extents), ask_maps(networks, squares, flip_tta), strict=True):
-            kept.append(one)
-        places.append(place.assign(stride=config["stride"]))
+    with kept_memory(len(table) > batch_size):
+        for start in progress(range(0, len(table), batch_size), "read maps"):
+            squares, place = read_squares(table["file"][start : start + batch_size], config["size"])
+            for kept, one in zip((maps, chances, extents), ask_maps(networks, squares, flip_tta), strict=True):
+                kept.append(one)
+            places.append(place.assign(stride=config["stride"]))
     table = _answers(table, np.concatenate(maps), np.concatenate(chances), config)
     places = pd.concat(places, ignore_index=True)
     return MapAnswers(table.assign(map_extent=np.concatenate(extents)), np.concatenate(maps), places)
@@ -302,11 +304,12 @@ def predict_map_views(
     table, batch_size, device = asked_images(images, batch_size, device)
     networks, config = load_maps(folder, device)
     answers: list[list] = [[] for _ in means]
-    for start in progress(range(0, len(table), batch_size), "classify"):
-        squares, _ = read_squares(table["file"][start : start + batch_size], config["size"])
-        views = _views(networks, squares, (False, True)[: max(means)])
-        for answer, count in zip(answers, means, strict=True):
-            maps, chances = (np.mean([view[part] for view in views[:count]], axis=0) for part in (0, 1))
-            answer.append(_answers(table[start : start + batch_size], maps, chances, config))
+    with kept_memory(len(table) > batch_size):
+        for start in progress(range(0, len(table), batch_size), "classify"):
+            squares, _ = read_squares(table["file"][start : start + batch_size], config["size"])
+            views = _views(networks, squares, (False, True)[: max(means)])
+            for answer, count in zip(answers, means, strict=True):
+                maps, chances = (np.mean([view[part] for view in views[:count]], axis=0) for part in (0, 1))
+                answer.append(_answers(table[start : start + batch_size], maps, chances, config))
     empty = pd.DataFrame(columns=["image_id", *config["classes"]]).astype(dict.fromkeys(config["classes"], float))
     return [(pd.concat(one, ignore_index=True) if one else empty)[list(empty)] for one in answers]

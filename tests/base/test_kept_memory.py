@@ -91,6 +91,12 @@ def test_the_last_of_several_trainings_gives_back(monkeypatch):
     assert process._KEEPERS["now"] == 0
 
 
+def test_one_step_alone_keeps_nothing(monkeypatch):
+    monkeypatch.setattr(process, "_glibc", lambda: pytest.fail("the C library was asked"))
+    with process.kept_memory(False):
+        assert process._KEEPERS["now"] == 0
+
+
 def test_another_system_is_left_alone(monkeypatch):
     monkeypatch.setattr(process.sys, "platform", "darwin")
     assert process._glibc() is None
