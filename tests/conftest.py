@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core tests already; set before anything loads NumPy
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,7 +19,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core tests already
 import numpy as np
 import psutil
 import pytest
+import spread
 from filelock import FileLock
+from spread import pytest_xdist_make_scheduler  # noqa: F401  (a hook of this file)
 
 from covidxr.base.process import cores
 from covidxr.runs.profiles import QUICK, ModelPlan
@@ -39,30 +40,11 @@ TEST_TIMES = Path(__file__).with_name("test_times.json")  # seconds of each test
 SLOW = 4.0  # seconds from which a test is left out by -m "not slow"
 # Fixtures that take longer to make
 COSTLY = {"finished", "learnable", "many", "processed", "built", "called", "learned", "course"}
-SPREAD = ("test_project.py", "test_exercises.py")  # their tests share nothing that is costly to make
 
 
 def pytest_xdist_auto_num_workers() -> int:
     "A process for each core that we may use, as far as memory goes: the largest lesson takes 3 GB"
     return max(1, min(cores(), psutil.virtual_memory().available // (3 * 1024**3)))
-
-
-def _group(nodeid: str) -> str:
-    "The tests that run in one process: those of a file, unless they share nothing"
-    file = nodeid.partition("::")[0]
-    return nodeid if Path(file).name in SPREAD else file
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    "How tests are given to processes; xdist 3.8's own groups are a part of a test's name, which pytest 9.2 does not let change"
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFile(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return _group(str(nodeid))
-
-    return ByFile(config, log) if config.getoption("dist") == "loadscope" else None  # another way may be asked for
 
 
 def _without_folder(nodeid: str) -> str:
@@ -71,7 +53,7 @@ def _without_folder(nodeid: str) -> str:
     return f"{Path(file).name}::{rest}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups, and -m the marks
+@pytest.hookimpl(tryfirst=True)  # before -m reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     "Mark what is slow; tests of one file run in one process, and what takes longest begins first, lest it be left alone"
     known = json.loads(TEST_TIMES.read_text(encoding="utf-8"))
@@ -80,26 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         seconds = known.get(_without_folder(item.nodeid), 0.2)
         if seconds > SLOW or COSTLY & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-        weights[_group(item.nodeid)] = weights.get(_group(item.nodeid), 0.0) + seconds
-    items.sort(key=lambda item: -weights[_group(item.nodeid)])
-
-
-class _Places:
-    "Fails where tests of one file ran in several processes, each of which has made anew what they share"
-
-    def __init__(self) -> None:
-        self.found: dict[str, set[str]] = {}  # file to the processes that ran its tests
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.found.setdefault(_group(str(report.nodeid)), set()).add(report.worker_id)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
-        yield
-        spread = sorted(file for file, workers in self.found.items() if len(workers) > 1)
-        if spread and session.exitstatus == pytest.ExitCode.OK:
-            print(f"\ntests of one file ran in several processes: {', '.join(spread)}")
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        weights[spread.group(item.nodeid)] = weights.get(spread.group(item.nodeid), 0.0) + seconds
+    items.sort(key=lambda item: -weights[spread.group(item.nodeid)])
 
 
 class _Times:
@@ -126,8 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = tempfile.mkdtemp(prefix="covidxr-byte-code-")
         sys.dont_write_bytecode = False
         atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
-    if config.getoption("dist", "no") == "loadscope" and "PYTEST_XDIST_WORKER" not in os.environ:
-        config.pluginmanager.register(_Places())
+    spread.watch(config)
     if "COVIDXR_TEST_TIMES" in os.environ and "PYTEST_XDIST_WORKER" not in os.environ:
         config.pluginmanager.register(_Times())
 

@@ -131,42 +131,64 @@ def environment(
 _TRIM, _MAP = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of mallopt(3)
 _MOST = 2**31 - 1  # bytes
 _USUAL = {_MAP: 2**25, _TRIM: 2**26}  # where glibc's own rule ends
-_CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
-_KEEPERS = {"now": 0}  # how many blocks ask for it
+_NAMES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
+_CHOSEN = any(name in os.environ for name in _NAMES)  # glibc looks when a process begins, and only then
 
 
 def _glibc() -> Any:  # the C library; None where it is another one, or where somebody has chosen its limits
     "The library whose memory can be kept"
-    if sys.platform != "linux" or any(name in os.environ for name in _CHOSEN):
+    if sys.platform != "linux" or _CHOSEN:
         return None
-    library = ctypes.CDLL(None)
-    known = all(hasattr(library, name) for name in ("mallopt", "malloc_trim", "gnu_get_libc_version"))
-    return library if known else None
+    try:
+        library = ctypes.CDLL(None)
+    except OSError:
+        return None
+    if not all(hasattr(library, name) for name in ("mallopt", "malloc_trim", "gnu_get_libc_version")):
+        return None
+    library.mallopt.argtypes, library.malloc_trim.argtypes = [ctypes.c_int] * 2, [ctypes.c_size_t]
+    return library
+
+# %% ../../nbs/engine/process.ipynb #process-302b
+_MEMORY = threading.Lock()  # not `_GUARD`: nobody who asks for quiet waits for a call of the C library
+_KEEPERS: set[object] = set()  # the blocks that ask for it now
 
 
 @contextmanager
 def kept_memory(
-    several: bool = True,  # are there several steps? One alone has nothing to keep
+    several: bool = True,  # are there several steps, on a CPU? One alone has nothing to keep
 ) -> Iterator[None]:
     "Keep freed memory for a network's next step, in place of giving it to the system and asking again"
-    library = _glibc() if several else None
-    if library is None:
-        yield
-        return
-    with _GUARD:
-        _KEEPERS["now"] += 1
-        library.mallopt(_TRIM, _MOST)  # free memory above this goes back
-        if not library.mallopt(_MAP, _MOST):  # arrays above this come from the system and go back to it
-            library.mallopt(_MAP, _USUAL[_MAP])  # what an older glibc allows at most
+    library, block = _glibc() if several else None, object()
     try:
+        if library is not None:
+            _KEEPERS.add(block)
+            with _MEMORY:
+                library.mallopt(_TRIM, _MOST)  # free memory above this goes back
+                if not library.mallopt(_MAP, _MOST):  # arrays above this come from the system and go back to it
+                    library.mallopt(_MAP, _USUAL[_MAP])  # what a glibc before 2.35 allows at most
         yield
     finally:
-        with _GUARD:
-            _KEEPERS["now"] -= 1
-            if not _KEEPERS["now"]:
+        _KEEPERS.discard(block)
+        if library is not None and not _KEEPERS:
+            with _MEMORY:
                 for limit, size in _USUAL.items():
                     library.mallopt(limit, size)
-                library.malloc_trim(0)
+            library.malloc_trim(0)
+
+# %% ../../nbs/engine/process.ipynb #process-302c
+def _begin_as_a_fork() -> None:
+    "In a forked process the other threads are gone, also where they held a lock or kept memory"
+    global _GUARD, _MEMORY
+    _GUARD, _MEMORY = threading.Lock(), threading.Lock()
+    library = _glibc() if _KEEPERS else None
+    _KEEPERS.clear()
+    if library is not None:
+        for limit, size in _USUAL.items():
+            library.mallopt(limit, size)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_begin_as_a_fork)
 
 # %% ../../nbs/engine/process.ipynb #process-009
 def cores() -> int:

@@ -159,5 +159,5 @@ def ask_detector(
     limits["max_boxes"] = whole(max_boxes, "max_boxes", 1, 30_000)
     network, config = load(folder, device)
     detect = partial(search, network, mirrors=mirrors, **limits)
-    with kept_memory(len(table) > batch_size):
+    with kept_memory(device == "cpu" and len(table) > batch_size):
         return predict_boxes(detect, table, config["size"], len(mirrors), batch_size, device)

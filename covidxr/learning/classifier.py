@@ -93,7 +93,7 @@ def _fit(
     "Train by the one-cycle rule (Smith 2018); pretrained networks learn their head first"
     valid = table["valid"].to_numpy(bool)
     labels = table["label"].map({name: place for place, name in enumerate(plan["classes"])}).to_numpy()
-    with unchanged(), kept_memory(), fastai_training().no_random(plan["seed"]), quiet():
+    with unchanged(), fastai_training().no_random(plan["seed"]), quiet():
         loaders = classifier_loaders(squares, labels, valid, plan["batch_size"], plan["flip"], plan["device"])
         learn = _learner(loaders, plan["arch"], len(plan["classes"]), weights, plan["epochs"] * len(loaders.train))
         learn.add_cbs(sharing(plan))
@@ -239,7 +239,7 @@ def _probabilities(
     table, batch_size, device = asked_images(images, batch_size, device)
     network, config = load_classifier(folder, device)
     answers: list[list] = [[np.zeros((0, len(config["classes"])))] for _ in means]
-    with torch.no_grad(), kept_memory(len(table) > batch_size):
+    with torch.no_grad(), kept_memory(device == "cpu" and len(table) > batch_size):
         for start in progress(range(0, len(table), batch_size), "classify"):
             squares, _ = read_squares(table["file"][start : start + batch_size], config["size"])
             batch = (torch.from_numpy(squares)[:, None].to(device).float() / 255 - config["mean"]) / config["spread"]

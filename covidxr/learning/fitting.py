@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..base.process import kept_memory, quiet
+from ..base.process import quiet
 from .gpus import sharing
 from .guests import fastai_training, unchanged
 from .history import history_callback, history_table
@@ -27,7 +27,7 @@ def seeded_training(
     seed: int,  # the same seed gives the same network on the same CPU
 ) -> Iterator[None]:
     "Build and train a network from a seed; the caller's process stays as it was"
-    with unchanged(), kept_memory(), fastai_training().no_random(seed), quiet():
+    with unchanged(), fastai_training().no_random(seed), quiet():
         yield
 
 # %% ../../nbs/engine/fitting.ipynb #fitting-009

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from ..base.errors import ModelError
-from ..base.process import at_once
+from ..base.process import at_once, kept_memory
 from .guests import fastai_training
 from .models import check_shares, device_name, whole
 
@@ -127,7 +127,8 @@ def _one_of_several(
     store = torch.distributed.FileStore(str(work / "meeting"), plan["ranks"])
     place = {"rank": plan["rank"], "world_size": plan["ranks"], "timeout": _WAIT}
     torch.distributed.init_process_group("nccl" if gpu else "gloo", store=store, **place)
-    weights, history = fit(**joblib.load(work / "arguments", mmap_mode="c"), plan=plan)
+    with kept_memory(not gpu):
+        weights, history = fit(**joblib.load(work / "arguments", mmap_mode="c"), plan=plan)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     return None if plan["rank"] else ({name: one.detach().cpu() for name, one in weights.items()}, history)

@@ -280,7 +280,7 @@ def predict_maps(
         cells = -(-config["size"] // config["stride"])
         maps, chances, extents = [np.zeros((0, cells, cells))], [np.zeros((0, len(config["classes"])))], [np.zeros(0)]
         places = [pd.DataFrame(columns=["scale", "left", "top", "stride"])]
-    with kept_memory(len(table) > batch_size):
+    with kept_memory(device == "cpu" and len(table) > batch_size):
         for start in progress(range(0, len(table), batch_size), "read maps"):
             squares, place = read_squares(table["file"][start : start + batch_size], config["size"])
             for kept, one in zip((maps, chances, extents), ask_maps(networks, squares, flip_tta), strict=True):
@@ -304,7 +304,7 @@ def predict_map_views(
     table, batch_size, device = asked_images(images, batch_size, device)
     networks, config = load_maps(folder, device)
     answers: list[list] = [[] for _ in means]
-    with kept_memory(len(table) > batch_size):
+    with kept_memory(device == "cpu" and len(table) > batch_size):
         for start in progress(range(0, len(table), batch_size), "classify"):
             squares, _ = read_squares(table["file"][start : start + batch_size], config["size"])
             views = _views(networks, squares, (False, True)[: max(means)])

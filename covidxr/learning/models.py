@@ -9,6 +9,7 @@ __all__ = ['LARGEST_SIZE', 'whole', 'number', 'device_name', 'class_names', 'rea
            'training_facts', 'check_shares', 'train_into', 'read_model', 'config_values']
 
 # %% ../../nbs/engine/models.ipynb #models-003
+import gc
 import math
 import numbers
 from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ from ..base.arguments import check_path
 from ..base.csv_files import write_table
 from ..base.errors import CovidxrError, DataError, ModelError, reason
 from ..base.files import atomic_path, owned_folder, read_json, write_json
+from ..base.process import kept_memory
 from ..base.progress import log_line
 
 # %% ../../nbs/engine/models.ipynb #models-006
@@ -202,7 +204,9 @@ def train_into(
     with owned_folder(out, "model", fault=ModelError) as folder:
         (folder / "config.json").unlink(missing_ok=True)
         try:
-            weights, history = fit(folder)
+            with kept_memory(str(config.get("device")).startswith("cpu")):
+                weights, history = fit(folder)
+                gc.collect()  # what trains refers to itself, and would keep its memory for a while
         except faults as error:
             raise ModelError(f"{name}: training stopped ({reason(error)}); {cure}") from error
         save_model(folder, weights, config, history)

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from ..base.errors import ModelError
-from ..base.process import kept_memory, quiet
+from ..base.process import quiet
 from ..base.progress import stepwise
 from .guests import hushed, unchanged
 from .models import number
@@ -203,7 +203,7 @@ def fit(
     settings |= {"nbs": plan["batch_size"], **plan["training"]}
     theirs = ultralytics().DetectionTrainer
     load_for_training()
-    with unchanged(), kept_memory(), hushed("ultralytics"), quiet():
+    with unchanged(), hushed("ultralytics"), quiet():
         trainer = _with(_Trainer, theirs)(data, settings, start, f"train {plan['model']}")
         trainer.train()
     history = pd.DataFrame(trainer.rows)

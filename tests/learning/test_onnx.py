@@ -10,6 +10,7 @@ import pytest
 import torch
 from fakes import shaken
 
+from covidxr.base import process
 from covidxr.base.errors import ModelError
 from covidxr.base.extras import MissingExtra, opencv
 from covidxr.base.terms import APPEARANCES, BOX_COLUMNS
@@ -208,3 +209,18 @@ def test_a_run_with_onnx_writes_its_networks_and_asks_for_what_it_needs_first(tm
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert main(["run", "--out", str(tmp_path), "--onnx", "--json"]) == 2
     assert len(done) == 2
+
+
+@pytest.mark.parametrize("kind", ["plain", "map", "maps", "fcos"])
+def test_pytorch_keeps_memory_from_one_batch_to_the_next(models, tmp_path, monkeypatch, kind):
+    files = [tmp_path / f"i{number}.png" for number in range(3)]
+    for file in files:
+        opencv().imwrite(str(file), np.full((64, 64), 100, np.uint8))
+    ask = {"plain": predict_classifier, "map": predict_classifier, "maps": predict_maps, "fcos": predict_detector}[kind]
+    asked: list[int] = []
+    monkeypatch.setattr(process, "_glibc", lambda: asked.append(1))
+    folder = models / {"maps": "map"}.get(kind, kind)
+    ask(folder, files[:2], batch_size=2, device="cpu")
+    assert asked == [], "one batch has nothing to keep"
+    ask(folder, files, batch_size=2, device="cpu")
+    assert asked == [1]
