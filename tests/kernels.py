@@ -23,6 +23,7 @@ LIBRARIES = """
     numpy pandas pyarrow.parquet scipy.interpolate scipy.ndimage scipy.optimize scipy.stats
     sklearn.isotonic sklearn.linear_model sklearn.metrics sklearn.model_selection
     cv2 pydicom joblib filelock psutil matplotlib.pyplot seaborn IPython.display ipykernel.kernelapp ipykernel.ipkernel
+    ipykernel.debugger IPython.core.completerlib IPython.extensions.storemagic tornado.platform.asyncio
     covidxr.pipeline covidxr.classify covidxr.detect covidxr.explain covidxr.severity
 """.split()
 

@@ -47,7 +47,7 @@ def in_time(seconds: float, limit: float) -> bool:
 
 @contextmanager
 def steps_beside(
-    after: float = 90.0,  # seconds; what ends before needs no measuring
+    after: float = 150.0,  # seconds; what ends before needs no measuring, or is measured at its end
     every: float = 60.0,  # seconds from the end of a measurement to the next
 ) -> Iterator[list[float]]:
     "The processor time of a step of training, taken now and then while something runs: it has the same neighbours on its cores"

@@ -40,6 +40,9 @@ def _dask() -> ModuleType:  # the module `distributed`
     return distributed
 
 
+_KNOCK = 10.0  # seconds for a scheduler to answer
+
+
 def _check_scheduler(
     address: str,  # of a Dask scheduler
 ) -> None:
@@ -47,7 +50,7 @@ def _check_scheduler(
     from distributed.comm import connect
 
     async def knock() -> None:
-        await (await connect(address, timeout=10)).close()
+        await (await connect(address, timeout=_KNOCK)).close()
 
     try:
         with ThreadPoolExecutor(1) as pool:  # a notebook's own thread has an event loop already

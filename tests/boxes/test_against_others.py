@@ -63,10 +63,9 @@ def _plain_iou(one: tuple, other: tuple) -> float:
 
 def _plain(truth: pd.DataFrame, prediction: pd.DataFrame, threshold: float) -> float:
     "VOC's average precision as its text says it, with lists and loops"
-    true = sorted((row.id, (row.x_min, row.y_min, row.x_max, row.y_max)) for row in truth.itertuples())
-    said = sorted(
-        (-row.confidence, row.id, (row.x_min, row.y_min, row.x_max, row.y_max)) for row in prediction.itertuples()
-    )
+    drawn = [list(zip(*(table[side] for side in BOX_COLUMNS), strict=True)) for table in (truth, prediction)]
+    true = sorted(zip(truth["id"], drawn[0], strict=True))
+    said = sorted(zip(-prediction["confidence"], prediction["id"], drawn[1], strict=True))
     taken, steps = set(), {}
     for minus, name, box in said:
         best = None
@@ -118,24 +117,22 @@ def _coco(truth: pd.DataFrame, prediction: pd.DataFrame, threshold: float, fast:
     ids = {name: number for number, name in enumerate(sorted(set(truth["id"]) | set(prediction["id"])), 1)}
     labels = {name: number for number, name in enumerate(sorted(set(truth["label"]) | set(prediction["label"])), 1)}
 
-    def rows(table: pd.DataFrame, extra: dict) -> list[dict]:
-        table = table.sort_values(["id", *BOX_COLUMNS])
+    def rows(table: pd.DataFrame) -> list[dict]:
+        columns = [table[name] for name in ("id", *BOX_COLUMNS, "label")]
+        columns.append(table["confidence"] if "confidence" in table else table["label"])
         return [
             {
                 "id": number,
-                "image_id": ids[row.id],
-                "category_id": labels[row.label],
-                "bbox": [
-                    float(row.x_min),
-                    float(row.y_min),
-                    float(row.x_max - row.x_min),
-                    float(row.y_max - row.y_min),
-                ],
-                "area": float((row.x_max - row.x_min) * (row.y_max - row.y_min)),
+                "image_id": ids[name],
+                "category_id": labels[label],
+                "bbox": [float(x), float(y), float(right - x), float(below - y)],
+                "area": float((right - x) * (below - y)),
                 "iscrowd": 0,
-                **({"score": row.confidence} if extra else {}),
+                **({"score": sure} if "confidence" in table else {}),
             }
-            for number, row in enumerate(table.itertuples(), 1)
+            for number, (name, x, y, right, below, label, sure) in enumerate(
+                sorted(zip(*columns, strict=True), key=lambda row: row[:5]), 1
+            )
         ]
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -144,10 +141,10 @@ def _coco(truth: pd.DataFrame, prediction: pd.DataFrame, threshold: float, fast:
             "info": {},
             "images": [{"id": number} for number in ids.values()],
             "categories": [{"id": number} for number in labels.values()],
-            "annotations": rows(truth, {}),
+            "annotations": rows(truth),
         }
         known.createIndex()
-        said = known.loadRes(rows(prediction, {"score": 1})) if len(prediction) else None
+        said = known.loadRes(rows(prediction)) if len(prediction) else None
         if said is None:
             return {name: 0.0 for name in labels if (truth["label"] == name).any()}
         run = COCOeval(known, said, "bbox")
@@ -194,13 +191,12 @@ def test_each_draw_of_the_bootstrap_is_the_score_of_the_patients_drawn(tables, m
     ids = pd.unique(pd.concat([truth["id"], prediction["id"]]))
     patients = sorted(set(owner[ids]))
     counts = generator(1, "bootstrap").multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=5)
+    images = [{name: table[table["id"] == name] for name in ids} for table in tables]
     for value, count in zip(draws, counts, strict=True):
         copies = [(name, turn) for name in ids for turn in range(count[patients.index(owner[name])])]
         parts = [
-            pd.concat(
-                [table.iloc[:0], *(table[table["id"] == name].assign(id=f"{name} {turn}") for name, turn in copies)]
-            )
-            for table in tables
+            pd.concat([table.iloc[:0], *(own[name].assign(id=f"{name} {turn}") for name, turn in copies)])
+            for table, own in zip(tables, images, strict=True)
         ]
         if set(parts[0]["label"]) != set(truth["label"]):
             assert np.isnan(value)
@@ -332,7 +328,7 @@ def test_tables_in_pixels_are_fused_as_lists_from_0_to_1_are(lists, method):
     ]
     table = pd.DataFrame(rows, columns=["image_id", *BOX_COLUMNS, "confidence", "label", "model"])
     named = dict(enumerate(weights))
-    mine = ensemble.fuse_boxes(table, method, named, iou_threshold=0.4)
+    mine = ensemble.fuse_boxes(table, method, None if "nms" in method else named, iou_threshold=0.4)
     call = {
         "wbf": lambda: ensemble_boxes.weighted_boxes_fusion(
             boxes_, scores, labels, weights, 0.4, conf_type="box_and_model_avg"
@@ -341,8 +337,6 @@ def test_tables_in_pixels_are_fused_as_lists_from_0_to_1_are(lists, method):
         "nms": lambda: ensemble_boxes.nms(boxes_, scores, labels, 0.4),
         "soft-nms": lambda: ensemble_boxes.soft_nms(boxes_, scores, labels, iou_thr=0.4),
     }
-    if "nms" in method:
-        mine = ensemble.fuse_boxes(table, method, None, iou_threshold=0.4)
     lists_ = call[method]()
     scaled = (
         mine[BOX_COLUMNS].to_numpy(float) / [640, 480, 640, 480],

@@ -1,5 +1,7 @@
 "Simulated data, reading, preparing and exploring it: the contracts between these rooms."
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pydicom
@@ -106,17 +108,24 @@ def test_boxes_hold_what_the_truth_says(phantom, truth):
     assert held > 10 and negatives > 3
 
 
+@pytest.fixture(scope="module")
+def whole(phantom, tmp_path_factory, hashes) -> tuple[Path, pd.DataFrame, dict[str, str]]:
+    "A cache of the phantom, its index, and its files as they are; whoever damages it has it mended"
+    cache = tmp_path_factory.mktemp("whole") / "cache"
+    return cache, prepare(phantom, cache, size=48), hashes(cache)
+
+
 @pytest.mark.parametrize("damage", ["cut off", "zeroed", "another's", "gone", "not there at all"])
-def test_broken_copies_are_not_left(phantom, tmp_path, hashes, damage):
-    first = prepare(phantom, tmp_path / "cache", size=48)
-    before, (broken, other) = hashes(tmp_path / "cache"), [tmp_path / "cache" / name for name in first["file"][:2]]
+def test_broken_copies_are_not_left(phantom, whole, hashes, damage):
+    cache, first, before = whole
+    broken, other = [cache / name for name in first["file"][:2]]
     raw = broken.read_bytes()
     broken.unlink()
     made = {"cut off": raw[:100], "zeroed": bytes(len(raw)), "another's": other.read_bytes(), "not there at all": b""}
     if damage in made:
         broken.write_bytes(made[damage])
-    assert prepare(phantom, tmp_path / "cache", size=48).equals(first)
-    assert hashes(tmp_path / "cache") == before
+    assert prepare(phantom, cache, size=48).equals(first)
+    assert hashes(cache) == before
 
 
 def test_a_plain_folder_opens_as_a_dataset(tmp_path):

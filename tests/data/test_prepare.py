@@ -212,7 +212,8 @@ def test_a_cluster_of_two_workers_of_which_one_is_killed(many, tmp_path, hashes)
     assert hashes(tmp_path / "cache") == hashes(tmp_path / "alone")
 
 
-def test_no_cluster_is_said_in_words(many, tmp_path):
+def test_no_cluster_is_said_in_words(many, tmp_path, monkeypatch):
+    monkeypatch.setattr("covidxr.base.cluster._KNOCK", 0.5)
     pytest.importorskip("distributed", reason="the extra 'scale' is not installed")
     for address in ("tcp://127.0.0.1:1", "nonsense://x"):
         with pytest.raises(DataError, match="no Dask scheduler answers"):
@@ -875,7 +876,10 @@ def test_dask_leaves_the_callers_loggers_and_threads_alone(tmp_path):
     _source(tmp_path / "src", 1)
     code = """
 import logging, sys, threading
+from covidxr.base import cluster
 from covidxr.prepare import prepare
+
+cluster._KNOCK = 0.5  # seconds; nobody will answer
 
 def look():
     others = [logging.getLogger(name) for name in ("tornado", "tornado.application", "bokeh")]

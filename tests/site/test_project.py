@@ -16,7 +16,9 @@ import zipfile
 from collections.abc import Callable, Iterator
 from configparser import ConfigParser
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import catalogues
@@ -75,11 +77,23 @@ def test_each_module_is_exported_from_one_notebook_and_nothing_else_lies_there()
     assert [name for name in engine if not name.endswith(".ipynb")] == []
 
 
-def _peak(process: psutil.Process) -> float:
+def _family(pid: int) -> list[int]:
+    "A process and all that it started; where the system does not list a process's children, all processes are looked through"
+    if not Path(f"/proc/{pid}/task/{pid}/children").exists():
+        return [pid, *(one.pid for one in psutil.Process(pid).children(recursive=True))]
+    found = [pid]
+    for one in found:  # it grows meanwhile
+        with suppress(OSError):  # it has ended
+            for task in os.listdir(f"/proc/{one}/task"):
+                found += map(int, Path(f"/proc/{one}/task/{task}/children").read_text().split())
+    return found
+
+
+def _peak(pid: int) -> float:
     "The largest size that a process had, in bytes; where the system does not tell, its size now"
-    status = Path(f"/proc/{process.pid}/status")
+    status = Path(f"/proc/{pid}/status")
     if not status.exists():
-        return process.memory_info().rss
+        return psutil.Process(pid).memory_info().rss
     return next((int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line), 0)
 
 
@@ -96,16 +110,16 @@ def _watched(pid: int) -> Iterator[dict[int, float]]:
     def look() -> None:
         while not done.wait(0.1):
             try:
-                whole = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+                whole = _family(pid)
             except psutil.Error:
                 continue
-            for process in whole:
+            for one in whole:
                 try:
-                    size = _peak(process)
+                    size = _peak(one)
                 except (psutil.Error, OSError):  # it has ended
                     continue
                 if size:  # one that is ending has none left
-                    sizes[process.pid] = max(size, 0 if Path("/proc").exists() else sizes.get(process.pid, 0))
+                    sizes[one] = max(size, 0 if Path("/proc").exists() else sizes.get(one, 0))
 
     watch = threading.Thread(target=look)
     watch.start()
@@ -166,6 +180,25 @@ def _environment() -> dict[str, str]:
     return kept | given | {"OMP_NUM_THREADS": "1"}
 
 
+@contextmanager
+def _prompt(kernel: Any) -> Iterator[None]:
+    """Spare each notebook a third of a second in which nothing happens.
+
+    jupyter_client waits 0.2 s for more words of a kernel's start, which belong to no cell and are passed over, and looks for
+    a kernel's end every 0.1 s.
+    """
+    from jupyter_client.channels import AsyncZMQSocketChannel
+
+    heard = AsyncZMQSocketChannel.get_msg
+
+    async def sooner(channel: Any, timeout: float | None = None) -> dict:
+        return await heard(channel, 0.02 if timeout == 0.2 else timeout)
+
+    ended = partial(kernel._async_finish_shutdown, pollinterval=0.01)
+    with patch.object(AsyncZMQSocketChannel, "get_msg", sooner), patch.object(kernel, "_async_finish_shutdown", ended):
+        yield
+
+
 def _run(notebook: Path, folder: Path, nest: kernels.Nest | None = None) -> tuple[list[dict], float, float]:
     """A notebook's cells with fresh outputs, its seconds, megabytes of its process and of the largest that it started
 
@@ -184,7 +217,12 @@ def _run(notebook: Path, folder: Path, nest: kernels.Nest | None = None) -> tupl
         if sys.platform != "win32":  # ports would be looked for by chance, and another testing process may be quicker
             kernel.transport, kernel.connection_file = "ipc", f"{short}/kernel.json"
         launched = patch.object(local_provisioner, "launch_kernel", nest.launch) if nest else nullcontext()
-        with launched, client.setup_kernel(env=_environment()), _watched(kernel.provisioner.pid) as sizes:
+        with (
+            launched,
+            _prompt(kernel),
+            client.setup_kernel(env=_environment()),
+            _watched(kernel.provisioner.pid) as sizes,
+        ):
             for number, cell in enumerate(book.cells):
                 client.execute_cell(cell, number)
             used = _processor_time(psutil.Process(kernel.provisioner.pid))
@@ -264,7 +302,10 @@ def processed(tmp_path_factory) -> Path:
     copy = copy_project(tmp_path_factory.mktemp("site"))
     lessons.write_api(copy / "nbs")
     catalogues.site_pages("ko", copy / "nbs" / "ko")
-    code = "import nbdev.quarto as q; q._ensure_quarto = lambda: None; q.nbdev_proc_nbs()"
+    code = (  # one process, as the other cores are testing; the settings are read once and not for each cell
+        "import functools, nbdev.processors as p, nbdev.quarto as q; q._ensure_quarto = lambda: None\n"
+        "p.get_config = functools.cache(p.get_config); q.nbdev_proc_nbs(n_workers=0)"
+    )
     answer = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     return copy / "_proc"

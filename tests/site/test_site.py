@@ -38,7 +38,7 @@ def _served(folder: Path) -> Iterator[str]:
     "A folder as a web site on this machine"
     handler = functools.partial(_Silent, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()  # its end waits as long
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 
@@ -58,6 +58,7 @@ def walk(browser, folder: Path, start: str = "index.html", dark: bool = False, b
     faults: list[str] = []
     at = {"page": ""}  # where the browser is; what listens below reads it
     with _served(folder) as home:
+        windows = {}
         for width in WIDTHS:
             page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
             page.on(
@@ -77,14 +78,19 @@ def walk(browser, folder: Path, start: str = "index.html", dark: bool = False, b
                 "response",
                 lambda back: faults.append(f"{at['page']}: {back.status}: {back.url}") if back.status >= 400 else None,
             )
-            waiting, seen = [urljoin(home, start)], set()
-            while waiting:
-                here = waiting.pop()
-                if here in seen:
-                    continue
-                seen.add(here)
-                at["page"] = here
-                page.goto(here, wait_until="networkidle")
+            windows[width] = page
+        waiting, seen = [urljoin(home, start)], set()
+        while waiting:
+            here = waiting.pop()
+            if here in seen:
+                continue
+            seen.add(here)
+            at["page"] = here
+            for page in windows.values():
+                page.goto(here)
+            for page in windows.values():  # half a second of silence, for all at once
+                page.wait_for_load_state("networkidle")
+            for width, page in windows.items():
                 names = set(page.eval_on_selector_all("[id]", "all => all.map(one => one.id)"))
                 for link in page.eval_on_selector_all("a[href]", "all => all.map(one => one.getAttribute('href'))"):
                     target, name = urldefrag(urljoin(here, link))
@@ -110,6 +116,7 @@ def walk(browser, folder: Path, start: str = "index.html", dark: bool = False, b
                     faults.append(
                         f"{here}: {broken['id']} at {width} pixels: {broken['help']}: {broken['nodes'][0]['html'][:120]}"
                     )
+        for page in windows.values():
             page.close()
     return faults
 
