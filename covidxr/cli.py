@@ -35,8 +35,9 @@ from covidxr.base.words import (
     Word,
     add_option,
     comments_of,
-    from_zero,
     number_list,
+    port,
+    told_whole,
 )
 
 # %% ../nbs/engine/cli.ipynb #cli-008
@@ -273,7 +274,7 @@ def _progress(
 
 def _app(
     *,
-    port: Annotated[int, Word("PORT", from_zero)] = 7860,  # of this machine; 0: any that is free
+    port: Annotated[int, Word("PORT", port)] = 7860,  # of this machine; 0: any that is free
     export: Annotated[str, Word("DIR")] | None = None,  # write a folder for Hugging Face Spaces instead
 ) -> int:
     "Open a page on this machine that reads one X-ray at a time; nothing is kept, and nobody else is asked"
@@ -377,16 +378,13 @@ def main(
 ) -> int:  # the exit code
     "The `covidxr` command"
     asks = any(word.startswith(("-h", "--h")) for word in (sys.argv[1:] if words is None else words))
-    options = vars(parser(asks).parse_args(words))
-    work = options.pop("work")
     if words is None:  # the process is ours; else it is somebody's who calls this function
         _stop_as_ctrl_c_does()
         warnings.simplefilter("ignore", FutureWarning)  # notices from one library to another say nothing to a user
-        for stream in (sys.stdout, sys.stderr):
-            if reconfigure := getattr(stream, "reconfigure", None):
-                reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
     try:
-        return work(**options)
+        with told_whole(words is None):
+            options = vars(parser(asks).parse_args(words))
+            return options.pop("work")(**options)
     except CovidxrError as error:
         print(f"covidxr: {error}", file=sys.stderr)
         return 2

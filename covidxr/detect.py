@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from .base.arguments import check_flag
 from .base.errors import ModelError
 from .learning.models import config_values, read_config
 
@@ -93,7 +94,7 @@ def predict_detector(
         >>> boxes = covidxr.predict_detector("detector", ["one.png"])  # doctest: +SKIP
     """
     options = {"confidence": confidence, "iou": iou, "max_boxes": max_boxes, "batch_size": batch_size}
-    return _kind_in(folder).predict(folder, images, (flip_tta,), **options, device=device)[0]
+    return _kind_in(folder).predict(folder, images, (check_flag(flip_tta, "flip_tta"),), **options, device=device)[0]
 
 
 def predict_detector_views(

@@ -103,7 +103,7 @@ def revise_classes(
     share = shares.to_numpy(float)
     before, after = np.clip(chance @ share, 1e-4, 1 - 1e-4), np.clip(after.to_numpy(float), 1e-4, 1 - 1e-4)
     revised = chance * (share * (after / before)[:, None] + (1 - share) * ((1 - after) / (1 - before))[:, None])
-    return studies.assign(**dict(zip(shares.index, (revised / revised.sum(axis=1, keepdims=True)).T, strict=True)))
+    return classes.with_chances(studies, list(shares.index), revised / revised.sum(axis=1, keepdims=True))
 
 # %% ../nbs/12_ensemble.ipynb #10-035
 def choose_box_weights(

@@ -244,6 +244,7 @@ def weighted_boxes_fusion(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # boxes (n, 4), scores, labels, the surest first
     "Weighted boxes fusion (Solovyev, Wang and Gabruseva 2021), called as in ensemble-boxes; raises DataError"
     check_choice(conf_type, CONFIDENCE_TYPES, "conf_type")
+    allows_overflow = check_flag(allows_overflow, "allows_overflow")
     if check_flag(compatible, "compatible"):
         given = _their_image(boxes_list, scores_list, labels_list, weights, skip_box_thr)
         check_iou_threshold(iou_thr)

@@ -61,6 +61,7 @@ def rounds(
 ) -> list[Round]:
     "Rounds of training, choosing and testing, on the given test half or with folds that take turns; raises DataError"
     folds, test = check_rounds(fold, count, test)
+    fold = pd.to_numeric(fold.astype(object)).astype(int)  # a file read as text has "0"
     made = []
     for number in range(folds if count is None else count):
         valid = number if test else (number + 1) % folds

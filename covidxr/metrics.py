@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .base.arguments import check_boxes
+from .base.arguments import check_boxes, check_flag
 from .boxes.competition import order_labels
 from .boxes.decisions import auc_difference, confusion_table, operating_point, roc_auc
 from .boxes.intervals import check_submissions, class_draws, number_owners, paired_difference, patient_draws
@@ -132,6 +132,6 @@ def bootstrap_scores(
     areas, held = class_draws(truth, predictions, owners, counts, labels, iou_threshold, method)
     # nan where a draw holds no truth of a class: a mean over fewer classes would be another score
     means = {name: np.mean([areas[name, label] for label in held], axis=0) for name in predictions}
-    frame = pd.DataFrame(areas if by_class else means)
-    frame.attrs["patients"] = held  # by class, for messages
+    frame = pd.DataFrame(areas if check_flag(by_class, "by_class") else means)
+    frame.attrs |= {"patients": held, "drawn": counts.shape[1]}  # by class, for messages; all of them
     return frame

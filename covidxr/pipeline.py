@@ -78,7 +78,7 @@ def run(
 
         >>> metrics = covidxr.run("phantom", "runs/demo")  # takes minutes  # doctest: +SKIP
     """
-    folder, phantom, asked = check_path(out), str(data) == "phantom", check_profile(profile)
+    folder, phantom, asked = check_path(out), isinstance(data, str) and data == "phantom", check_profile(profile)
     (profile, left_out), device = installed_models(asked), training_device(gpus, asked)
     root = folder / "data" if phantom else check_path(data)
     if not phantom:

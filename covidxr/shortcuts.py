@@ -37,6 +37,7 @@ def subgroups(
     "ROC AUC of each subgroup with its interval and counts, after that of all; raises DataError"
     columns = [by] if isinstance(by, str) else check_list(by, "by (columns that tell groups apart)")
     check_groups(table, columns, target, value, patient)
+    table = table.assign(**{target: table[target].astype(bool)})
     found = {(name, group): part for name in columns for group, part in table.groupby(name, dropna=False)}
     parts = {("all", "all"): table, **found}
     rows = {}

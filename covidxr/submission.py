@@ -41,6 +41,7 @@ def submission_table(
     none = submission_writing.none_confidences(none)
     pixel = {name: float(corner) for name, corner in UNIT_BOX.items()}
     classes = [name for name in studies.columns if name != "study_id"]
+    submission_writing.check_class_names(classes)
     study_rows = studies.melt("study_id", classes, "label", "confidence").assign(**pixel)
     study_rows["id"] = study_rows["study_id"].astype(str) + "_study"
     none_rows = pd.DataFrame({"id": [f"{name}_image" for name in none.index], "label": "none", "confidence": none})
@@ -67,7 +68,7 @@ def write_submission(
     strings = prediction_strings(submission_writing.check_predictions(table, ids, path))
     with owned_file(path, SubmissionError) as partial:
         frame = pd.DataFrame({"id": ids, "PredictionString": [strings.get(name, "") for name in ids]})
-        frame.to_csv(partial, index=False)
+        frame.to_csv(partial, compression=None, index=False)
 
 # %% ../nbs/15_submission.ipynb #15-025
 def score_submission(

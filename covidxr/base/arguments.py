@@ -14,6 +14,7 @@ __all__ = ['shown', 'check_number', 'check_whole', 'check_flag', 'check_function
 import math
 import numbers
 import os
+import re
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,9 @@ def check_path(
         raise fault(f"{shown(path)}: not a file's name; give it as text or as a Path")
     if not (name.strip() if isinstance(path, str) else name):  # a Path of blanks comes from a folder's list
         raise fault(f"{shown(path)}: not a file's name; is a variable not set?")
+    if re.match(r"[A-Za-z][\w+.-]+:/", name):  # C:/ has one letter before its colon
+        cure = "fetch what is there, and give its place here"
+        raise fault(f"{shown(path)}: an address, not a file of this machine; {cure}")
     return Path(name)
 
 

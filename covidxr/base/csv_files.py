@@ -185,4 +185,4 @@ def write_table(
 ) -> None:
     "Write a table as CSV, atomically and without its index"
     with atomic_path(path) as partial:
-        frame.to_csv(partial, index=False)
+        frame.to_csv(partial, compression=None, index=False)

@@ -205,7 +205,8 @@ def check_folder(
         other = _KINDS.get(mark["covidxr"], mark["covidxr"])
         raise fault(f"{folder}: holds a {other} that covidxr wrote, and is no {_KINDS[kind]}; choose another folder")
     if mark and claim is not None:
-        before, asked = mark.get("claim") or {}, _plain(claim)
+        before, asked = mark.get("claim"), _plain(claim)
+        before = before if isinstance(before, dict) else {}
         differ = sorted(name for name in asked if before.get(name) != asked[name])
         if differ:
             other = " and ".join(_SAID.get(name, name) for name in differ)
@@ -273,6 +274,8 @@ def check_file(
     path = _named(path, fault)
     if path.is_dir():
         raise fault(f"{path}: is a folder; give the name of a file to write")
+    if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+        raise fault(f"{path}: is no plain file; give the name of a file to write")
     try:
         note = json.loads(_sidecar(path).read_text(encoding="utf-8"))
         known = [str(one) for one in note["covidxr"]] if isinstance(note["covidxr"], list) else []
@@ -296,6 +299,7 @@ def owned_file(
     known = check_file(path, fault)
     with atomic_path(path) as partial:
         yield partial
+        known = check_file(path, fault)  # somebody may have put a file there meanwhile
         before = [one for one in known if path.exists() and one == file_sha256(path)]
         hashes = list(dict.fromkeys([*before, file_sha256(partial)]))
         name = path.name.encode("utf-8", "backslashreplace").decode()

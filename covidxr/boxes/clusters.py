@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..base.arguments import check_choice, check_number, check_numbers, check_table, shown
+from ..base.arguments import check_choice, check_flag, check_number, check_numbers, check_table, shown
 from ..base.errors import DataError
 from ..base.loops import loop
 from ..base.process import cores
@@ -332,6 +332,7 @@ def cluster_confidence(
     allows_overflow: bool = False,  # with "avg": every box has a vote, not every model
 ) -> np.ndarray:  # (clusters,) the confidence of each
     "How sure a cluster is: what its boxes say, and how many models drew none there"
+    allows_overflow = check_flag(allows_overflow, "allows_overflow")
     weighted, weights, shape = given.weighted(), given.weights, (clusters, len(given.weights))
     if confidence_type == "max":
         return surest_of_clusters(cluster, clusters, weighted) / max(weights, default=1)

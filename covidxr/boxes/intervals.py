@@ -32,7 +32,7 @@ def patient_draws(
     check_whole(seed, "the seed")
     if check_whole(draws, "draws") < 1:
         raise DataError(f"an interval needs at least one draw, not {draws}; 1000 are usual")
-    if draws * patients > _MOST_COUNTS:
+    if draws * int(patients) > _MOST_COUNTS:
         raise DataError(
             f"{draws} draws of {patients} patients do not fit in memory; ask for {_MOST_COUNTS // patients} or fewer "
             "(1000 are usual)"
@@ -153,4 +153,6 @@ def paired_difference(
         )
     low, high = (float(bound) for bound in np.percentile(gap, (2.5, 97.5)))
     better = float((gap > 0).mean())
+    if draws.attrs.get("drawn", 2) < 2:  # one patient, drawn again and again: that is no interval
+        low = high = better = float("nan")
     return {"mean": float(gap.mean()), "low": low, "high": high, "probability": better, "draws": len(gap)}

@@ -11,6 +11,8 @@ __all__ = ['BOXES', 'ROUNDED', 'factorize_column', 'numeric_columns', 'is_text',
 
 # %% ../../nbs/engine/tables.ipynb #tables-003
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,11 +59,23 @@ def numeric_columns(
     "Columns as numbers; DataError names one that is missing"
     check_table(table, columns, what)
     try:
-        return np.ascontiguousarray(table[columns].to_numpy(float))
+        if not any(dtype.kind in "mMc" for dtype in table[columns].dtypes):
+            return np.ascontiguousarray(table[columns].to_numpy(float))
     except (TypeError, ValueError):  # text, or a value that is missing in a column of whole numbers
-        single = table[columns].map(lambda value: value if pd.api.types.is_scalar(value) else np.nan)  # no lists
-        numbers = single.apply(pd.to_numeric, errors="coerce").to_numpy(float, na_value=np.nan)
-        return np.ascontiguousarray(numbers)
+        pass
+    single = table[columns].map(lambda value: value if _is_single(value) else np.nan)
+    numbers = single.apply(pd.to_numeric, errors="coerce").to_numpy(float, na_value=np.nan)
+    return np.ascontiguousarray(numbers)
+
+
+_NO_NUMBERS = (date, timedelta, np.datetime64, np.timedelta64, complex, np.complexfloating, pd.Period)
+
+
+def _is_single(
+    value: Any,  # in a table
+) -> bool:
+    "May it be one number, or text that is one? No list, no date (which pandas takes for nanoseconds)"
+    return pd.api.types.is_scalar(value) and not isinstance(value, _NO_NUMBERS)
 
 
 def is_text(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.arguments import check_path, check_whole
+from ..base.arguments import check_flag, check_path, check_whole
 from ..base.errors import CovidxrError, DataError
 from ..base.extras import opencv
 from ..base.files import atomic_path, write_json
@@ -42,7 +42,7 @@ def check_settings(
     size = check_whole(size, "size", 8, LARGEST)
     check_option(fit, "fit", FITS)
     check_option(format, "format", FORMATS)
-    return {"size": size, "fit": fit, "format": format, "draft": bool(draft)}
+    return {"size": size, "fit": fit, "format": format, "draft": check_flag(draft, "draft")}
 
 
 @dataclass(frozen=True, slots=True)  # there may be a million

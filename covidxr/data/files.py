@@ -12,6 +12,7 @@ import os
 import warnings
 from pathlib import Path
 
+from ..base.files import folder_kind
 from ..xray.standard import XRAY_SUFFIXES
 
 # %% ../../nbs/engine/data_files.ipynb #data_files-005
@@ -67,7 +68,7 @@ def xray_files(
     root: str | Path,  # a folder
     closed: list[str] | None = None,  # gets the folders that cannot be looked into, and why; where None, a warning
 ) -> list[Path]:  # every file below it with an X-ray's suffix, and every other DICOM file, sorted; no hidden ones
-    "The X-ray files of a folder and its subfolders; links to folders are followed, to each folder once"
+    "The X-ray files of a folder and those below it, but for what we made of them; links are followed, each once"
     found, seen, folders, links = [], set(), [str(root)], []
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)  # a folder's own name goes before a link's
@@ -75,6 +76,8 @@ def xray_files(
         if place in seen:
             continue
         seen.add(place)
+        if folder != str(root) and folder_kind(folder) not in (None, "data"):
+            continue  # what covidxr made of X-rays: copies, figures, runs
         for entry in _inside(folder, closed):
             if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
                 (links if entry.is_symlink() else folders).append(entry.path)

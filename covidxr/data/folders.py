@@ -9,6 +9,7 @@ __all__ = ['open_folder']
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-003
 import os
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from .ids import image_ids
 from .labels import class_labels
 from .tables import OpenedTables, fill_patients, note_unknown_patients
 from ..xray.facts import image_name
+from ..xray.headers import years_of
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-006
 def _within(
@@ -51,9 +53,18 @@ def _named_in(
             if anywhere is None:  # walked through once, and only where it is needed
                 anywhere = {}
                 for path in xray_files(root):
-                    anywhere.setdefault(path.name, []).append(path)
-            found[name] = next((anywhere[Path(way).name] for way in ways if Path(way).name in anywhere), [])
+                    for key in {path.name, _composed(path.name)}:
+                        anywhere.setdefault(key, []).append(path)
+            known = [Path(way).name for way in ways] + [_composed(Path(way).name) for way in ways]
+            found[name] = next((anywhere[key] for key in known if key in anywhere), [])
     return found
+
+
+def _composed(
+    name: str,  # of a file
+) -> str:  # the same for all spellings of the same letters
+    "A name as Unicode composes it: disks of some systems keep Hangul and accents in parts"
+    return unicodedata.normalize("NFC", name)
 
 
 def _find_files(
@@ -96,7 +107,9 @@ def _folder_images(
     for name in [name for name in ("view", "sex") if name in table]:
         images[name] = table[name].mask(is_unknown(table[name]), "")
     if "age" in table:
-        images["age"] = pd.to_numeric(table["age"], errors="coerce")
+        years = table["age"].map(lambda age: age if (whole := years_of(age.strip())) is None else whole)
+        years = pd.to_numeric(years, errors="coerce")
+        images["age"] = years.where((years >= 0) & (years <= 150))
     sizes = scan_headers(paths)
     return images.assign(height=sizes["rows"].to_numpy(), width=sizes["columns"].to_numpy(), split="train")
 
@@ -147,6 +160,8 @@ def _folder_boxes(
     drawn = finite_numbers(table, ["x", "y", "width", "height"], path).astype(float)
     ids = _boxed_images(root, table["file"], images, files)
     corners = [drawn["x"], drawn["y"], drawn["x"] + drawn["width"], drawn["y"] + drawn["height"]]
+    endless = (corners[2] + corners[3]).abs() == float("inf")
+    refuse_rows(endless, path, "x, y, width and height {} are too large", drawn.astype(str).agg(", ".join, axis=1))
     return pd.DataFrame({"image_id": ids, **dict(zip(BOX_COLUMNS, corners, strict=True))}).reset_index(drop=True)
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-012

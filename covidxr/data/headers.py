@@ -141,7 +141,7 @@ def _keep_headers(
             check_file(path)
             table = _joined(_known_headers(path), read)
             with owned_file(path) as partial:
-                table.to_csv(partial, index=False)
+                table.to_csv(partial, compression=None, index=False)
     except DataError:
         return [
             f"{path} is not as covidxr wrote it, so it stays as it is: the headers of {len(read)} images that it "

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..base.arguments import check_flag
 from ..base.errors import ModelError
 from ..base.files import check_folder, owned_folder
 from ..base.process import kept_memory, quiet
@@ -263,7 +264,7 @@ def predict_classifier(
 
         >>> table = covidxr.predict_classifier("classifier", ["one.png"])  # doctest: +SKIP
     """
-    return _probabilities(folder, images, [2 if flip_tta else 1], batch_size, device)[0]
+    return _probabilities(folder, images, [2 if check_flag(flip_tta, "flip_tta") else 1], batch_size, device)[0]
 
 
 def predict_classifier_views(

@@ -107,7 +107,7 @@ def _write_extents(
     table = images[["image_id", "study_id"]].reset_index(drop=True)
     table[["extent", "low", "high"]] = np.array([graded[name] for name in table["image_id"]], float).reshape(-1, 3)
     with owned_file(path) as partial:
-        table.round(2).to_csv(partial, index=False)
+        table.round(2).to_csv(partial, compression=None, index=False)
 
 # %% ../../nbs/engine/inference.ipynb #inference-015
 @dataclass

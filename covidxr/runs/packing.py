@@ -91,6 +91,10 @@ def _check_finished(
     steps, metrics = read_json(folder / "steps.json"), read_json(folder / "metrics.json")
     if "report" not in steps or steps != metrics.get("steps"):
         raise DataError(f"{folder}: this run was begun again and is not finished; {again}")
+    told = read_json(folder / "scores.json")
+    told |= {name: read_json(folder / f"{name}.json") for name in ("trust", "probes")}
+    if any(metrics.get(name) != value for name, value in told.items()):
+        raise DataError(f"{folder / 'metrics.json'}: does not tell what the run measured; {again}")
     written = {file: said for step in steps.values() for file, said in step.get("files", {}).items()}
     for file in [name for name in written if packable(name)]:
         whole = (folder / file).is_file() and _digest((folder / file).read_bytes())[:32] == written[file]
@@ -135,8 +139,11 @@ def pack_run(
     if out.suffix != ".zip":
         raise DataError(f"{out}: give the name of a file that ends in .zip")
     check_file(out)
-    _check_finished(folder)
-    files = _contents(folder)
+    try:
+        _check_finished(folder)
+        files = _contents(folder)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder}: one of its JSON files is not as a run writes it; run it again") from error
     contents = {"covidxr": "run", "format": PACK_FORMAT, "version": __version__}
     contents |= {"note": NOT_CLINICAL, "files": {name: _digest(data) for name, data in files.items()}}
     with owned_file(out) as partial:

@@ -107,7 +107,9 @@ class Steps:
         packages: Iterable[str] = (),  # whose versions are noted for each step
     ) -> None:
         self.folder, self.path = Path(folder), Path(folder) / "steps.json"
-        self.done: dict[str, dict] = read_json(self.path) if self.path.exists() else {}
+        known = read_json(self.path) if self.path.exists() else {}
+        known = known.items() if isinstance(known, dict) else ()  # what is not as we write it is done again
+        self.done: dict[str, dict] = {name: one for name, one in known if isinstance(one, dict)}
         self.packages = tuple(packages)
         self.asked: set[str] = set()
 
@@ -119,6 +121,8 @@ class Steps:
         "Was it done with the same input, and is what it wrote still as it wrote it?"
         known = self.done.get(name, {})
         files = known.get("files", {})
+        if not isinstance(files, dict):
+            return False
         return known.get("key") == key and all(file_hash(self.folder / file) == said for file, said in files.items())
 
     def __call__(

@@ -80,9 +80,10 @@ def read_choices(
         size = int(config["profile"]["cache_size"])
         names = [name for choice in choices for part in ("class_weights", "box_weights") for name in choice[part]]
         whole = bool(choices) and all(choice["shares"] for choice in choices)
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        whole = whole and all(name == os.path.basename(name) and name not in ("", ".", "..") for name in names)
+    except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         raise DataError(f"{run}: choices.json or config.json is not as a run writes it; run it again") from error
-    if not whole or any(name != os.path.basename(name) or name in ("", ".", "..") for name in names):
+    if not whole:
         raise DataError(f"{run / 'choices.json'}: names no models of this run; run it again")
     return choices, size
 

@@ -115,7 +115,9 @@ def weighted_kappa(
 ) -> float:  # nan where both always say one and the same value
     "Cohen's kappa with quadratic weights; raises DataError"
     first, second = _two_readers(first, second)
-    by_chance = ((first[:, None] - second[None]) ** 2).mean()
+    one_value = min(first.min(), second.min()) == max(first.max(), second.max())
+    # the mean square of all pairs, without making them all
+    by_chance = 0 if one_value else first.var() + second.var() + (first.mean() - second.mean()) ** 2
     return float(1 - ((first - second) ** 2).mean() / by_chance) if by_chance > 0 else float("nan")
 
 # %% ../../nbs/engine/readers.ipynb #readers-019

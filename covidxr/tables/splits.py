@@ -30,10 +30,9 @@ def check_split(
     seed: int,  # of the split
 ) -> None:
     "DataError where there cannot be so many folds, or such a seed"
-    if not _whole(folds) or folds < 2 or not _whole(seed) or seed < 0:
-        raise DataError(
-            f"{folds!r} folds with seed {seed!r}: folds is a whole number, 2 or more, and seed one of 0 or more"
-        )
+    if not _whole(folds) or folds < 2 or not _whole(seed) or not 0 <= seed < 2**32:
+        rule = f"folds is a whole number, 2 or more, and seed one from 0 to {2**32 - 1}"
+        raise DataError(f"{folds!r} folds with seed {seed!r}: {rule}")
 
 
 def owned_studies(
@@ -102,8 +101,9 @@ def check_rounds(
 ) -> tuple[int, tuple[str, ...]]:  # how many folds there are; the test half's studies
     "What rounds can be made of; DataError where there are too few folds, or a test study is in a fold"
     folds = fold_count(fold)
-    if isinstance(test, str):
-        raise DataError(f"{test!r} is one study; give the test half's studies as a list")
+    if isinstance(test, str) or not isinstance(test, Iterable):
+        kind = "one study" if isinstance(test, str) else "no list of studies"
+        raise DataError(f"{test!r:.60} is {kind}; give the test half's studies as a list")
     test = tuple(test)
     if count is not None and not (_whole(count) and 1 <= count <= folds):
         raise DataError(f"{count} rounds need as many folds, there are {folds}")

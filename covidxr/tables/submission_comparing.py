@@ -16,6 +16,7 @@ import pandas as pd
 from ..base.arguments import check_named
 from ..base.csv_files import read_table
 from ..base.errors import SubmissionError
+from ..data.cells import is_unknown
 from ..dataset import open_dataset
 from ..metrics import bootstrap_scores, score
 from .submission_reading import read_submission
@@ -37,8 +38,9 @@ def _known_patients(
         return {}
     # the other way reads the headers of the images, and keeps them
     known = fitting[0] if fitting else open_dataset(whole[0]).images
-    pairs = zip(known["image_id"], known["patient_id"], strict=True)
-    return {name: one for name, one in pairs if isinstance(one, str) and one}
+    told = known["patient_id"].fillna("").astype(str).str.strip()
+    told = told[~is_unknown(told)]
+    return dict(zip(known.loc[told.index, "image_id"], told, strict=True))
 
 
 def patients_of_rows(

@@ -190,7 +190,8 @@ def _native(
 ) -> Pixels:
     "Read uncompressed pixels; raises ValueError where there are too few"
     content, count = ds.PixelData, shape[0] * shape[1]
-    bits = bits_of(ds, spare=8 * (len(content) // count), notes=notes)
+    even = len(content) % count <= 1  # one byte may fill the last word
+    bits = bits_of(ds, spare=8 * (len(content) // count) if even else None, notes=notes)
     if bits.allocated not in (8, 16, 32):  # packed bits, or more than any detector has
         from pydicom.pixels import pixel_array
 
@@ -199,6 +200,9 @@ def _native(
     if len(content) < count * size:
         there = f"{len(content):,} bytes of pixels, {count * size:,} are needed"
         raise ValueError(f"{there}; the file was cut off, copy it again")
+    if len(content) >= 2 * count * size:
+        there = f"{len(content):,} bytes of pixels where {count * size:,} belong to one grey frame"
+        raise ValueError(f"{there}; it holds colours or more frames than its header says, export it again")
     if size == 1 and order == ">" and ds["PixelData"].VR == "OW":  # words of two pixels, turned (PS3.5 section 8.1.2)
         content = np.frombuffer(content[: len(content) // 2 * 2], "u2").byteswap().tobytes()
     values = np.frombuffer(content, f"{order}{'i' if bits.signed else 'u'}{size}", count).reshape(shape)

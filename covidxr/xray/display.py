@@ -29,7 +29,10 @@ def _windowed(
     function: str,  # one of WINDOW_FUNCTIONS
 ) -> np.ndarray:  # float32 from 0 to 1
     "The window itself, of arguments that are known to be right"
-    values = values.astype(np.float32)
+    if abs(center) + width < 2**24:
+        values = values.astype(np.float32)
+    else:  # 24 bits hold no single grey levels so far from 0: the middle goes first
+        values, center = np.subtract(values, center, dtype=float).astype(np.float32), 0.0
     with np.errstate(all="ignore"):  # a very narrow window leads to infinity, and is clipped like all else
         if function == "SIGMOID":
             return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -60, 60)))
@@ -179,6 +182,8 @@ def _looks(
     item = _table(ds, "VOILUTSequence")
     if item is not None:
         below_zero = signed or ((header_numbers(ds, "RescaleIntercept") or [0])[0] or 0) < 0  # may what comes in be so?
+        if values.min() >= 0 and (values.max() > 32767 or _table(ds, "ModalityLUTSequence") is not None):
+            below_zero = False  # what a modality table gives has no sign (C.11.2.1.1), nor what 15 bits do not hold
         entries, first, said = _entries(item, below_zero, ds)
         top = int(entries.max())
         said = said if top >= 2 ** (said - 1) else max(top.bit_length(), 1)  # some vendors say 16 bits and fill 12

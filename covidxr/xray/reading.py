@@ -147,6 +147,8 @@ def read_checked(
     path = checked_path(path)
     picture = is_picture(path)
     _check_asked(path, window, shortest)
+    if not isinstance(as_stored, int | np.bool_) or as_stored not in (0, 1):  # the text "no" would be taken for yes
+        raise XrayError(f"as_stored must be True or False, not {as_stored!r:.60}")
     if picture and is_whole(window):
         raise XrayError(f"{path}: there is no window {window}; a PNG or JPEG has none")
     try:
