@@ -14,8 +14,8 @@ import re
 def printable(
     text: str,  # a file's name as the system has it, or a sentence with one in it
 ) -> str:  # text that can be printed, and stored in any table
-    "Bytes of a name that are no UTF-8, such as the umlaut in a Latin-1 name, become %FC and the like"
-    return re.sub("[\ud800-\udfff]", lambda odd: f"%{ord(odd[0]) & 0xFF:02X}", text)
+    "Bytes of a name that are no UTF-8, such as the umlaut in a Latin-1 name, become %FC, and a terminal's commands %1B"
+    return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", lambda odd: f"%{ord(odd[0]) & 0xFF:02X}", text)
 
 
 class CovidxrError(Exception):

@@ -91,8 +91,9 @@ def _check_finished(
     steps, metrics = read_json(folder / "steps.json"), read_json(folder / "metrics.json")
     if "report" not in steps or steps != metrics.get("steps"):
         raise DataError(f"{folder}: this run was begun again and is not finished; {again}")
-    told = read_json(folder / "scores.json")
-    told |= {name: read_json(folder / f"{name}.json") for name in ("trust", "probes")}
+    kept = {name: folder / f"{name}.json" for name in ("scores", "trust", "probes")}
+    told = {name: read_json(path) for name, path in kept.items() if path.is_file()}
+    told |= told.pop("scores", {})  # metrics.json has these without a name around them
     if any(metrics.get(name) != value for name, value in told.items()):
         raise DataError(f"{folder / 'metrics.json'}: does not tell what the run measured; {again}")
     written = {file: said for step in steps.values() for file, said in step.get("files", {}).items()}

@@ -116,6 +116,25 @@ def test_a_mark_that_somebody_changed_is_told(tmp_path):
         pass
 
 
+def test_only_the_word_phantom_means_simulated_xrays(tmp_path, monkeypatch):
+    from covidxr.pipeline import run
+
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("phantom"), "./phantom"):
+        with pytest.raises(DataError, match="phantom"):
+            run(path, "out")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_name_gives_a_terminal_no_commands(tmp_path):
+    from covidxr.base.errors import printable
+
+    assert printable("a\x1b[31mX\x9b\x7f\t\n\udcfc") == "a%1B[31mX%9B%7F\t\n%FC"
+    with pytest.raises(DataError) as said:
+        open_dataset(tmp_path / "a\x1b[31m")
+    assert "\x1b" not in str(said.value) and "%1B[31m" in str(said.value)
+
+
 # The command line
 
 

@@ -513,6 +513,39 @@ def test_an_unfinished_or_changed_run_is_not_packed(copied, tmp_path):
     assert not out.exists()
 
 
+def test_a_card_tells_what_was_measured_and_odd_files_are_told(copied, tmp_path):
+    out, metrics = tmp_path / "m.zip", read_json(copied / "metrics.json")
+    write_json({"scores": metrics["scores"], "opacity_auc": metrics["opacity_auc"]}, copied / "scores.json")
+    pack_run(copied, tmp_path / "good.zip")
+    write_json(metrics | {"scores": {"ensemble": {"map": 0.999}}}, copied / "metrics.json")
+    with pytest.raises(DataError, match=r"metrics\.json: does not tell what the run measured"):
+        pack_run(copied, out)
+    (copied / "scores.json").unlink()
+    odd = [("metrics.json", "[1]"), ("metrics.json", json.dumps({"steps": metrics["steps"]})), ("onnx.json", "[1]")]
+    odd += [
+        ("choices.json", '[{"class_weights": [5], "box_weights": {}, "shares": 1}]'),
+        ("steps.json", '{"report": 5}'),
+    ]
+    odd += [("config.json", '{"profile": {"cache_size": 1e999}}')]
+    for name, text in odd:
+        kept = (copied / name).read_bytes()
+        (copied / name).write_text(text)
+        with pytest.raises(DataError):
+            pack_run(copied, out)
+        (copied / name).write_bytes(kept)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"x": 5}', '{"prepare": {"files": 5, "key": "k"}}'])
+def test_steps_that_nobody_could_have_done_are_done_again(text, tmp_path):
+    from covidxr.runs.run import Steps
+
+    (tmp_path / "steps.json").write_text(text)
+    done = []
+    Steps(tmp_path)("prepare", lambda: done.append(1), "k")
+    assert done == [1] and read_json(tmp_path / "steps.json")["prepare"]["key"] == "k"
+
+
 def test_pack_writes_over_its_own_file_only(run, packed, tmp_path, capfd):
     out = tmp_path / "m.zip"
     out.write_bytes(b"mine")
