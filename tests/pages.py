@@ -240,18 +240,24 @@ def _shape(output: dict) -> list:
     return tables or [len(text.strip().splitlines())]
 
 
+def _is_progress(output: dict) -> bool:
+    "Is it a line of progress? On a slow machine another line replaces it, and is wiped at its end"
+    return output["output_type"] == "display_data" and list(output["data"]) == ["text/plain"]
+
+
 def stale(stored: list[dict], fresh: list[dict]) -> list[str]:
     """Cells whose stored outputs are not those of their code: kinds of output, text and pictures are compared.
 
     Of a cell with the directive `#| varies` only the kind and the shape: what is trained, timed or drawn from either
-    depends on the processor.
+    depends on the processor. Lines of progress do not count there.
     """
     wrong = []
     for before, after in zip(stored, fresh, strict=True):
         if before["cell_type"] != "code":
             continue
         source, varies = "".join(before["source"]), VARIES.search("".join(before["source"]))
-        sides = [outputs(cell) for cell in (before, after)]
+        kept = [[one for one in cell["outputs"] if not (varies and _is_progress(one))] for cell in (before, after)]
+        sides = [outputs({"outputs": one}) for one in kept]
         kinds = [[sorted(one.get("data", {})) or [one.get("name", "")] for one in side] for side in sides]
         if kinds[0] != kinds[1]:
             wrong.append(f"{source[:80]!r} gives other kinds of output: {kinds[0]}, now {kinds[1]}")

@@ -513,6 +513,13 @@ def test_another_kind_or_shape_is_stale_in_every_cell(stored, fresh, said, varie
     assert len(found) == 1 and said in found[0]
 
 
+def test_a_line_of_progress_comes_and_goes_where_a_cell_varies():
+    line = {"output_type": "display_data", "data": {"text/plain": "a process has ended; 16 items are left"}}
+    whole, parts = [_said("4: 16\n5: 25\n")], [_said("4: 16\n"), line, _said("5: 25\n")]
+    assert _compared(parts, whole, True) == _compared(whole, parts, True) == []
+    assert _compared(parts, whole, False) and _compared(whole, parts, False)
+
+
 def test_only_a_line_of_its_own_says_that_a_cell_varies():
     for source in ("fit()  # varies from run to run", 'print("#| varies")', "#| variesx", "# | varies"):
         cells = [[{"cell_type": "code", "source": source, "outputs": [_said(text)]}] for text in ("0.38", "0.40")]
