@@ -2,7 +2,7 @@
 
     python benchmarks/explanations.py [--out runs/explanations] [--patients 500] [--stages all]
 
-Patients: seeds from 700,000, one of the three classes of disease each, with at least one drawn opacity; 128 px, no marks. The truth
+Patients: seeds from 700,000, one of the three classes of disease each, with at least one drawn opacity; 160 px, no marks. The truth
 is what differs from the same patient without disease (`causal_truth`). Two networks: the one that covidxr ships, asked by its
 classes' head, and a plain `test_resnet` that learns from the labels of the course's 2,000 training images (96 px, eight epochs, one
 seed). What is explained is the log-odds of the three classes of disease against `negative`, whatever the network answers.
@@ -35,7 +35,7 @@ from covidxr.boxes.network_answers import map_boxes
 from covidxr.classify import load_classifier, train_classifier
 from covidxr.course.folder import course_images
 from covidxr.explain import explain, map_scores, pointing_game
-from covidxr.learning.attribution import network_input
+from covidxr.learning.attribution import network_input, on_xray
 from covidxr.learning.data import read_squares
 from covidxr.learning.map_training import load_maps
 from covidxr.learning.networks import build_classifier
@@ -50,7 +50,7 @@ TRUTH = ["pointing", "overlap", "correlation"]
 def patients(count: int) -> list[SimulatedXray]:
     "Simulated patients with at least one drawn opacity"
     kinds = generator(FIRST, "kinds").choice(ILL, 2 * count)
-    drawn = (simulate(FIRST + row, str(kind), size=128, marked=False) for row, kind in enumerate(kinds))
+    drawn = (simulate(FIRST + row, str(kind), size=160, marked=False) for row, kind in enumerate(kinds))
     found: list[SimulatedXray] = []
     for one in drawn:
         if len(one.boxes):
@@ -80,9 +80,7 @@ def row_of(network: str, method: str, scores: pd.DataFrame, groups: np.ndarray |
 
 def in_frame(square: np.ndarray, xray: SimulatedXray) -> np.ndarray:
     "A square heat map of 128 px in the X-ray's frame"
-    place = fit_square(xray.pixels, 128)[1]
-    height, width = xray.pixels.shape
-    return square[place["top"] : place["top"] + height, place["left"] : place["left"] + width]
+    return on_xray(square, fit_square(xray.pixels, 128)[1], xray.pixels.shape)
 
 
 def shipped() -> tuple:

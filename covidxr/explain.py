@@ -30,6 +30,7 @@ from covidxr.learning.attribution import (
     probable_class,
     xray_pixels,
 )
+from .learning.shipped_reader import as_learnt
 from .phantom import SimulatedXray
 from .prepare import fit_square
 from .xray.facts import Xray
@@ -86,7 +87,7 @@ def explain(
     "A heat map: which pixels make a classifier sure of a class? Not for clinical use; raises DataError or ModelError"
     check_choice(method, METHODS, "method")
     pixels, (networks, config) = xray_pixels(xray), open_classifier(model)
-    square, place = fit_square(pixels, config["size"])
+    square, place = (as_learnt if model is None else fit_square)(pixels, config["size"])
     batch = network_input(square[None], config)
     asked = probable_class(networks, config, batch) if target is None else target
     questions = ask_about(networks, config, asked)

@@ -42,7 +42,7 @@ class Shares:
     test: float = 0.4  # patients in the test half
     returning: float = 0.37  # patients with several studies
     same_class: float = 0.35  # a returning patient keeps the class
-    several_images: float = 0.038  # studies with 2 or more images; nine in ten of them have 2
+    several_images: float = 0.038  # studies with 2 or more images; five in six of them have 2
     # positive studies without boxes, as the reader forgot them; 7 % of images have none anyway (competition: 6.6 %)
     unboxed: float = 0.0
     disagreement: float = 0.06  # studies to which the reader gave a neighbouring class, at most

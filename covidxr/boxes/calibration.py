@@ -12,7 +12,9 @@ __all__ = ['FEWEST', 'class_names', 'chances_of', 'labels_of', 'patients_of', 'c
 
 # %% ../../nbs/engine/calibration.ipynb #calibration-003
 import math
+import numbers
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,6 +86,14 @@ def patients_of(
     return codes
 
 
+def _as_text(
+    name: Any,  # of a patient
+) -> Any:  # whole numbers as text, all else as it is
+    "A patient's number as a table of text has it"
+    whole = isinstance(name, numbers.Real) and not isinstance(name, bool) and math.isfinite(name) and name == int(name)
+    return str(int(name)) if whole else name
+
+
 def check_apart(
     table: pd.DataFrame,  # perhaps with patient_id
     known: pd.DataFrame,  # the same
@@ -91,7 +101,8 @@ def check_apart(
     "DataError where a patient is in both: what was learnt from a patient looks too good on the same one"
     if "patient_id" not in table or "patient_id" not in known:
         return
-    codes = number_patients(pd.Series([*table["patient_id"], *known["patient_id"]], dtype=object))
+    both_named = pd.Series([*table["patient_id"], *known["patient_id"]], dtype=object)
+    codes = number_patients(both_named.map(_as_text))  # 7 in one table is "7" in the other
     both = np.isin(codes[len(table) :], codes[: len(table)]) & (codes[len(table) :] >= 0)
     if both.any():
         raise DataError(

@@ -67,6 +67,18 @@ def check_groups(
             raise DataError(f"{cell} must be a text or a number, not {shown(table[name].iloc[odd.argmax()])}")
 
 
+def _check_order(
+    given: dict[str, Any],  # what messages call it, to arrays, lists or Series
+) -> None:
+    "Rows belong together by their places: DataError where two Series name the same rows in another order"
+    named = {name: one.index for name, one in given.items() if isinstance(one, pd.Series)}
+    (first, index), *others = named.items() if named else [("", None)]
+    for name, other in others:
+        if not index.equals(other) and len(index) == len(other) and index.sort_values().equals(other.sort_values()):
+            cure = f"bring them into one, such as by {name}.reindex({first}.index)"
+            raise DataError(f"{first} and {name} are Series with the same rows in another order; {cure}")
+
+
 def _rows(
     target: np.ndarray,  # True or False, or 1 and 0
     values: dict[str, np.ndarray],  # what messages call it, to a number a row
@@ -79,6 +91,7 @@ def _rows(
     if len(set(sizes.values())) > 1:
         said = ", ".join(f"{name} has {size} rows" for name, size in sizes.items())
         raise DataError(f"{said}; give one of each a row")
+    _check_order({"target": target, **values})
     table = pd.DataFrame(given)
     _check_answers(table)
     for name in values:

@@ -9,6 +9,7 @@ __all__ = ['patient_draws', 'number_owners', 'number_patients', 'check_submissio
 
 # %% ../../nbs/engine/intervals.ipynb #intervals-003
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pandas as pd
 from ..base.arguments import check_by_id, check_same_kind, check_whole, shown
 from ..base.errors import DataError
 from ..base.seeds import generator
+from ..base.terms import UNKNOWN
 from .matching import match_labels, weighted_average_precision
 
 # %% ../../nbs/engine/intervals.ipynb #intervals-006
@@ -43,10 +45,18 @@ def patient_draws(
 def _plain_names(
     groups: pd.Series,  # patients by any name
 ) -> pd.Series:  # the same
-    "A tensor of one number as this number: no two tensors are the same thing to pandas, whatever they hold"
-    if groups.dtype != object:
+    "Without blanks at the ends, missing where a table says that nobody knows; a tensor of one number as this number"
+
+    def plain(one: Any) -> Any:
+        if getattr(one, "ndim", None) == 0 and hasattr(one, "item"):  # no two tensors are the same thing to pandas
+            one = one.item()
+        if not isinstance(one, str):
+            return one
+        return None if one.strip().lower() in UNKNOWN else one.strip()  # else all who are unknown would be one person
+
+    if pd.api.types.is_numeric_dtype(groups.dtype):
         return groups
-    return groups.map(lambda one: one.item() if getattr(one, "ndim", None) == 0 and hasattr(one, "item") else one)
+    return groups.astype(object).map(plain)
 
 
 def number_owners(
@@ -59,6 +69,9 @@ def number_owners(
     if odd:
         raise DataError(f"groups: the patient of {odd[0]} must be a text or a number, not {shown(groups[odd[0]])}")
     check_same_kind(ids, groups.index, "groups: ids")
+    if len(ids) and len(groups) and not ids.isin(groups.index).any():  # else each row would be a patient of its own
+        here = f"such as {shown(ids[0])}, and {shown(groups.index[0])} among the groups"
+        raise DataError(f"groups: none of the ids has a patient, {here}; give the patient of each id as it is written")
     owner = [("id", name) if pd.isna(one) else ("patient", one) for name, one in groups.reindex(ids).items()]
     ordered = sorted(set(owner), key=lambda one: (one[0], str(one[1]), repr(one[1])))
     place = {one: number for number, one in enumerate(ordered)}

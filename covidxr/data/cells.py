@@ -17,12 +17,9 @@ import pandas as pd
 
 from ..base.errors import DataError
 from ..base.process import quiet
-from ..base.terms import BOX_COLUMNS
+from ..base.terms import BOX_COLUMNS, UNKNOWN
 
 # %% ../../nbs/engine/data_cells.ipynb #data_cells-006
-_UNKNOWN = ("", "na", "n/a", "nan", "null", "none")  # how tables say that something, but not a label, is unknown
-
-
 def refuse_rows(
     wrong: pd.Series,  # True for each row that cannot be used; its index are the file's lines
     path: str | Path,  # the table's file, for the message
@@ -40,7 +37,7 @@ def is_unknown(
     cells: pd.Series,  # text
 ) -> pd.Series:  # True where a cell says nothing
     "Which cells of a table are empty or say that they are not known?"
-    return cells.str.strip().str.lower().isin(_UNKNOWN)
+    return cells.str.strip().str.lower().isin(UNKNOWN)
 
 
 def finite_numbers(
@@ -82,7 +79,7 @@ def parse_boxes(
     rows = []
     with quiet():  # Python may warn of what a cell holds before it refuses it
         for line, image_id, text in zip(lines, frame["image_id"], frame["boxes"], strict=True):
-            if not isinstance(text, str) or text.strip().lower() in _UNKNOWN:
+            if not isinstance(text, str) or text.strip().lower() in UNKNOWN:
                 continue
             try:
                 rows += [(image_id, *_corners(box)) for box in ast.literal_eval(text.strip())]

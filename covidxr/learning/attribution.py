@@ -128,13 +128,14 @@ def probable_class(
     config: dict,  # classes, map, answer
     batch: torch.Tensor,  # one picture, scaled as the networks know it
 ) -> str:
-    "The class of which the networks are surest in the mean"
-    sure = {}
+    "The class of which networks are surest in the mean; those with a map look at the mirror image, too, as for answers"
+    sure, views = {}, [batch, batch.flip(3)] if config.get("map") else [batch]
     for name in config["classes"]:
         sure[name] = 0.0
         for question in ask_about(networks, config, name):
             with at_rest(question), torch.no_grad():
-                sure[name] += float(question(batch.to(question.asked.device))[0])
+                device = question.asked.device
+                sure[name] += sum(float(question(view.to(device)).sigmoid()[0]) for view in views)
     return max(sure, key=lambda name: sure[name])
 
 

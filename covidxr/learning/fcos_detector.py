@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..base.arguments import check_path
 from ..base.errors import ModelError
 from ..base.files import check_folder
 from ..base.progress import log_line
@@ -42,7 +41,7 @@ from covidxr.learning.models import (
     training_facts,
     whole,
 )
-from .weights import asked_weights, check_pretrained, read_weights
+from .weights import asked_weights, check_pretrained, read_weights, weights_place
 
 # %% ../../nbs/engine/fcos_detector.ipynb #fcos_detector-006
 STRIDES = (8, 16, 32)  # pixels of the input per cell of each grid
@@ -195,7 +194,7 @@ def _start(
     if weights is not None:
         if not isinstance(weights, str | os.PathLike):
             raise ModelError(f"weights is {weights!r:.60}; give a safetensors file, or a folder that holds one")
-        place = check_path(weights, ModelError)
+        place = weights_place(weights)
         file = place if place.is_file() else place / f"{model}.safetensors"
         if not file.is_file() and (place / "config.json").is_file():  # what an earlier training left
             earlier = read_config(place, "detector").get("model")

@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..base.arguments import check_path
 from ..base.errors import ModelError
 from ..base.files import check_folder
 from ..base.progress import log_line
@@ -37,6 +36,7 @@ from covidxr.learning.models import (
     training_facts,
     whole,
 )
+from .weights import weights_place
 from .yolo import CHANNELS, network, published_tensors, take_over, ultralytics
 from .yolo_training import TRAINING, check_training, fit, yolo_labels
 
@@ -71,7 +71,7 @@ def _published(
     if weights is None:
         log_line(f"{model}: from scratch")
         return None
-    names, given = [f"{model}.safetensors", f"{model}.pt"], check_path(weights, ModelError)
+    names, given = [f"{model}.safetensors", f"{model}.pt"], weights_place(weights)
     places = [given] if given.is_file() else [given / name for name in names]
     found = next((place for place in places if place.is_file()), None)
     if found is None:

@@ -28,12 +28,19 @@ from ..base.files import check_file, owned_file
 from ..base.progress import log_line
 from ..dataset import image_ids, xray_files
 from ..dicom import read_facts
-from ..prepare import from_cache, prepare, read_failed
+from ..learning.shipped_reader import LEAST
+from ..prepare import from_cache, prepare, read_failed, read_prepared
 from .opinions import Opinions, ensemble_round, study_probabilities
 from .packed_files import open_files
 from .run_files import RunFiles, model_kinds, read_choices
 from .serving import Network, NotServed, open_networks
-from .streaming import BATCH, ask_networks, decoded_batches
+from covidxr.runs.streaming import (
+    BATCH,
+    ask_networks,
+    boxes_as_stored,
+    decoded_batches,
+    turn_copies,
+)
 from ..xray.facts import is_picture
 
 # %% ../../nbs/engine/inference.ipynb #inference-006
@@ -84,10 +91,15 @@ def given_files(
 # %% ../../nbs/engine/inference.ipynb #inference-010b
 def _grade(
     picture: np.ndarray,  # uint8 (size, size), prepared
-) -> list[float | None]:  # extent, low, high; None where it is no picture, but of one grey level alone
+    shape: tuple[float, float] = (LEAST, LEAST),  # height and width of the X-ray; the square's margins hide a strip
+) -> list[
+    float | None
+]:  # extent, low, high; None where `severity` would refuse the X-ray: a strip, or one grey level alone
     "The extent on one prepared image, with its interval"
     from covidxr.severity import severity
 
+    if min(shape) < LEAST:
+        return [None, None, None]
     try:
         told = severity(picture.astype("float32") / 255)
     except DataError:
@@ -154,16 +166,18 @@ def _through_torch(
         index = prepare(list(images["path"]), cache, size=size, workers=workers)
         failed, answers, graded = read_failed(cache)["error"].tolist(), {}, {}
         table = index.assign(file=[str(Path(cache) / name) for name in index["file"]])
-        table = images[["image_id"]].merge(table[["image_id", "file"]], on="image_id")
+        table = images[["image_id"]].merge(table[["image_id", "file", "height", "width", "checks"]], on="image_id")
+        lying = turn_copies(table, dict(zip(images["image_id"], images["path"], strict=True)))
         for name, classifies in names.items() if len(table) else ():
             from covidxr.classify import predict_classifier
             from covidxr.detect import predict_detector
 
             ask = predict_classifier if classifies else predict_detector
-            answers[name] = ask(run / "models" / name, table, flip_tta=True)
+            told = ask(run / "models" / name, table, flip_tta=True)
+            answers[name] = told if classifies else boxes_as_stored(told, lying, size)
         if extents:
-            read = opencv().imread
-            graded = {one.image_id: _grade(read(one.file, opencv().IMREAD_GRAYSCALE)) for one in table.itertuples()}
+            rows = table.itertuples()
+            graded = {one.image_id: _grade(read_prepared(one.file), (one.height, one.width)) for one in rows}
     return _Told(index, failed, answers, graded)
 
 
@@ -184,7 +198,7 @@ def _served(
         for name, table in ask_networks(networks, whole).items() if whole else ():
             parts[name].append(table)
         if extents:
-            graded |= {one.row["image_id"]: _grade(one.picture) for one in whole}
+            graded |= {one.row["image_id"]: _grade(one.picture, (one.row["height"], one.row["width"])) for one in whole}
     said = [printable(row.get("error") or row["full"]) for row in sorted(failed, key=lambda row: row["image_id"])]
     answers = {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items() if tables}
     return _Told(pd.DataFrame(rows), said, answers, graded)

@@ -118,6 +118,7 @@ def site_pose(
     return replace(
         own,
         view="AP" if bed else "PA",
+        # a pose drawn standing that this hospital makes in bed is a supine one: 0.5 to 0.75 of its AP pictures are
         supine=bed and (own.supine or own.view == "PA"),
         inspiration=float(np.clip((0.3 if bed else 0.7) + 0.22 * breath, 0, 1)),
         leads=bool(leads < (site.leads if bed else site.leads / 9)),

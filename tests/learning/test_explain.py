@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from covidxr.base.errors import DataError, ModelError
+from covidxr.base.terms import APPEARANCES
 from covidxr.explain import causal_truth, explain, map_scores, pointing_game
 from covidxr.learning import attribution
 from covidxr.learning.attribution import METHODS, Question, attribute, feature_layer, network_input, open_classifier
@@ -133,6 +134,34 @@ def test_the_layer_is_the_deepest_that_can_point_somewhere():
     flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
     with pytest.raises(ModelError, match="take the method occlusion"):
         feature_layer(Question(flat, [True, False]), torch.zeros(1, 1, 8, 8))
+
+
+def test_what_is_explained_without_a_target_is_what_the_shipped_network_answers():
+    from covidxr.learning.shipped_reader import as_learnt, interpret
+
+    networks, config = attribution.open_classifier(None)
+    for seed in (3_300_080, *range(3_300_000, 3_300_012)):  # of the first, one view alone says another class
+        xray = simulate(seed, APPEARANCES[seed % 4], 160)
+        said = interpret(xray).probabilities
+        batch = network_input(as_learnt(xray.pixels, config["size"])[0][None], config)
+        assert attribution.probable_class(networks, config, batch) == max(said, key=said.get)
+
+
+def test_a_small_sharp_xray_is_read_as_a_large_one():
+    from covidxr.learning.shipped_reader import interpret
+
+    def extent(size: int) -> float:
+        drawn = (simulate(4_500_000 + row, "negative", size, marked=False) for row in range(24))
+        return float(np.mean([interpret(one).extent for one in drawn]))
+
+    usual = extent(256)
+    for size in (96, 112, 128, 144):
+        assert extent(size) - usual < 0.35, size
+        ill = [simulate(4_500_000 + row, "typical", size, marked=False) for row in range(12)]
+        assert abs(np.mean([interpret(one).extent - one.severity()["extent"] for one in ill])) < 0.45, size
+        found, drawn = interpret(ill[0]).boxes, ill[0].boxes  # in pixels of the small picture
+        assert (found[["x_max", "y_max"]].max() <= [ill[0].pixels.shape[1], ill[0].pixels.shape[0]]).all()
+        assert np.abs(found[["x_min", "y_min"]].min() - drawn[["x_min", "y_min"]].min()).max() < size / 5
 
 
 def test_without_a_target_the_most_probable_class_is_explained(xray):

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,12 +25,14 @@ from covidxr.base.files import read_json, write_json
 from covidxr.base.terms import APPEARANCES, BOX_COLUMNS
 from covidxr.boxes.network_answers import fcos_boxes, yolo_boxes
 from covidxr.cli import main
+from covidxr.dicom import XrayFacts, read_xray, write_dicom
 from covidxr.phantom import simulate
 from covidxr.pipeline import predict
 from covidxr.runs import exporting, inference, packed_files, serving
 from covidxr.runs.grading import read_severities
 from covidxr.runs.packing import pack_run
 from covidxr.submission import read_submission
+from covidxr.xray.standard import TURNS
 
 pytest.importorskip("onnxscript", reason="onnxscript is an extra: pip install 'covidxr[export]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is an extra: pip install 'covidxr[serve]'")
@@ -339,6 +342,68 @@ def test_threads_share_one_session_for_each_network(run, xrays, tmp_path, monkey
         list(pool.map(lambda number: predict(run, xrays, tmp_path / f"{number}.csv"), range(6)))
     assert len(made) == len(NETWORKS)
     assert len({(tmp_path / f"{number}.csv").read_bytes() for number in range(6)}) == 1
+
+
+def _stored_so(pixels: np.ndarray, orientation: str) -> np.ndarray:
+    "The stored pixels of an X-ray whose rows and columns run otherwise, written out case by case"
+    return {
+        "L\\F": pixels,
+        "R\\F": np.fliplr(pixels),
+        "R\\H": np.rot90(pixels, 2),
+        "L\\H": np.flipud(pixels),
+        "F\\L": pixels.T,
+        "F\\R": np.rot90(pixels, 1),
+        "H\\R": np.rot90(pixels.T, 2),
+        "H\\L": np.rot90(pixels, -1),
+    }[orientation]
+
+
+@pytest.mark.parametrize("torch", [False, True])
+def test_an_xray_that_lies_or_is_mirrored_is_read_upright_and_its_boxes_lie_as_it_is_stored(
+    torch, run, tmp_path, monkeypatch
+):
+    pixels = np.round(simulate(70, "typical", 120, strength=1.2).pixels[10:90, 10:90] * 4095).astype(np.uint16)
+    assert pixels.shape == (80, 80)  # with its margins alike on all sides, so that nothing is rounded
+    paths = []
+    for orientation in TURNS:
+        paths.append(tmp_path / f"{orientation.replace(chr(92), '')}.dcm")
+        stored, name = np.ascontiguousarray(_stored_so(pixels, orientation)), paths[-1].stem
+        facts = XrayFacts(name, name, name, name, bits_stored=12, orientation=orientation)
+        write_dicom(paths[-1], stored, facts)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it was turned
+            shown = read_xray(paths[-1]).pixels
+        assert np.array_equal(shown, read_xray(paths[0]).pixels)
+    told = _told(run, paths, monkeypatch, torch)
+    for name, table in told.answers.items():
+        usual = table[table["image_id"] == "LF"].drop(columns="image_id").to_numpy(float)
+        assert len(usual)
+        for orientation in TURNS[1:]:
+            mine = table[table["image_id"] == orientation.replace("\\", "")].drop(columns="image_id").to_numpy(float)
+            if "x_min" not in table:
+                assert np.abs(mine - usual).max() < 1e-6, (name, orientation)
+                continue
+            assert np.abs(mine[:, 4] - usual[:, 4]).max() < 1e-6
+            for one, other in zip(usual, mine, strict=True):  # the same patch of the picture, by marking it
+                canvas = np.zeros((80, 80))
+                left, top, right, bottom = np.clip(np.round(one[:4]), 0, 80).astype(int)
+                canvas[top:bottom, left:right] = 1
+                x_min, y_min, x_max, y_max = np.clip(np.round(other[:4]), 0, 80).astype(int)
+                again = np.zeros((80, 80))
+                again[y_min:y_max, x_min:x_max] = 1
+                apart = np.abs(_stored_so(canvas, orientation) - again).sum()
+                assert apart <= 2 * 80 * 1.0, (name, orientation)  # halves may round either way: a row and a column
+
+
+def test_a_strip_has_no_extent(run, xrays, tmp_path, monkeypatch):
+    thin = tmp_path / "thin.png"
+    opencv().imwrite(str(thin), np.random.default_rng(0).integers(0, 255, (214, 3)).astype(np.uint8))
+    for way in ("served", "torch"):
+        if way == "torch":
+            monkeypatch.setattr(inference, "_open", lambda files, names: None)
+        predict(run, [thin, xrays[0]], tmp_path / "a.csv", extents=tmp_path / f"{way}.csv")
+        told = pd.read_csv(tmp_path / f"{way}.csv").set_index("image_id")["extent"]
+        assert np.isnan(told["thin"]) and told.notna().sum() == 1
 
 
 def test_extents_are_those_of_the_other_way(run, xrays, tmp_path, monkeypatch):

@@ -1,0 +1,84 @@
+"Whose row is it? Unknown patients are nobody, one patient is one however a table writes it, and rows keep their order."
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidxr.base.errors import DataError
+from covidxr.base.terms import APPEARANCES, BOX_COLUMNS
+from covidxr.calibrate import calibrate, conformal, operating_point, reliability
+from covidxr.metrics import auc_difference, bootstrap_scores, roc_auc
+
+RNG = np.random.default_rng(0)
+TRUE = RNG.random(200) < 0.5
+SURE = TRUE + RNG.normal(0, 1.2, 200)
+KNOWN = [f"p{number}" for number in range(100)]
+CHANCES = pd.DataFrame(RNG.dirichlet(np.ones(4), 40), columns=APPEARANCES).assign(label=RNG.choice(APPEARANCES, 40))
+
+
+@pytest.mark.parametrize("word", ["", " ", "nan", "NaN", "None", "N/A", "null", None, pd.NA])
+def test_who_is_unknown_in_words_is_nobody(word):
+    wanted = roc_auc(TRUE, SURE, [np.nan] * 100 + KNOWN, 300)
+    assert roc_auc(TRUE, SURE, [word] * 100 + KNOWN, 300) == wanted
+    table = CHANCES.assign(patient_id=[None] * 30 + KNOWN[:10])
+    again = table.assign(patient_id=[word] * 30 + KNOWN[:10])
+    assert reliability(again)["low"] == reliability(table)["low"]
+
+
+def test_blanks_at_an_end_make_no_other_patient():
+    patients = [f"p{number % 20}" for number in range(200)]
+    spaced = [f" {name} " if number > 100 else name for number, name in enumerate(patients)]
+    assert roc_auc(TRUE, SURE, spaced, 300) == roc_auc(TRUE, SURE, patients, 300)
+
+
+@pytest.mark.parametrize("word", ["", "nan", None])
+def test_a_submissions_unknown_patients_are_nobody(word):
+    truth = pd.DataFrame({"id": [f"i{number}" for number in range(40)], "label": "x"})
+    truth[BOX_COLUMNS] = [0.0, 0.0, 9.0, 9.0]
+    said = truth.assign(confidence=0.5)
+    said.loc[said.index % 2 == 1, ["x_min", "x_max"]] = [20.0, 30.0]
+    owners = {name: number for number, name in enumerate(truth["id"])}
+    alone = np.percentile(bootstrap_scores(truth, {"m": said}, owners, 300)["m"], (2.5, 97.5))
+    some = {name: word if number < 39 else "p" for name, number in owners.items()}
+    drawn = np.percentile(bootstrap_scores(truth, {"m": said}, some, 300)["m"], (2.5, 97.5))
+    assert np.abs(drawn - alone).max() < 0.12 and drawn[1] - drawn[0] > 0.2  # as one person: the same score always
+
+
+def test_groups_that_name_none_of_the_ids_are_refused():
+    truth = pd.DataFrame(
+        [["a_image", "x", 0, 0, 9, 9], ["b_image", "x", 0, 0, 9, 9]], columns=["id", "label", *BOX_COLUMNS]
+    )
+    said = {"m": truth.assign(confidence=0.5)}
+    with pytest.raises(DataError, match="none of the ids has a patient, such as 'a_image', and 'a' among the groups"):
+        bootstrap_scores(truth, said, {"a": 1, "b": 2}, 20)
+    bootstrap_scores(truth, said, {"a_image": 1, "c": 2}, 20)  # who is not named is alone
+    bootstrap_scores(truth, said, {}, 20)
+
+
+@pytest.mark.parametrize(
+    "names", [[str(one) for one in range(5)], [f" {one}" for one in range(5)], [float(one) for one in range(5)]]
+)
+def test_who_is_known_and_judged_is_found_however_a_table_writes_it(names):
+    known, judged = CHANCES.assign(patient_id=range(40)), CHANCES[:5].assign(patient_id=names)
+    for ask in (lambda: conformal(judged, known), lambda: calibrate(judged, known), lambda: conformal(known, judged)):
+        with pytest.raises(DataError, match="is in the table and in the known table"):
+            ask()
+    others = CHANCES[:5].assign(patient_id=[f"other {one}" for one in range(5)])
+    conformal(others, known)
+
+
+def test_rows_in_another_order_are_not_paired_by_place():
+    true, sure = pd.Series(TRUE), pd.Series(SURE)
+    turned = sure[::-1]
+    for ask in (
+        lambda: roc_auc(true, turned),
+        lambda: auc_difference(true, sure, turned),
+        lambda: operating_point(true, turned, sensitivity=0.9),
+    ):
+        with pytest.raises(
+            DataError, match="the same rows in another order; bring them into one, such as by .*reindex"
+        ):
+            ask()
+    wanted = roc_auc(TRUE, SURE, draws=50)
+    assert roc_auc(true, sure, draws=50) == roc_auc(true, sure.set_axis(range(1000, 1200)), draws=50) == wanted
+    assert roc_auc(true, turned.to_numpy()[::-1], draws=50) == wanted
