@@ -16,12 +16,12 @@ import numpy as np
 
 from ..base.errors import XrayError, reason
 from ..base.process import quiet
-from .bits import bits_of
+from .bits import Bits, bits_of, padding_values, significant
 from .checks import given
-from .codecs import one_frame
+from .codecs import coded_values, one_frame, run_length_planes, run_lengths_of
 from .headers import header_text, header_value, header_whole, years_of
-from .standard import CODECS, HTJ2K, NATIVE, valid_uid
-from .streams import jpeg_segments
+from .standard import CODECS, HTJ2K, NATIVE, TRANSFER_SYNTAXES, valid_uid
+from .streams import jpeg_2000_comments, jpeg_segments, stream_of
 
 # %% ../../nbs/engine/deidentify.ipynb #deidentify-006
 def pseudonym(
@@ -39,46 +39,56 @@ def pseudonym(
     return hmac.new(secret, name, "sha256").hexdigest()[:12] if identifier else ""
 
 # %% ../../nbs/engine/deidentify.ipynb #deidentify-009
+def _without_drawings(
+    values: np.ndarray,  # stored values with all their bits
+    bits: Bits,  # which of them count
+    ds: Any,  # the header
+) -> np.ndarray:  # of the same kind
+    "Zeros below the bits that count, the sign above them; padding that needs more bits keeps one value"
+    padding = padding_values(ds, bits)
+    clean = significant(values, bits, padding=padding)
+    if clean is values:  # as mostly
+        return values
+    if padding and not bits.below:
+        beside = (clean < bits.lowest) | (clean > bits.highest)
+        if beside.any():  # a range of padding could hold a drawing, too
+            clean[beside] = clean[beside].min()
+    return (clean << bits.below).astype(values.dtype)
+
+
 def _stored_only(
     ds: Any,  # a pydicom Dataset with uncompressed pixels
     order: str,  # of the bytes, "<" or ">"
 ) -> bytes:
     "The pixels without what can hide beside them: bytes behind the last, bits above and below the stored ones"
-    values = (
-        int(ds.Rows)
-        * int(ds.Columns)
-        * (header_whole(ds, "SamplesPerPixel") or 1)
-        * (header_whole(ds, "NumberOfFrames") or 1)
-    )
+    several = [header_whole(ds, name) or 1 for name in ("SamplesPerPixel", "NumberOfFrames")]
+    values = int(ds.Rows) * int(ds.Columns) * several[0] * several[1]
     bits = bits_of(ds, spare=8 * (len(ds.PixelData) // max(values, 1)))
     length = -(-values * bits.allocated // 16) * 2  # the standard has an even number of bytes
     content = ds.PixelData[:length].ljust(min(length, len(ds.PixelData) + 1), b"\0")
     if bits.allocated not in (8, 16, 32) or bits.stored >= bits.allocated or len(content) != length:
         return content
     kind = np.dtype(f"{order}{'i' if bits.signed else 'u'}{bits.allocated // 8}")
-    numbers, above = np.frombuffer(content, kind), bits.allocated - bits.stored - bits.below
-    # a sign fills the bits above
-    return (numbers << above >> (above + bits.below) << bits.below).astype(kind).tobytes()
+    return _without_drawings(np.frombuffer(content, kind), bits, ds).tobytes()
+
+
+def _run_lengths_anew(
+    ds: Any,  # a pydicom Dataset with pixels in RLE
+    frame: bytes,  # one of its frames
+) -> bytes:  # the same picture
+    "Code a frame again: what stands behind its runs, between its segments and in bits beside the value stays behind"
+    samples, columns = header_whole(ds, "SamplesPerPixel") or 1, int(ds.Columns)
+    planes = run_length_planes(frame, int(ds.Rows) * columns)
+    size = len(planes) // samples  # bytes of a value
+    bits = bits_of(ds, spare=8 * size)
+    if bits.allocated == 8 * size in (8, 16, 32) and bits.stored < bits.allocated and len(planes) == size * samples:
+        kind = np.dtype(f">{'i' if bits.signed else 'u'}{size}")
+        words = np.ascontiguousarray(planes.reshape(samples, size, -1).transpose(0, 2, 1)).view(kind)
+        clean = _without_drawings(words, bits, ds)
+        planes = clean.view(np.uint8).transpose(0, 2, 1).reshape(len(planes), -1)
+    return run_lengths_of(planes, columns)
 
 # %% ../../nbs/engine/deidentify.ipynb #deidentify-010
-def _jpeg_2000_comments(
-    stream: bytes,  # JPEG 2000
-) -> Iterator[tuple[int, int]]:  # where each starts and ends; the last is the end mark's place, twice
-    "Comments in the headers of a picture and of its tiles (ITU-T T.800 A.9.2, A.4.2)"
-    place, tile_end = 2, 0
-    while place + 4 <= len(stream) and stream[place] == 0xFF and stream[place + 1] != 0xD9:
-        mark, length = stream[place + 1], int.from_bytes(stream[place + 2 : place + 4], "big")
-        if mark == 0x90:  # a tile, and how long it is; 0 for up to the end
-            tile_end = place + int.from_bytes(stream[place + 6 : place + 10], "big")
-            tile_end = tile_end if tile_end > place else stream.rfind(b"\xff\xd9")
-        if mark == 0x64:
-            yield place + 4, place + 2 + length
-        if mark == 0x93 and tile_end <= place:
-            return
-        place = tile_end if mark == 0x93 else place + 2 + length
-    yield place + 2, place + 2
-
-
 def _without_texts(
     stream: bytes,  # one frame, coded as JPEG, JPEG-LS or JPEG 2000
 ) -> bytes:  # the same picture
@@ -87,7 +97,7 @@ def _without_texts(
     start = max(0, stream.find(b"\xff\x4f\xff\x51", 0, 400))
     clean = bytearray(stream[start:])
     if clean[:2] == b"\xff\x4f":
-        segments = list(_jpeg_2000_comments(stream[start:]))
+        segments = list(jpeg_2000_comments(stream[start:]))
     else:
         segments = []
         for mark, first, last in jpeg_segments(stream) if stream[:2] == b"\xff\xd8" else ():
@@ -104,24 +114,80 @@ def _without_texts(
     return bytes(clean[: segments[-1][0]] if ends else clean)
 
 # %% ../../nbs/engine/deidentify.ipynb #deidentify-011
+def _hides_bits(
+    ds: Any,  # a pydicom Dataset with coded pixels
+    syntax: str,  # its transfer syntax
+    frame: bytes,  # one of its frames
+) -> bool:
+    "Does anything stand in bits of a coded frame that are not the picture's? XrayError where it cannot be taken out"
+    stream = stream_of(frame)
+    if stream is None or stream.bits <= bits_of(ds, stream=stream).stored:  # the coding has no room for more
+        return False
+    cure = "decompress the file first, then it is cleaned"
+    if (header_whole(ds, "SamplesPerPixel") or 1) != 1:
+        raise XrayError(f"coded colours have {stream.bits} bits, more than the header's BitsStored; {cure}")
+    shape = header_whole(ds, "Rows"), header_whole(ds, "Columns")
+    values, bits, lossy = coded_values(frame, ds, syntax, shape, None, [])
+    if lossy:  # its waves overshoot, but not by half of the range
+        room = 2 ** (bits.stored - 1)
+        if values.min() >> bits.below < bits.lowest - room or values.max() >> bits.below > bits.highest + room:
+            raise XrayError(f"values that lost something in coding hold a drawing above their stored bits; {cure}")
+        return False
+    clean = np.ascontiguousarray(_without_drawings(values, bits, ds))
+    words = np.dtype(f"u{values.dtype.itemsize}")
+    unsigned = clean.view(words) & 2 ** (bits.below + bits.stored) - 1  # a sign may fill the bits above, or may not
+    return not np.array_equal(values, clean) and not np.array_equal(values.view(words), unsigned)
+
+
+def _uncompressed(
+    ds: Any,  # the copy that `deidentify` makes; gets plain pixels
+    frames: list[np.ndarray],  # cleaned values
+    bits: Bits,  # which of their bits count
+) -> bytes:
+    "Pixels as they are, for codings that cannot be written again"
+    ds.file_meta.TransferSyntaxUID = TRANSFER_SYNTAXES["explicit"]
+    ds.BitsAllocated, ds.BitsStored = 8 * frames[0].dtype.itemsize, bits.stored
+    ds.HighBit, ds.PixelRepresentation = bits.below + bits.stored - 1, int(bits.signed)
+    ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OW", False
+    content = b"".join(frame.astype(frame.dtype.newbyteorder("<")).tobytes() for frame in frames)
+    return content + b"\0" * (len(content) % 2)
+
+
 def _pixels_only(
-    ds: Any,  # a pydicom Dataset with pixels
+    ds: Any,  # a pydicom Dataset with pixels; where bits had to be taken out of these, they are no longer coded
     syntax: str,  # its transfer syntax
 ) -> bytes:
     "Pixel data with nothing but the picture in it"
     from pydicom.encaps import encapsulate, generate_frames
 
+    if syntax in NATIVE:
+        return _stored_only(ds, NATIVE[syntax])
+    if syntax not in (*CODECS, *HTJ2K, TRANSFER_SYNTAXES["rle"]):
+        return ds.PixelData
+    count = header_whole(ds, "NumberOfFrames") or 1
+    frames = [one_frame(ds.PixelData)] if count == 1 else [*generate_frames(ds.PixelData, number_of_frames=count)]
+    if syntax == TRANSFER_SYNTAXES["rle"]:
+        return encapsulate([_run_lengths_anew(ds, frame) for frame in frames])
+    frames = [_without_texts(frame) for frame in frames]
+    if not any(_hides_bits(ds, syntax, frame) for frame in frames):
+        return encapsulate(frames)
+    shape = header_whole(ds, "Rows"), header_whole(ds, "Columns")
+    decoded = [coded_values(frame, ds, syntax, shape, None, [])[:2] for frame in frames]
+    return _uncompressed(ds, [_without_drawings(*one, ds) for one in decoded], decoded[0][1])
+
+
+def _clean_pixels(
+    ds: Any,  # the copy that `deidentify` makes
+    syntax: str,  # its transfer syntax
+) -> None:
+    "Leave nothing but the picture in its pixel data; XrayError says why it cannot be done"
     try:
-        if syntax in NATIVE:
-            return _stored_only(ds, NATIVE[syntax])
-        count = header_whole(ds, "NumberOfFrames") or 1
-        frames = [one_frame(ds.PixelData)] if count == 1 else generate_frames(ds.PixelData, number_of_frames=count)
-        if syntax in CODECS or syntax in HTJ2K:
-            return encapsulate([_without_texts(frame) for frame in frames])
-    except Exception as error:  # broken pixel data fail in many ways
+        ds.PixelData = _pixels_only(ds, syntax)
+    except (XrayError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # broken pixel data fail in many ways; Rust's panic is not even an Exception
         why = reason(error)
         raise XrayError(f"the pixel data cannot be looked through for texts ({why}); is the file whole?") from error
-    return ds.PixelData
 
 # %% ../../nbs/engine/deidentify.ipynb #deidentify-014
 _KEPT = (  # what a picture needs to be shown and studied; all else stays behind, private elements and overlays with it
@@ -223,7 +289,7 @@ def deidentify(
             clean.file_meta = FileMetaDataset()
             clean.file_meta.TransferSyntaxUID = syntax
             if "PixelData" in clean:
-                clean.PixelData = _pixels_only(clean, syntax)
+                _clean_pixels(clean, syntax)
             clean.remove_private_tags()  # also inside sequences
             _replace_identifiers(clean, ds, key)
             clean.file_meta.MediaStorageSOPClassUID = header_text(ds, "SOPClassUID")

@@ -18,7 +18,7 @@ from ..base.errors import XrayError
 from ..base.extras import opencv
 from .checks import given, is_whole, numeric
 from .codecs import Pixels
-from .headers import as_number, header_numbers, header_text, header_value
+from .headers import as_number, header_numbers, header_photometric, header_text, header_value
 from .standard import NATIVE, WINDOW_FUNCTIONS
 
 # %% ../../nbs/engine/display.ipynb #display-006
@@ -320,6 +320,6 @@ def brightness(
     shown = _voi(values, inside, ds, signed, window if known or is_whole(window) else "percentile", notes)
     if shown is None:
         shown = between(values, *percentiles(values, counts(), (0.5, 99.5)))
-    if header_text(ds, "PhotometricInterpretation").upper() == "MONOCHROME1":
+    if header_photometric(ds, notes) == "MONOCHROME1":
         shown = 1 - shown
     return look_up_each(stored, lowest, np.where(beside, 0, np.clip(shown, 0, 1)).astype(np.float32))

@@ -17,7 +17,15 @@ import numpy as np
 
 from ..base.errors import XrayError, printable
 from .checks import checked_path
-from .headers import header_numbers, header_side, header_text, header_value, header_whole, years_of
+from covidxr.xray.headers import (
+    header_numbers,
+    header_photometric,
+    header_side,
+    header_text,
+    header_value,
+    header_whole,
+    years_of,
+)
 from .standard import XRAY_SUFFIXES
 
 # %% ../../nbs/engine/facts.ipynb #facts-005
@@ -99,7 +107,7 @@ def header_facts(
     ds: Any,  # a pydicom Dataset
     path: Path,  # its file
 ) -> XrayFacts:
-    "The facts of a DICOM header under plain names; what is missing or unreadable stays empty"
+    "The facts of a DICOM header under plain names; what is missing or unreadable stays empty, or is what pixels need"
     spacing = _spacing(ds)
     ratio = header_numbers(ds, "PixelAspectRatio")
     ratio = ratio if all(one and one > 0 for one in ratio) and ratio else spacing
@@ -119,7 +127,7 @@ def header_facts(
         age=years_of(header_text(ds, "PatientAge")),
         manufacturer=header_text(ds, "Manufacturer"),
         modality=header_text(ds, "Modality"),
-        photometric=header_text(ds, "PhotometricInterpretation"),
+        photometric=header_photometric(ds),
         bits_stored=stored if stored and 1 <= stored <= allocated else 8,
         transfer_syntax=str(ds.file_meta.get("TransferSyntaxUID", "")),
         orientation=_orientation(header_value(ds, "PatientOrientation")),

@@ -11,7 +11,7 @@ __all__ = ['picture_facts', 'read_picture', 'shades']
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -38,6 +38,22 @@ def _exif(
     return exif
 
 
+def _late_exif(
+    file: BinaryIO,  # a PNG file
+) -> bytes:  # empty where there is none
+    "What a camera or a program wrote behind the pixels, where Pillow looks only once these are decoded (PNG 3, 5.6)"
+    place = 8
+    while True:
+        file.seek(place)
+        length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+        if kind == b"eXIf":
+            content, check = file.read(length), file.read(4)
+            return content if zlib.crc32(kind + content) == int.from_bytes(check, "big") else b""
+        if len(kind) < 4 or kind == b"IEND":
+            return b""
+        place += 12 + length
+
+
 def picture_facts(
     path: Path,  # a PNG or JPEG file
 ) -> XrayFacts:
@@ -47,12 +63,14 @@ def picture_facts(
     try:
         with quiet(), open(path, "rb") as file:
             # Pillow's own `open` takes any format, and Ultralytics replaces it by one that installs packages
-            kind = PngImagePlugin.PngImageFile if file.read(1) == b"\x89" else JpegImagePlugin.JpegImageFile
+            start = file.read(25)
+            png = start[:1] == b"\x89"
             file.seek(0)
-            picture = kind(file)
+            picture = (PngImagePlugin.PngImageFile if png else JpegImagePlugin.JpegImageFile)(file)
             width, height = picture.size
-            bits = 16 if picture.mode.startswith("I") else 8
-            turn = _exif(picture.info.get("exif", b"")).get(0x0112, 1)  # a camera that was not held upright
+            bits = 16 if png and start[24] == 16 else 8  # of a value, in colours, too
+            exif = picture.info.get("exif", b"") or (_late_exif(file) if png else b"")
+            turn = _exif(exif).get(0x0112, 1)  # a camera that was not held upright
     except Exception as error:
         raise XrayError(f"{path}: not a readable picture ({reason(error)})") from error
     name, turn = image_name(path), turn if turn in range(1, 9) else 1
