@@ -8,7 +8,6 @@ Docs: https://covidxr.github.io/covidxr/engine/course_checking.html.md"""
 __all__ = ['TRIALS', 'Verdict', 'Question', 'Answer', 'Exercise']
 
 # %% ../../nbs/engine/course_checking.ipynb #checking-003
-import copy
 import io
 import re
 import textwrap
@@ -25,7 +24,7 @@ from .choices import choice_verdict, drawn
 from .comparing import same, short
 from .contests import Contest, contest_verdict
 from .progress import remember
-from .sandbox import ONE_CHECK, as_before, call
+from .sandbox import ONE_CHECK, as_before, call, copied
 from .sentences import sentences
 
 # %% ../../nbs/engine/course_checking.ipynb #checking-006
@@ -114,7 +113,8 @@ class Exercise(Answer, Question):
     ) -> tuple:  # inputs of your function
         "Data to try your function on; `check` draws others in the same way"
         rng = generator(number, self.key, "practice")
-        return self.contest.draw(rng)[0] if self.contest else self.inputs(rng, 5) if self.inputs else ()
+        drawn = self.contest.draw(rng)[0] if self.contest else self.inputs(rng, 5) if self.inputs else ()
+        return copied(drawn)  # what is kept for the next call is not for a learner to change
 
     def hint(self) -> Verdict:
         "The next of three hints"
@@ -204,7 +204,7 @@ def _check_function(
     worst = None
     for trial in range(TRIALS):
         inputs = exercise.inputs(generator(trial, exercise.key), trial * 10 // TRIALS)
-        expected = exercise.expected(*copy.deepcopy(inputs))
+        expected = exercise.expected(*copied(inputs))
         given, fault, hopeless = call(answer, inputs, exercise.language)
         if fault or not same(given, expected, exercise.tolerance):
             size = sum(len(short(one)) for one in inputs)

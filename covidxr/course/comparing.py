@@ -52,9 +52,12 @@ def _alike(
             return False
         return all(_alike(answer[name], expected[name], tolerance) for name in expected.keys())
     if isinstance(expected, set | frozenset):
-        return isinstance(answer, set | frozenset | list | tuple) and set(answer) == set(expected)
-    if isinstance(expected, str | bytes) or expected is None:
-        return type(answer) is type(expected) and answer == expected
+        several = set | frozenset | list | tuple | np.ndarray | pd.Series | pd.Index
+        return isinstance(answer, several) and set(answer) == set(expected)
+    if expected is None:
+        return answer is None
+    if isinstance(expected, str | bytes):
+        return _equal_texts(answer, expected)
     if isinstance(expected, Number | np.generic) or _single(expected):
         return _equal_numbers(answer, expected, tolerance)
     if isinstance(answer, str | bytes | Mapping | set) or not hasattr(answer, "__len__"):
@@ -62,6 +65,16 @@ def _alike(
     if len(answer) != len(expected):
         return False
     return _equal_items(answer, expected, tolerance)
+
+
+def _equal_texts(
+    answer: Any,
+    expected: str | bytes,
+) -> bool:
+    "Is the answer the expected text? NumPy's text, and any other that is a `str`, is text like Python's"
+    kind = str if isinstance(expected, str) else bytes
+    given = answer.item() if isinstance(answer, np.ndarray) and answer.ndim == 0 else answer
+    return isinstance(given, kind) and kind.__eq__(given, expected)
 
 
 def _equal_numbers(

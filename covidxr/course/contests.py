@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..base.seeds import generator
 from .comparing import same, short
@@ -35,6 +36,9 @@ class Contest:
     changed: Mapping[str, Callable[[tuple, np.random.Generator], tuple]] = field(default_factory=dict)
     # by the name of a verdict: other inputs, changed where an honest answer does not look
     stays: Callable[[tuple, Any], Any] | None = None  # of inputs and given: what these changes must not move; None: all
+    excused: Mapping[str, Callable[[Callable, tuple], bool]] = field(default_factory=dict)
+    # by the name of a verdict: may an honest answer move by that change? Of a function that asks it, and the inputs
+    columns: tuple[str, ...] = ()  # the names of a table that is asked for, in the order of the score
     rounds: int = 16  # data sets
     margin: float = 0.0  # by how much the baseline has to be beaten
 
@@ -53,7 +57,25 @@ def gain_interval(
     return float(np.mean(gains) - reach), float(np.mean(gains) + reach)
 
 # %% ../../nbs/engine/course_contests.ipynb #contests-011
+def _in_order(
+    contest: Contest,
+    inputs: tuple,
+    given: Any,
+) -> Any:
+    "A table or Series by the names of its rows and columns; what has other names counts by its place"
+    if not isinstance(given, pd.DataFrame | pd.Series):
+        return given
+    tables = [one for one in inputs if isinstance(one, pd.DataFrame)]
+    rows, columns = tables[-1].index if tables else given.index, list(contest.columns)  # the last has a row per case
+    if len(rows) == len(given) and given.index.is_unique and set(given.index) == set(rows):
+        given = given.loc[rows]
+    if isinstance(given, pd.DataFrame) and sorted(map(str, given.columns)) == sorted(columns):
+        given = given[columns]
+    return given
+
+
 def _called(
+    contest: Contest,
     answer: Callable,  # the learner's
     inputs: tuple,
     language: str = "en",  # of what went wrong: en or ko
@@ -62,7 +84,10 @@ def _called(
     random.seed(0)
     np.random.seed(0)  # a check puts the learner's state back at its end
     given, fault, _ = call(answer, inputs, language)
-    return given, fault
+    try:
+        return _in_order(contest, inputs, given), fault
+    except Exception:  # an answer can be anything
+        return given, fault
 
 
 def _fault(
@@ -79,6 +104,26 @@ def _fault(
         return "shape"
 
 
+def _stays(
+    contest: Contest,
+    name: str,  # of a verdict, and of a change
+    inputs: tuple,
+    given: Any,  # the answer to these inputs
+    answer: Callable,
+    rng: np.random.Generator,
+) -> bool:
+    "Does an answer stay as it is by a change, or is it honest all the same?"
+    part = contest.stays or (lambda inputs, one: one)
+    other = _called(contest, answer, contest.changed[name](inputs, rng))[0]
+    try:
+        if other is not None and same(part(inputs, other), part(inputs, given)):
+            return True
+        excused = contest.excused.get(name)
+        return excused is not None and excused(lambda others: _called(contest, answer, others)[0], inputs)
+    except Exception:  # an answer to other inputs can be anything, too
+        return False
+
+
 def _looked(
     contest: Contest,
     inputs: tuple,
@@ -87,14 +132,10 @@ def _looked(
     rng: np.random.Generator,
 ) -> str:  # the name of a verdict, "" for an honest answer
     "Where an answer looks that must not count"
-    again, fault = _called(answer, inputs)
+    again, fault = _called(contest, answer, inputs)
     if not fault and not same(again, given):
         return "varies"
-    for name, change in contest.changed.items():
-        other, part = _called(answer, change(inputs, rng))[0], contest.stays
-        if other is None or not same(*(part(inputs, one) if part else one for one in (other, given))):
-            return name
-    return ""
+    return next((name for name in contest.changed if not _stays(contest, name, inputs, given, answer, rng)), "")
 
 # %% ../../nbs/engine/course_contests.ipynb #contests-013
 def _constant(
@@ -157,7 +198,7 @@ def contest_verdict(
     said, scores, lazy, started = sentences(language)["data"], [], True, time.thread_time()
     for number in range(contest.rounds):
         inputs, truth = contest.draw(generator(number, key))
-        given, fault = _called(answer, inputs, language)
+        given, fault = _called(contest, answer, inputs, language)
         if fault:
             return False, said["fault"].format(fault=fault)
         name = _fault(contest, inputs, given)

@@ -159,6 +159,7 @@ ANSWERS = {
             lower=True,
             faults=_four_each,
             changed={"learnt": _other_training},
+            columns=tuple(_NAMES),
         )
     ),
     "calibrate.3": Answer(

@@ -23,8 +23,8 @@ def _true_and_predicted(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # how many studies
 ) -> tuple[list[str], list[str], list[str]]:  # true classes, predicted ones, all classes
-    "True and predicted classes"
-    names = ["negative", "typical", "atypical"]
+    "True and predicted classes; some of all classes, in any order"
+    names = rng.permutation(["negative", "typical", "atypical", "indeterminate"])[: int(rng.integers(2, 5))].tolist()
     return rng.choice(names, size).tolist(), rng.choice(names, size).tolist(), names
 
 

@@ -134,6 +134,7 @@ ANSWERS = {
             baseline=lambda known, new: new[_NUMBERS].to_numpy(),
             faults=_no_boxes,
             changed={"file": _renamed},
+            columns=tuple(BOX_COLUMNS),
             margin=0.5,
         )
     ),

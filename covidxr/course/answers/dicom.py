@@ -46,7 +46,9 @@ def _picture(
 ) -> np.ndarray:
     "The pixels of a simulated X-ray"
     kind = ("negative", "typical", "indeterminate", "atypical")[number % 4]
-    return simulate(9000 + number, kind, 96, marked=False).pixels.astype(float)
+    pixels = simulate(9000 + number, kind, 96, marked=False).pixels.astype(float)
+    pixels.setflags(write=False)  # every later data set is made of it
+    return pixels
 
 
 def _without_header(

@@ -25,14 +25,13 @@ from ...eda import box_map
 def _boxes_in_shares(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # two per box
-) -> tuple[list[list[float]], int]:  # corners in quarters of the picture; cells
+) -> tuple[list[list[float]], int]:  # corners in shares of the picture; cells
     "Boxes whose corners lie on a grid"
-    boxes = []
+    cells, boxes = int(rng.integers(3, 7)), []
     for _ in range(size // 2):
-        low, high = rng.integers(0, 3, 2), rng.integers(1, 3, 2)
-        corners = (low[0], low[1], min(4, low[0] + high[0]), min(4, low[1] + high[1]))
-        boxes.append([float(value) / 4 for value in corners])
-    return boxes, 4
+        low, high = rng.integers(0, cells - 1, 2), rng.integers(1, 3, 2)
+        boxes.append([int(value) / cells for value in (*low, *np.minimum(cells, low + high))])
+    return boxes, cells
 
 
 def _covered(

@@ -44,6 +44,8 @@ def _case(
     kind = str(generator(seed, "kind of disease").choice(["negative", "typical", "typical", "indeterminate"]))
     xray = simulate(seed, kind, 64, strength=None if kind == "negative" else 1.0, marked=False)
     lung, opaque = (np.any([np.zeros(xray.pixels.shape, bool), *some], axis=0) for some in (xray.lungs, xray.opacities))
+    for kept in (xray.pixels, lung):
+        kept.setflags(write=False)  # every later table is made of them
     return xray.pixels, lung, seed, float(opaque[lung].mean())
 
 
@@ -51,7 +53,8 @@ def _cases(
     seeds: list[int],
 ) -> pd.DataFrame:
     "A row for each X-ray"
-    return pd.DataFrame([_case(seed) for seed in seeds], columns=["pixels", "lung", "seed", "share"])
+    rows = [(pixels.copy(), lung.copy(), *rest) for pixels, lung, *rest in map(_case, seeds)]
+    return pd.DataFrame(rows, columns=["pixels", "lung", "seed", "share"])
 
 
 def _known_and_new(

@@ -56,7 +56,7 @@ def _draw_copy(
     draw_boxes(ax, (width * scale + 8, height * scale + 8), [box], [given])
 
 # %% ../../../nbs/engine/course_answers_prepare.ipynb #answers_prepare-008
-_SIDE, _PICTURES = 16, 160  # of a copy, pixels; of which the model learns from the first half
+_SIDES, _PICTURES = (14, 16, 20), 160  # of a copy, pixels; of which the model learns from the first half
 
 
 def _hearts(
@@ -74,7 +74,7 @@ def _hearts(
         heart = ((down - middle[0]) / 0.22) ** 2 * ratio + ((across - middle[1]) / 0.22) ** 2 / ratio < 1
         noisy = 0.3 + 0.4 * heart + rng.normal(0, 0.12, heart.shape)
         pictures.append(np.round(rng.uniform(0, 300) + rng.choice([100, 900, 3000]) * noisy.clip(0)).astype(np.float32))
-    return (pictures, _SIDE), wide
+    return (pictures, int(rng.choice(_SIDES))), wide
 
 
 def _read_by_a_model(
@@ -105,7 +105,7 @@ def _no_copies(
 ) -> str:
     "Copies are squares with values from 0 to 1"
     copies = np.asarray(given, float)
-    fine = copies.shape == (_PICTURES, _SIDE, _SIDE) and copies.min() >= 0 and copies.max() <= 1
+    fine = copies.shape == (_PICTURES, inputs[1], inputs[1]) and copies.min() >= 0 and copies.max() <= 1
     return "" if fine else "shape"
 
 

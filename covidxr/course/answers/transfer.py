@@ -8,7 +8,8 @@ Docs: https://covidxr.github.io/covidxr/engine/course_answers_transfer.html.md""
 __all__ = ['ANSWERS']
 
 # %% ../../../nbs/engine/course_answers_transfer.ipynb #answers_transfer-003
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def _boxes_of_cells(
     size: int,  # from 0 to 9
 ) -> tuple[list[tuple[int, int, int, int]], int, int]:
     "Boxes in a square picture, some of which overlap; its cells in each direction, and their pixels"
-    cells, stride = 2 + size // 4, 4
+    cells, stride = 2 + size // 4, int(rng.integers(2, 6))
     corners = rng.integers(0, cells * stride - 2, (size // 2, 2))
     ends = np.minimum(corners + rng.integers(2, 3 + stride * cells // 2, corners.shape), cells * stride)
     return [tuple(int(one) for one in row) for row in np.hstack([corners, ends])], cells, stride
@@ -99,8 +100,29 @@ def _other_labels(
     inputs: tuple[np.ndarray, np.ndarray],
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    "The same pictures with the other label"
-    return inputs[0], 1 - inputs[1]
+    "The same pictures with labels that are dealt out anew"
+    return inputs[0], rng.permutation(inputs[1])
+
+
+def _in_any_order(
+    inputs: tuple[np.ndarray, np.ndarray],
+    given: Any,  # pictures and their labels
+) -> list[bytes]:
+    "The pictures that were given, whichever comes first"
+    return sorted((np.asarray(one, float).round(6) + 0.0).tobytes() for one in given[0])  # -0.0 is 0.0
+
+
+def _by_class(
+    asked: Callable[[tuple[np.ndarray, np.ndarray]], Any],  # the answer, of other inputs
+    inputs: tuple[np.ndarray, np.ndarray],
+) -> bool:
+    "Do only random numbers fall on other pictures, because an answer takes one class after the other?"
+    pictures, labels = inputs
+    alone = [_in_any_order(inputs, asked((pictures, np.full_like(labels, label)))) for label in (0, 1)]
+    half = np.where(np.arange(_KNOWN) < _KNOWN // 2, 0.5, 1.0)[:, None, None]
+    before, after = (Counter(_in_any_order(inputs, asked((some, labels)))) for some in (pictures, pictures * half))
+    kept = (before & after).total() / before.total()  # a half, or less if pictures of one class are mixed
+    return alone[0] == alone[1] and kept > 0.4
 
 # %% ../../../nbs/engine/course_answers_transfer.ipynb #answers_transfer-010
 _GAINS = {"A": (0.06, 0.07), "B": (0.01, 0.04), "C": (0.03, 0.012), "D": (-0.03, 0.02)}  # gain, half its interval
@@ -136,7 +158,8 @@ ANSWERS = {
             baseline=lambda pictures, labels: (pictures, labels),
             faults=_unfit,
             changed={"label": _other_labels},
-            stays=lambda inputs, given: np.asarray(given[0]),
+            stays=_in_any_order,
+            excused={"label": _by_class},
             rounds=12,
         )
     ),
