@@ -72,7 +72,7 @@ def main() -> None:
     print(f"right where it names one class {right[one].mean():.3f}, where it names several {right[~one].mean():.3f}")
     if options.write:
         found = {"temperature": round(temperature, 4), "limit": round(limit, 4), "known": options.known}
-        write_json(found | {"template": template().round(3).tolist()}, FILE)
+        write_json(found | {"template": template().astype(float).round(3).tolist()}, FILE)
 
 
 if __name__ == "__main__":
