@@ -35,7 +35,7 @@ def to_cache(
     "Map boxes from the original image to its prepared copy"
     placed, mapped = box_places(boxes, index), boxes.copy()
     for name, margin, length, scale in SIDES:
-        inside = np.clip(boxes[name].to_numpy(), 0, placed[length])
+        inside = np.clip(placed[name], 0, placed[length])
         mapped[name] = (inside * placed[scale] + placed[margin]).to_numpy()
         if "size" in placed:
             mapped[name] = np.clip(mapped[name].to_numpy(), 0, placed["size"].to_numpy())
@@ -50,7 +50,7 @@ def from_cache(
     "Map boxes from the prepared copy back to the original image"
     placed, mapped = box_places(boxes, index), boxes.copy()
     for name, margin, length, scale in SIDES:
-        mapped[name] = np.clip((boxes[name].to_numpy() - placed[margin]) / placed[scale], 0, placed[length]).to_numpy()
+        mapped[name] = np.clip((placed[name] - placed[margin]) / placed[scale], 0, placed[length]).to_numpy()
     return mapped
 
 # %% ../nbs/06_prepare.ipynb #06-031

@@ -11,9 +11,10 @@ __all__ = ['FITS', 'LARGEST', 'SIDES', 'check_option', 'fit_square', 'box_places
 import numpy as np
 import pandas as pd
 
-from ..base.arguments import check_whole
+from ..base.arguments import check_table, check_whole
 from ..base.errors import DataError
 from ..base.extras import opencv
+from ..boxes.tables import numeric_columns
 
 # %% ../../nbs/engine/cache_geometry.ipynb #cache_geometry-006
 FITS = ("pad", "stretch", "crop")
@@ -79,22 +80,54 @@ SIDES = (  # a box's side, and the columns of the index that move it
 )
 
 
-def box_places(
-    boxes: pd.DataFrame,  # image_id first
-    index: pd.DataFrame,  # what `prepare` returned
-) -> pd.DataFrame:  # scale, scale_y, left, top, height, width, size of each box's image
-    "The row of the index that belongs to each box; raises DataError where one is missing or there twice"
+def _check_columns(
+    boxes: pd.DataFrame,  # as `box_places` takes them
+    index: pd.DataFrame,
+) -> None:
+    "DataError where one is no table, or lacks a column, or has one twice"
     for name, table, needed in (
-        ("the boxes", boxes, ["image_id", *(side[0] for side in SIDES)]),
-        ("the index", index, ["image_id", "scale", "left", "top", "height", "width"]),
+        ("boxes", boxes, ["image_id", *(side[0] for side in SIDES)]),
+        ("index", index, ["image_id", "scale", "left", "top", "height", "width"]),
     ):
-        missing = [column for column in needed if column not in table]
+        missing = [column for column in needed if column not in check_table(table, [], f"table of {name}")]
         if missing:
-            raise DataError(f"{name}: column {', '.join(missing)} is missing")
+            raise DataError(f"the {name}: column {', '.join(missing)} is missing")
+
+
+def _check_corners(
+    boxes: pd.DataFrame,  # image_id and corners
+) -> np.ndarray:  # (n, 4), text read as numbers
+    "Corners that are numbers, and in their order; DataError names the image"
+    corners = numeric_columns(boxes, [side[0] for side in SIDES], "table of boxes")
+    for wrong, why in (
+        (~np.isfinite(corners).all(1), "has a corner that is not a finite number"),
+        ((corners[:, 2:] < corners[:, :2]).any(1), "has its corners swapped; they are x_min, y_min, x_max, y_max"),
+    ):
+        if wrong.any():
+            row = int(wrong.argmax())
+            given = ", ".join(f"{value:g}" for value in corners[row])
+            raise DataError(f"a box of image {boxes['image_id'].iloc[row]} {why}: {given}")
+    return corners
+
+
+def box_places(
+    boxes: pd.DataFrame,  # image_id and corners
+    index: pd.DataFrame,  # what `prepare` returned
+) -> pd.DataFrame:  # each box's corners; and scale, scale_y, left, top, height, width, size of its image
+    "The row of the index that belongs to each box; raises DataError where one is missing or there twice, or no number"
+    _check_columns(boxes, index)
     if index["image_id"].duplicated().any():
         raise DataError(f"the index: image {index['image_id'][index['image_id'].duplicated()].iloc[0]} appears twice")
     rows = pd.Index(index["image_id"].astype(str)).get_indexer(boxes["image_id"].astype(str))
     if (rows < 0).any():
         raise DataError(f"image {boxes['image_id'][rows < 0].iloc[0]} has a box but was not prepared")
     placed = index.iloc[rows].reset_index(drop=True)
-    return placed if "scale_y" in placed else placed.assign(scale_y=placed["scale"])
+    placed = placed if "scale_y" in placed else placed.assign(scale_y=placed["scale"])
+    numbers = [name for name in ("scale", "scale_y", "left", "top", "height", "width", "size") if name in placed]
+    values = numeric_columns(placed, numbers, "index")
+    wrong = ~np.isfinite(values).all(1) | ~(values[:, :2] > 0).all(1)
+    if wrong.any():
+        image_id = placed["image_id"].iloc[int(wrong.argmax())]
+        raise DataError(f"the index: the place of image {image_id} is no number, or its scale is 0; prepare it again")
+    corners = dict(zip((side[0] for side in SIDES), _check_corners(boxes).T, strict=True))
+    return placed.assign(**dict(zip(numbers, values.T, strict=True)), **corners)

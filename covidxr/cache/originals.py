@@ -50,7 +50,7 @@ def _in_folder(
     root: Path,  # any folder of X-rays
     out: Path,  # the cache, whose own pictures are no X-rays
 ) -> tuple[list[tuple[str, Path, str]], list[dict]]:  # as `_listed` has them
-    "The X-rays under a folder, and the folders that cannot be looked into"
+    "The X-rays under a folder; the folders that cannot be looked into, and pictures of kinds that are not read"
     closed: list[str] = []
     cache = os.path.join(os.path.realpath(out), "")
     files = [path for path in xray_files(root, closed) if not os.path.realpath(path).startswith(cache)]

@@ -75,7 +75,9 @@ def file_stamp(
         facts = os.stat(path)
     except (OSError, ValueError):
         return ""
-    return f"{path_hash(path)}-{facts.st_size}-{facts.st_mtime_ns}"
+    # two files of one size and one time may change names, or be written over and dated back: only st_ctime_ns, which no
+    # program sets, tells; what touches a file without changing it costs one reading more
+    return f"{path_hash(path)}-{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}"
 
 # %% ../../nbs/engine/cache_pictures.ipynb #cache_pictures-012
 _PLAIN = set(

@@ -10,21 +10,74 @@ __all__ = ['open_competition']
 # %% ../../nbs/engine/data_competition.ipynb #data_competition-003
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..base.csv_files import read_table
 from ..base.errors import DataError
-from ..base.terms import APPEARANCES, STUDY_COLUMNS
+from ..base.terms import APPEARANCES, BOX_COLUMNS, STUDY_COLUMNS
 from .cells import finite_numbers, parse_boxes, refuse_rows
 from .files import is_hidden
 from .headers import dataset_headers
 from .ids import can_name_file, name_to_id, spell_name
+from .problems import count_text
 from .tables import OpenedTables, fill_patients, note_unknown_patients
 
 # %% ../../nbs/engine/data_competition.ipynb #data_competition-006
+def _opacities(
+    cell: str,  # of the column label, such as "opacity 1 10 20 300 400"
+) -> np.ndarray | None:  # (n, 4) corners; None where the cell cannot be compared with boxes
+    "The boxes that an image's label repeats; `none` has no place"
+    words = cell.split()
+    if not words or len(words) % 6 or not {*words[::6]} <= {"opacity", "none"}:
+        return None
+    try:
+        numbers = [[float(word) for word in words[at + 2 : at + 6]] for at in range(0, len(words), 6)]
+    except ValueError:
+        return None
+    return np.array([four for four, label in zip(numbers, words[::6], strict=True) if label == "opacity"]).reshape(
+        -1, 4
+    )
+
+
+def _agree(
+    told: np.ndarray,  # (n, 4) corners
+    drawn: np.ndarray,  # (m, 4) corners
+) -> bool:
+    "Are these the same boxes in any order, but for half a pixel of rounding?"
+    if len(told) != len(drawn):
+        return False
+    near = (np.abs(told[:, None] - drawn[None]) <= 0.5).all(axis=-1)
+    return bool(near.any(axis=0).all() and near.any(axis=1).all())
+
+
+def _contradictions(
+    labels: pd.Series | None,  # the column label of train_image_level.csv, where it has one
+    studies: pd.DataFrame,  # as `Dataset` has them
+    images: pd.DataFrame,
+    boxes: pd.DataFrame,
+) -> list[str]:  # sentences for `problems`
+    "Where do the tables say two things of one image?"
+    corners, places, said = boxes[BOX_COLUMNS].to_numpy(), boxes.groupby("image_id").indices, []
+    apart = []
+    for image_id, cell in () if labels is None else zip(images["image_id"], labels, strict=True):
+        told = _opacities(cell)
+        if told is not None and not _agree(told, corners[places.get(image_id, [])]):
+            apart.append(image_id)
+    if apart:
+        rows = f"the columns boxes and label of {count_text(len(apart), 'image')} contradict each other"
+        said.append(f"train_image_level.csv: {rows}, first {apart[0]}; only boxes is read")
+    negative = images["study_id"].isin(studies.loc[studies["negative"] == 1, "study_id"])
+    odd = images.loc[negative & images["image_id"].isin(places), "image_id"]
+    if len(odd):
+        kind = f"{count_text(len(odd), 'image')} with boxes in a study that is called negative"
+        said.append(f"{kind}, first {odd.iloc[0]}; is the class wrong, or are the boxes?")
+    return said
+
+
 def _labelled_half(
     root: Path,  # a competition folder
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # studies, images, boxes
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, list[str]]:  # studies, images, boxes; what does not fit together
     "What the competition's two tables say about the training half"
     study_path, image_path = root / "train_study_level.csv", root / "train_image_level.csv"
     table = read_table(study_path, ["id", *STUDY_COLUMNS])
@@ -44,7 +97,8 @@ def _labelled_half(
     strange = ~images["study_id"].isin(studies["study_id"])
     refuse_rows(strange, image_path, f"its study {{}} is not in {study_path.name}", images["study_id"])
     boxes = parse_boxes(labelled.assign(image_id=images["image_id"]), image_path)
-    return studies.reset_index(drop=True), images.assign(split="train").reset_index(drop=True), boxes
+    notes = _contradictions(labelled.get("label"), studies, images, boxes)
+    return studies.reset_index(drop=True), images.assign(split="train").reset_index(drop=True), boxes, notes
 
 # %% ../../nbs/engine/data_competition.ipynb #data_competition-009
 def _image_files(
@@ -82,12 +136,34 @@ def _test_half(
     return hidden
 
 
+def _left_out(
+    root: Path,  # a competition folder
+    files: dict[str, Path],  # image id to file
+    studies: pd.DataFrame,  # those of the training half
+    images: pd.DataFrame,
+) -> list[str]:  # sentences for `problems`
+    "Studies that have no image, and files that have no row"
+    said, named = [], set(images["image_id"])
+    bare = studies["study_id"][~studies["study_id"].isin(images["study_id"])]
+    if len(bare):
+        verb = "has" if len(bare) == 1 else "have"
+        said.append(f"{count_text(len(bare), 'study')} {verb} no image in train_image_level.csv, first {bare.iloc[0]}")
+    ways = [path.relative_to(root) for name, path in files.items() if name not in named]
+    rest = [way for way in ways if way.parts[0] == "train"]
+    if rest:
+        verb = "is" if len(rest) == 1 else "are"
+        why = f"not in train_image_level.csv, and so left out, first {rest[0]}"
+        said.append(f"{count_text(len(rest), 'DICOM file')} in train/ {verb} {why}")
+    return said
+
+
 def open_competition(
     root: Path,  # the folder with the tables
 ) -> OpenedTables:
     "A folder in the competition's layout"
-    studies, images, boxes = _labelled_half(root)
+    studies, images, boxes, odd = _labelled_half(root)
     files = _image_files(root)
+    odd += _left_out(root, files, studies, images)
     hidden = _test_half(root, files, studies, images)
     if len(hidden):
         images = pd.concat([images, hidden], ignore_index=True)
@@ -99,4 +175,4 @@ def open_competition(
     images["path"] = pd.Series(paths, dtype=object)  # pandas' own text cannot hold a name that is no UTF-8
     notes += note_unknown_patients(images[images["height"].notna()])  # `problems` says that others cannot be read
     images["patient_id"] = fill_patients(images)
-    return OpenedTables(APPEARANCES, studies, images, boxes, tuple(notes))
+    return OpenedTables(APPEARANCES, studies, images, boxes, (*odd, *notes))

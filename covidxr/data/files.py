@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 from ..base.files import folder_kind
+from .problems import count_text
 from ..xray.standard import XRAY_SUFFIXES
 
 # %% ../../nbs/engine/data_files.ipynb #data_files-005
@@ -49,27 +50,38 @@ def _is_xray(
 
 def _inside(
     folder: str,  # a folder
-    closed: list[str] | None,  # as in `xray_files`
+    closed: list[str],  # gets why it cannot be looked into
 ) -> list[os.DirEntry]:  # what it holds, sorted, without what is hidden; nothing where it cannot be looked into
     "Look into a folder"
     try:
         with os.scandir(folder) as entries:
             return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
-        said = f"{folder}: this folder cannot be looked into ({error.strerror or error})"
-    if closed is None:
-        warnings.warn(said, stacklevel=3)
-    else:
-        closed.append(said)
+        closed.append(f"{folder}: this folder cannot be looked into ({error.strerror or error})")
     return []
+
+
+# pictures in formats that no part of covidxr reads
+_UNREAD = (".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".j2k", ".heic", ".heif", ".avif")
+
+
+def _unread_text(
+    root: str | Path,  # a folder
+    unread: list[str],  # pictures in it, of kinds in `_UNREAD`
+) -> str:
+    "What is said of pictures that would be left out without a word"
+    kinds = ", ".join(sorted({os.path.splitext(path)[1].lower() for path in unread}))
+    cure = f"({kinds}), first {min(unread)}; save as PNG or DICOM what is an X-ray"
+    return f"{root}: {count_text(len(unread), 'picture')} of a kind that covidxr does not read {cure}"
 
 
 def xray_files(
     root: str | Path,  # a folder
-    closed: list[str] | None = None,  # gets the folders that cannot be looked into, and why; where None, a warning
+    # gets why folders cannot be looked into, and which pictures are of a kind that is not read; where None, warnings
+    closed: list[str] | None = None,
 ) -> list[Path]:  # every file below it with an X-ray's suffix, and every other DICOM file, sorted; no hidden ones
     "The X-ray files of a folder and those below it, but for what we made of them; links are followed, each once"
-    found, seen, folders, links = [], set(), [str(root)], []
+    found, seen, folders, links, unread, said = [], set(), [str(root)], [], [], []
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)  # a folder's own name goes before a link's
         place = os.path.realpath(folder)
@@ -78,9 +90,16 @@ def xray_files(
         seen.add(place)
         if folder != str(root) and folder_kind(folder) not in (None, "data"):
             continue  # what covidxr made of X-rays: copies, figures, runs
-        for entry in _inside(folder, closed):
+        for entry in _inside(folder, said):
             if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
                 (links if entry.is_symlink() else folders).append(entry.path)
             elif _is_xray(entry):
                 found.append(Path(entry.path))
+            elif os.path.splitext(entry.name)[1].lower() in _UNREAD:
+                unread.append(entry.path)
+    said += [_unread_text(root, unread)] if unread else []
+    if closed is not None:
+        closed += said
+    for line in said if closed is None else ():
+        warnings.warn(line, stacklevel=2)
     return sorted(found)

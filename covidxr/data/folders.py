@@ -9,6 +9,7 @@ __all__ = ['open_folder']
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-003
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +24,8 @@ from .files import xray_files
 from .headers import scan_headers
 from .ids import image_ids
 from .labels import class_labels
-from .tables import OpenedTables, fill_patients, note_unknown_patients
+from .problems import count_text
+from .tables import OpenedTables, fill_patients, free_names, note_unknown_patients
 from ..xray.facts import image_name
 from ..xray.headers import years_of
 
@@ -43,6 +45,7 @@ def _within(
 def _named_in(
     root: Path,  # a dataset's folder
     names: Iterable[str],  # what a table calls its files, perhaps with Windows' backslashes
+    there: list[Path],  # the X-ray files in the folder and below it
 ) -> dict[str, list[Path]]:  # the files that may be meant by each name
     "Files by their names: from the folder on, or else by the last part of the name, anywhere below it"
     found, anywhere = {}, None
@@ -50,9 +53,9 @@ def _named_in(
         ways = list(dict.fromkeys([name, name.replace("\\", "/")]))
         found[name] = [root / way for way in ways if os.path.isfile(root / way)][:1]
         if not found[name]:
-            if anywhere is None:  # walked through once, and only where it is needed
+            if anywhere is None:  # only where it is needed
                 anywhere = {}
-                for path in xray_files(root):
+                for path in there:
                     for key in {path.name, _composed(path.name)}:
                         anywhere.setdefault(key, []).append(path)
             known = [Path(way).name for way in ways] + [_composed(Path(way).name) for way in ways]
@@ -70,15 +73,17 @@ def _composed(
 def _find_files(
     root: Path,  # the folder
     names: pd.Series,  # what images.csv calls its files
+    there: list[Path],  # the X-ray files in the folder and below it
+    closed: list[str],  # why they may not be all
 ) -> pd.Series:  # paths relative to the root
     "Each file that a table names, directly or in a subfolder; DataError where it is not there, or not the only one"
-    places, found = _named_in(root, names), []
+    places, found = _named_in(root, names, there), []
     for row, name in names.items():
         place, paths = f"{root / 'images.csv'}: row {row}", places[name]
         if not paths:
-            bare = any(_named_in(root, {name.strip()} - {name}).values())
-            blanks = "; there is one without the blanks" if bare else ""
-            raise DataError(f"{place}: no file {name!r} in this folder or below it{blanks}")
+            bare = any(_named_in(root, {name.strip()} - {name}, there).values())
+            hint = "; there is one without the blanks" if bare else "".join(f"; {said}" for said in closed[:1])
+            raise DataError(f"{place}: no file {name!r} in this folder or below it{hint}")
         if len(paths) > 1:
             may = f"{_within(paths[0], root)} or {_within(paths[1], root)}"
             raise DataError(f"{place}: {name} may be {may}; write its folder, too")
@@ -92,17 +97,21 @@ def _find_files(
 def _folder_images(
     root: Path,  # a folder with images.csv
     table: pd.DataFrame,  # what that holds
+    there: list[Path],  # the X-ray files in the folder and below it
+    closed: list[str],  # why they may not be all
 ) -> pd.DataFrame:  # a row per image, as in `Dataset`, but with the table's patients; the index is the table's
     "The images of a plain folder, with what the table and the headers say about them"
     path, files = root / "images.csv", table["file"]
     refuse_rows(files.str.strip() == "", path, "the file is empty")
-    images = pd.DataFrame({"image_id": "", "path": _find_files(root, files)})
+    images = pd.DataFrame({"image_id": "", "path": _find_files(root, files, there, closed)})
     refuse_rows(images["path"].duplicated(), path, "file {} appears twice; keep one row", files)
     paths = [root / one for one in images["path"]]
     images["image_id"] = image_ids(paths, root)
     images["study_id"] = images["image_id"]
     if "study_id" in table:
-        images["study_id"] = table["study_id"].str.strip().mask(is_unknown(table["study_id"]), images["image_id"])
+        told = table["study_id"].str.strip().mask(is_unknown(table["study_id"]))
+        # an image may be called as another image's study is
+        images["study_id"] = told.fillna(free_names(images["image_id"][told.isna()], set(told.dropna()), "image-"))
     images["patient_id"] = table.get("patient_id", "")
     for name in [name for name in ("view", "sex") if name in table]:
         images[name] = table[name].mask(is_unknown(table[name]), "")
@@ -114,6 +123,45 @@ def _folder_images(
     return images.assign(height=sizes["rows"].to_numpy(), width=sizes["columns"].to_numpy(), split="train")
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-010
+# what a table may call the column that tells the halves of a dataset apart, or kinds of boxes
+_HALVES = r"(.*_)?(split|subset|set|partition)"
+_CLASS_OF_BOXES = r"(.*_)?(label|class|category|finding|diagnosis|target)(_?(id|name))?|name|type|kind"
+
+
+def _not_read(
+    path: Path,  # a table's file
+    table: pd.DataFrame,  # what it holds
+    named: str,  # what columns must be called, in lower case, as an expression
+    why: str,  # what follows from it, and the cure
+) -> list[str]:  # a sentence per column that tells rows apart, for `problems`
+    "Columns that mean something to whoever wrote them, and nothing to us"
+    said = []
+    for name in [name for name in table if re.fullmatch(named, name.strip().lower())]:
+        values = sorted(table[name][~is_unknown(table[name])].str.strip().unique())
+        if len(values) > 1:
+            shown = ", ".join(value[:30] for value in values[:4]) + (", …" if len(values) > 4 else "")
+            said.append(f"{path.name}: the column {name} ({shown}) is not read, {why}")
+    return said
+
+
+def _left_out(
+    root: Path,  # a plain folder
+    images: pd.DataFrame,  # its images
+    there: list[Path],  # the X-ray files in the folder and below it
+) -> list[str]:  # a sentence, where there is one, for `problems`
+    "X-rays that the table does not name"
+    named = set(images["path"])
+    rest = [path for path in there if str(path.relative_to(root)) not in named]
+    if rest:  # a file may be reached by several ways
+        places = {os.path.realpath(root / name) for name in named}
+        rest = [path for path in rest if os.path.realpath(path) not in places]
+    if not rest:
+        return []
+    verb = "is" if len(rest) == 1 else "are"
+    first = f"first {rest[0].relative_to(root)}"
+    return [f"{count_text(len(rest), 'X-ray file')} {verb} not in images.csv, and so left out, {first}"]
+
+
 def _bare_name(
     name: str,  # what a table calls a file
 ) -> str:  # its name without folders and suffix, empty where no file can be called so
@@ -129,13 +177,14 @@ def _boxed_images(
     names: pd.Series,  # what boxes.csv calls its files
     images: pd.DataFrame,  # its images
     files: pd.Series,  # what images.csv calls their files
+    there: list[Path],  # the X-ray files in the folder and below it
 ) -> pd.Series:  # image ids
     "Whose boxes are these? A file is found as images.csv's are, or else by its name without suffix"
     known = dict(zip(images["path"], images["image_id"], strict=True))
     known |= dict(zip(files, images["image_id"], strict=True))
     ids = set(images["image_id"])
     meant = {}
-    for name, paths in _named_in(root, set(names) - set(known)).items():
+    for name, paths in _named_in(root, set(names) - set(known), there).items():
         if len(paths) == 1:
             meant[name] = known.get(_within(paths[0], root) or "")
         elif not paths and _bare_name(name) in ids:  # boxes of a copy in another format
@@ -151,18 +200,21 @@ def _folder_boxes(
     root: Path,  # a folder that may have boxes.csv
     images: pd.DataFrame,  # its images
     files: pd.Series,  # what images.csv calls their files
-) -> pd.DataFrame:  # a row per box, as `Dataset` has it
+    there: list[Path],  # the X-ray files in the folder and below it
+) -> tuple[pd.DataFrame, list[str]]:  # a row per box, as `Dataset` has it; what is not read, for `problems`
     "The boxes of a plain folder"
     path = root / "boxes.csv"
     if not path.exists():
-        return pd.DataFrame()
+        return pd.DataFrame(), []
     table = read_table(path, ["file", "x", "y", "width", "height"], rows=False)
     drawn = finite_numbers(table, ["x", "y", "width", "height"], path).astype(float)
-    ids = _boxed_images(root, table["file"], images, files)
+    ids = _boxed_images(root, table["file"], images, files, there)
     corners = [drawn["x"], drawn["y"], drawn["x"] + drawn["width"], drawn["y"] + drawn["height"]]
     endless = (corners[2] + corners[3]).abs() == float("inf")
     refuse_rows(endless, path, "x, y, width and height {} are too large", drawn.astype(str).agg(", ".join, axis=1))
-    return pd.DataFrame({"image_id": ids, **dict(zip(BOX_COLUMNS, corners, strict=True))}).reset_index(drop=True)
+    boxes = pd.DataFrame({"image_id": ids, **dict(zip(BOX_COLUMNS, corners, strict=True))}).reset_index(drop=True)
+    why = "so every box counts as an opacity; take out the rows that are none"
+    return boxes, _not_read(path, table, _CLASS_OF_BOXES, why)
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-012
 def open_folder(
@@ -170,16 +222,18 @@ def open_folder(
 ) -> OpenedTables:
     "A plain folder of images with a table"
     path = root / "images.csv"
-    table = read_table(path, ["file"])
-    label = class_labels(table, path)
-    images = _folder_images(root, table)
+    table, closed = read_table(path, ["file"]), []
+    label, there = class_labels(table, path), xray_files(root, closed)
+    images = _folder_images(root, table, there, closed)
     first = label.groupby(images["study_id"]).transform("first")
     why = "its study {} has another label in a row above; a study has one"
     refuse_rows(label != first, path, why, images["study_id"])
     classes = tuple(sorted(label.unique()))
     studies = pd.get_dummies(label, dtype=int)[list(classes)].assign(study_id=images["study_id"], split="train")
     studies = studies.drop_duplicates("study_id").reset_index(drop=True)
-    notes = note_unknown_patients(images)
-    boxes = _folder_boxes(root, images, table["file"])
+    boxes, notes = _folder_boxes(root, images, table["file"], there)
+    whole = "so every image counts as training; leave the rows of another half out"
+    notes = note_unknown_patients(images) + _not_read(path, table, _HALVES, whole) + notes
+    notes += _left_out(root, images, there) + closed
     images = images.assign(patient_id=fill_patients(images)).reset_index(drop=True)
     return OpenedTables(classes, studies, images, boxes, tuple(notes))

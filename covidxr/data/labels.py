@@ -28,24 +28,36 @@ def class_word(
     return "-".join(kept.split())
 
 # %% ../../nbs/engine/data_labels.ipynb #data_labels-007
+_FACTS = frozenset(  # columns that tell of an image what is no class, compared in lower case
+    "file file_name filename path split fold set subset partition phase hospital site center centre institution "
+    "patient patient_id study study_id series series_id image image_id view projection position laterality "
+    "sex gender age modality manufacturer".split()
+) | {""}
+_NAMED = r"(^|_)(label|class|appearance|diagnosis|target)$"
+
+
 def _label_column(
     frame: pd.DataFrame,  # images.csv
     path: Path,  # its file, for the message
 ) -> str:  # the name of its label column
-    "The column that holds the classes: one named so, or the only text column that could be it"
+    "The column that holds the classes: one named so, or the only text column that could be it, where no 0/1 could be"
 
     def is_text(name: str) -> bool:
         said = frame[name][~is_unknown(frame[name]) & ~frame[name].str.lower().isin(("true", "false"))]
         several = 2 <= frame[name][frame[name] != ""].nunique() <= 20
         return several and not pd.to_numeric(said, errors="coerce").notna().all()
 
-    facts = {"", "file", "patient_id", "study_id", "image_id", "view", "sex", "age", "laterality"}
-    named = [name for name in frame if re.search(r"(^|_)(label|class|appearance|diagnosis)$", name.lower())]
-    text = [name for name in frame if name not in facts and is_text(name)]
-    for found in (named, text):
+    def is_mark(name: str) -> bool:
+        return set(pd.to_numeric(frame[name], errors="coerce")) == {0, 1}
+
+    named = [name for name in frame if re.search(_NAMED, name.lower())]
+    others = [name for name in frame if name.strip().lower() not in _FACTS]
+    text, marks = [name for name in others if is_text(name)], [name for name in others if is_mark(name)]
+    exact = [name for name in named if name.lower() == "label"]  # the cure below must be one
+    for found in (exact, named, text if named or not marks else []):
         if len(found) == 1:
             return found[0]
-    seen = ", ".join(named or text) or "none found"
+    seen = ", ".join(named or text + marks) or "none found"
     raise DataError(f"{path}: cannot tell which column holds the classes ({seen}); name it `label`")
 
 

@@ -57,7 +57,8 @@ def read_severities(
 
     if workers is not None:
         check_whole(workers, "workers", 1)
-    images, scheduler = given_files(xrays), check_address(scheduler)
+    closed: list[str] = []
+    images, scheduler = given_files(xrays, closed), check_address(scheduler)
     images["path"] = [str(path.absolute() if scheduler else path) for path in images["path"]]
     work = run_many(
         _read_severity,
@@ -74,7 +75,7 @@ def read_severities(
     rows = [one | told[one["path"]] for one in images.to_dict("records") if isinstance(told[one["path"]], dict)]
     if not rows:
         raise DataError(f"none of {len(failed)} files can be read; first: {failed[0]}")
-    return pd.DataFrame(rows), failed
+    return pd.DataFrame(rows), failed + [printable(said) for said in closed]
 
 
 def severity_lines(

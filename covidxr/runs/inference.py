@@ -69,6 +69,7 @@ def _study_folders(
 
 def given_files(
     xrays: str | Path | Iterable[str | Path],  # files and folders
+    closed: list[str] | None = None,  # gets what the folders hold and cannot be read, as in `xray_files`
 ) -> pd.DataFrame:  # image_id, study_id, path
     "The X-rays behind some names, with the ids that `prepare` gives them; one study each, unless headers tell more"
     named = list(xrays) if isinstance(xrays, Iterable) and not isinstance(xrays, str) else [xrays]
@@ -76,11 +77,13 @@ def given_files(
     for given in map(check_path, named):  # an empty name, as of an unset variable, is no folder
         if not given.exists():
             raise DataError(f"{given}: no such file or folder")
-        files += xray_files(given) if given.is_dir() else [given]
+        files += xray_files(given, closed) if given.is_dir() else [given]
     by_place = {os.path.realpath(path): path for path in reversed(files)}  # a file that is named twice counts once
     files = list(by_place.values())[::-1]
     if not files:
-        raise DataError(f"{', '.join(map(str, named))}: no X-rays here; files must be DICOM, PNG or JPEG")
+        raise DataError(
+            closed[0] if closed else f"{', '.join(map(str, named))}: no X-rays here; files must be DICOM, PNG or JPEG"
+        )
     folders = _study_folders(files)
     ids = image_ids(files)
     named_so = list(zip(files, ids, strict=True))
@@ -370,7 +373,7 @@ def predict(
     with open_files(run) as files:
         choices, size = read_choices(files)
         _check_outputs(out, extents)
-        images, names = given_files(xrays), model_kinds(choices)
+        images, names = given_files(xrays, closed := []), model_kinds(choices)
         if scheduler:
             told = _on_cluster(run, images, extents is not None, scheduler)
         else:
@@ -378,6 +381,7 @@ def predict(
     told.failed.sort()
     if told.index.empty:
         raise DataError(f"none of {len(images)} files can be read; first: {told.failed[0]}")
+    told.failed += map(printable, closed)
     images = images[images["image_id"].isin(told.index["image_id"])].reset_index(drop=True)
     tables = [
         ensemble_round(_opinions(Path(run), told, images, number, one), one) for number, one in enumerate(choices, 1)

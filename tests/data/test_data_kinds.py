@@ -1,0 +1,345 @@
+"Kinds of data that passed in silence, and meant something else than was read: each gets the right value, or a sentence."
+
+import os
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidxr.base.errors import DataError
+from covidxr.base.terms import BOX_COLUMNS
+from covidxr.cache.pictures import read_prepared
+from covidxr.dataset import Dataset, open_dataset, problems, xray_files
+from covidxr.dicom import XrayFacts, write_dicom
+from covidxr.hospital import simulate_dataset
+from covidxr.prepare import from_cache, prepare, read_failed, to_cache
+from covidxr.runs.inference import given_files
+
+STUDIES = "id,Negative for Pneumonia,Typical Appearance,Indeterminate Appearance,Atypical Appearance\n"
+IMAGES = "id,boxes,label,StudyInstanceUID\n"
+
+
+def _dicom(path: Path, grey: int = 7, patient: str = "p") -> Path:
+    "A small DICOM file, of one grey level but for a corner"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((32, 32), grey, np.uint16)
+    pixels[0, 0], pixels[0, 1] = 0, 4095
+    write_dicom(path, pixels, XrayFacts("i", "s", "e", patient, bits_stored=12))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    "Four small pictures, a to d"
+    from PIL import Image
+
+    for name in "abcd":
+        Image.fromarray(np.full((60, 50), 99, np.uint8)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def _opened(folder: Path, images: str, boxes: str | None = None) -> Dataset:
+    "A plain folder with these tables"
+    (folder / "images.csv").write_text(images)
+    if boxes is not None:
+        (folder / "boxes.csv").write_text(boxes)
+    return open_dataset(folder)
+
+
+def _competition(folder: Path, studies: str, images: str) -> Path:
+    "A folder in the competition's layout, without files"
+    folder.mkdir(exist_ok=True)
+    (folder / "train_study_level.csv").write_text(STUDIES + studies)
+    (folder / "train_image_level.csv").write_text(IMAGES + images)
+    return folder
+
+
+# Files
+
+
+def test_pictures_of_two_files_of_one_size_and_time_that_changed_names_are_made_anew(tmp_path):
+    for name, grey in {"a": 100, "b": 4000}.items():
+        os.utime(_dicom(tmp_path / "src" / f"{name}.dcm", grey), (1.7e9, 1.7e9))
+    assert len({path.stat().st_size for path in (tmp_path / "src").iterdir()}) == 1
+
+    def greys() -> list[bool]:
+        prepare(tmp_path / "src", tmp_path / "out", size=16, workers=1)
+        return [read_prepared(tmp_path / "out" / f"{name}.png").mean() > 100 for name in "ab"]
+
+    assert greys() == [False, True]
+    for old, new in (("a", "t"), ("b", "a"), ("t", "b")):
+        (tmp_path / "src" / f"{old}.dcm").rename(tmp_path / "src" / f"{new}.dcm")
+    assert greys() == [True, False]
+
+
+def test_a_cache_with_stamps_of_an_earlier_version_is_prepared_anew(tmp_path):
+    from covidxr.cache.parts import index_parts, read_part, write_part
+
+    _dicom(tmp_path / "src" / "a.dcm")
+    before = prepare(tmp_path / "src", tmp_path / "out", size=16, workers=1)
+    (part,), _ = index_parts(tmp_path / "out")
+    table = read_part(part)
+    write_part(table.assign(stamp=table["stamp"].str.rpartition("-")[0]), part)
+    after = prepare(tmp_path / "src", tmp_path / "out", size=16, workers=1)
+    assert after["stamp"].tolist() == before["stamp"].tolist() and read_failed(tmp_path / "out").empty
+
+
+def test_pictures_of_kinds_that_are_not_read_are_told_by_everything_that_takes_a_folder(folder):
+    for name in ("e.tif", "more/f.BMP", "g.webp"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    told = f"{folder}: 3 pictures of a kind that covidxr does not read (.bmp, .tif, .webp), first {folder}/e.tif"
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        assert len(xray_files(folder)) == 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for ask in (xray_files, given_files):
+            closed = []
+            assert len(ask(folder, closed)) == 4 and [said.startswith(told) for said in closed] == [True]
+        prepare(folder, folder.parent / "out", size=16, workers=1)
+        assert [said.startswith(told) for said in read_failed(folder.parent / "out")["error"]] == [True]
+        dataset = _opened(folder, "file,label\na.png,x\nb.png,y\nc.png,x\nd.png,y\n")
+        assert sum(said.startswith(told) for said in problems(dataset)) == 1
+    for source in (prepare, lambda source, _: given_files(source, [])):
+        with pytest.raises(DataError, match="more: 1 picture of a kind that covidxr does not read"):
+            source(folder / "more", folder.parent / "out2")
+
+
+def test_what_no_table_names_is_counted_with_the_first_of_it(folder, tmp_path):
+    dataset = _opened(folder, "file,label\na.png,x\nb.png,y\n")
+    assert "2 X-ray files are not in images.csv, and so left out, first c.png" in problems(dataset)
+    root = _competition(tmp_path / "comp", "s1_study,1,0,0,0\ns2_study,0,1,0,0\n", "i1_image,,,s1\n")
+    for number in (1, 2, 3):
+        _dicom(root / "train" / f"s{number}" / "e" / f"i{number}.dcm", patient=f"p{number}")
+    _dicom(root / "test" / "t" / "e" / "j.dcm", patient="q")
+    assert problems(open_dataset(root)) == [
+        "1 study has no image in train_image_level.csv, first s2",
+        "2 DICOM files in train/ are not in train_image_level.csv, and so left out, first train/s2/e/i2.dcm",
+    ]
+
+
+def test_an_xray_that_a_table_names_by_a_link_is_not_left_out(folder):
+    (folder / "link.png").symlink_to(folder / "d.png")
+    assert problems(_opened(folder, "file,label,patient_id\na.png,x,1\nb.png,y,2\nc.png,x,3\nlink.png,y,4\n")) == []
+
+
+# Columns
+
+
+@pytest.mark.parametrize("name", ["split", "Fold", "set", "subset", "hospital", "Site", "patient", "study"])
+def test_a_column_that_tells_of_an_image_what_is_no_class_is_not_taken_for_the_classes(folder, name):
+    rows = "".join(f"{file}.png,{mark},{other}\n" for file, mark, other in zip("abcd", "1010", "uvvu", strict=True))
+    assert _opened(folder, f"file,target,{name}\n{rows}").labels().to_dict() == dict(zip("abcd", "1010", strict=True))
+    with pytest.raises(DataError, match=r"cannot tell which column holds the classes \(covid\); name it `label`"):
+        _opened(folder, f"file,covid,{name}\n{rows}")
+
+
+def test_a_column_of_0_and_1_beside_the_only_text_column_makes_one_ask_which_holds_the_classes(folder):
+    rows = "".join(f"{file}.png,{mark},{other}\n" for file, mark, other in zip("abcd", "1010", "uvvu", strict=True))
+    with pytest.raises(DataError, match=r"holds the classes \(device, covid\); name it `label`"):
+        _opened(folder, f"file,covid,device\n{rows}")
+    assert _opened(folder, f"file,label,device\n{rows}").classes == ("0", "1"), "the cure works"
+    assert _opened(folder, f"file,label,diagnosis\n{rows}").classes == ("0", "1"), "also beside another such name"
+    assert _opened(folder, f"file,Target,class\n{rows}").classes == ("u", "v"), "a named text column goes first"
+
+
+@pytest.mark.parametrize("name", ["split", "Subset", "data_set", "partition"])
+def test_a_column_that_tells_halves_apart_is_told_as_a_plain_folder_has_none(folder, name):
+    rows = "a.png,x,{},1\nb.png,y,{},2\nc.png,x,{},3\nd.png,y,{},4\n"
+    head = f"file,label,{name},patient_id\n"
+    (said,) = problems(_opened(folder, head + rows.format("train", "train", "test", "test")))
+    assert said.startswith(
+        f"images.csv: the column {name} (test, train) is not read, so every image counts as training"
+    )
+    assert problems(_opened(folder, head + rows.format(*["train"] * 4))) == []
+
+
+def test_a_class_of_boxes_is_told_as_all_boxes_are_opacities(folder):
+    images = "file,label,patient_id\na.png,x,1\nb.png,y,2\nc.png,x,3\nd.png,y,4\n"
+    boxes = "file,x,y,width,height,{},file_name\na.png,1,2,30,40,{},u\nb.png,1,2,30,40,{},v\n"
+    for name in ("label", "class", "Class_Name", "name", "category_id", "finding"):
+        (said,) = problems(_opened(folder, images, boxes.format(name, "nodule", "opacity")))
+        assert said.startswith(f"boxes.csv: the column {name} (nodule, opacity) is not read, so every box counts")
+    assert problems(_opened(folder, images, boxes.format("label", "opacity", "opacity"))) == []
+    assert problems(_opened(folder, images, boxes.format("width_class_of_device_x", "m", "n"))) == []
+
+
+# Boxes
+
+
+def test_boxes_in_shares_of_the_picture_and_boxes_listed_twice_are_told(folder):
+    images = "file,label,patient_id\na.png,x,1\nb.png,y,2\nc.png,x,3\nd.png,y,4\n"
+    head = "file,x,y,width,height\n"
+    (said,) = problems(_opened(folder, images, head + "a.png,0.5,0.4,0.2,0.1\nb.png,0.9,0.9,0.8,1\n"))
+    assert said.startswith(
+        "2 boxes in the first pixel and no larger than it, first in image a: 0.5, 0.4, 0.7, 0.5; are x"
+    )
+    (said,) = problems(_opened(folder, images, head + "a.png,1,2,30,40\nb.png,1,2,30,40\na.png,1,2,30,40\n"))
+    assert said == "1 box listed twice, first in image a: 1.0, 2.0, 31.0, 42.0"
+    assert problems(_opened(folder, images, head + "a.png,1,2,30,40\na.png,1,2,30,41\n")) == []
+
+
+def _contradictions(folder: Path, boxes: str, label: str, study: str = "0,1,0,0") -> list[str]:
+    "What `problems` says of one image's boxes and label, but for its file"
+    root = _competition(folder / "comp", f"s_study,{study}\n", f'i_image,"{boxes}",{label},s\n')
+    _dicom(root / "train" / "s" / "e" / "i.dcm")
+    return problems(open_dataset(root))
+
+
+TWO = "[{'x': 1.0, 'y': 2.0, 'width': 20.0, 'height': 10.0}, {'x': 5.0, 'y': 6.0, 'width': 7.0, 'height': 8.0}]"
+
+
+@pytest.mark.parametrize(
+    ("boxes", "label"),
+    [
+        (TWO, "opacity 1 1 2 21 12 opacity 1 5 6 12 14"),
+        (TWO, "opacity 1 5.4 6 12 14 opacity 1 1 2 21 11.6"),  # in another order, and rounded
+        ("", "none 1 0 0 1 1"),
+        (TWO, ""),
+        (TWO, "one two"),
+        (TWO, "opacity 1 a b c d"),
+        (TWO, "typical 1 0 0 1 1"),
+    ],
+)
+def test_boxes_and_labels_that_say_the_same_or_cannot_be_compared_are_not_told(tmp_path, boxes, label):
+    assert _contradictions(tmp_path, boxes, label) == []
+
+
+@pytest.mark.parametrize(
+    ("boxes", "label"),
+    [
+        (TWO, "none 1 0 0 1 1"),
+        ("", "opacity 1 1 2 21 12"),
+        (TWO, "opacity 1 1 2 21 12"),
+        (TWO, "opacity 1 1 2 21 12 opacity 1 1 2 21 12"),
+        (TWO, "opacity 1 1 2 21 12 opacity 1 5 6 7 8"),  # width taken for x_max
+    ],
+)
+def test_boxes_and_labels_that_contradict_each_other_are_told(tmp_path, boxes, label):
+    (said,) = _contradictions(tmp_path, boxes, label)
+    assert said.startswith(
+        "train_image_level.csv: the columns boxes and label of 1 image contradict each other, first i"
+    )
+
+
+def test_a_box_in_a_negative_study_is_told(tmp_path):
+    (said,) = _contradictions(tmp_path, TWO, "", "1,0,0,0")
+    assert (
+        said == "1 image with boxes in a study that is called negative, first i; is the class wrong, or are the boxes?"
+    )
+
+
+def test_nothing_is_odd_in_simulated_datasets(tmp_path):
+    for seed, site in ((3, None), (4, "B")):
+        folder = simulate_dataset(tmp_path / f"{seed}", studies=8, seed=seed, size=64, workers=1, site=site)
+        assert problems(open_dataset(folder)) == []
+
+
+def test_in_the_real_tables_only_the_known_box_is_odd():
+    real = Path(os.environ.get("COVIDXR_REAL", Path(__file__).resolve().parents[2].parent / "shared" / "real"))
+    if not (real / "siim_tables").is_dir():
+        pytest.skip("the real tables are not here")
+    said = problems(open_dataset(real / "siim_tables"))
+    assert len(said) == 2 and "negative coordinate" in said[0] and "6334 images have no file here" in said[1]
+
+
+@pytest.mark.parametrize("way", [to_cache, from_cache])
+def test_mapped_boxes_are_numbers_in_their_order_or_the_image_is_named(way):
+    place = {"scale": 0.5, "scale_y": 0.5, "left": 0, "top": 0, "height": 100, "width": 100, "size": 50}
+    index = pd.DataFrame([{"image_id": name} | place for name in "ab"])
+    rows = [("b", 0.0, 0.0, 50.0, 50.0), ("a", 10.0, 10.0, 50.0, 50.0)]
+    boxes = pd.DataFrame(rows, columns=["image_id", *BOX_COLUMNS], index=[5, 5])
+    wanted = way(boxes, index)
+    for same in (boxes.astype(dict.fromkeys(BOX_COLUMNS, str)), boxes.astype(dict.fromkeys(BOX_COLUMNS, object))):
+        pd.testing.assert_frame_equal(way(same, index), wanted)
+    pd.testing.assert_frame_equal(way(boxes, index.astype({"scale": str, "left": str})), wanted)
+    for wrong, said in (
+        (boxes.assign(x_min=["0", "left"]), "a box of image a has a corner that is not a finite number"),
+        (boxes.assign(y_max=[50, np.nan]), "a box of image a has a corner that is not a finite number"),
+        (boxes.assign(x_max=[np.inf, 50]), "a box of image b has a corner that is not a finite number"),
+        (boxes.assign(x_min=[0, 90]), "a box of image a has its corners swapped"),
+        (pd.concat([boxes, boxes[["x_min"]]], axis=1), "the table of boxes has two columns x_min"),
+        (boxes.to_dict(), "the table of boxes must be a pandas table"),
+    ):
+        with pytest.raises(DataError, match=said):
+            way(wrong, index)
+    for bad in ("half", 0, None):
+        with pytest.raises(DataError, match="the index: the place of image b is no number, or its scale is 0"):
+            way(boxes, index.assign(scale=pd.Series([0.5, bad], dtype=object)))
+    with pytest.raises(DataError, match="the table of index must be a pandas table"):
+        way(boxes, {})
+
+
+# Patients and studies
+
+
+def test_a_patient_in_both_halves_is_told(tmp_path):
+    root = _competition(tmp_path / "comp", "s1_study,1,0,0,0\n", "i1_image,,none 1 0 0 1 1,s1\n")
+    for half, number in (("train", 1), ("test", 2), ("test", 3)):
+        _dicom(root / half / f"s{number}" / "e" / f"i{number}.dcm", patient="" if number == 3 else "p1")
+    told = [said for said in problems(open_dataset(root)) if "half" in said]
+    assert [said.partition(":")[0] for said in told] == [
+        "1 patient is in the training half and in the test half, first p1"
+    ]
+
+
+def test_an_unknown_patient_gets_a_name_that_no_patient_has(folder):
+    dataset = _opened(
+        folder, "file,label,study_id,patient_id\na.png,x,1,3\nb.png,y,2,study 3\nc.png,x,3,\nd.png,y,4,\n"
+    )
+    assert dataset.images["patient_id"].tolist() == ["3", "study 3", "study study 3", "4"]
+    dataset = _opened(
+        folder,
+        "file,label,study_id,patient_id\na.png,x,1,study 2\nb.png,y,2,2\nc.png,x,3,\nd.png,y,3,\n".replace(
+            "d.png,y", "d.png,x"
+        ),
+    )
+    assert dataset.images["patient_id"].tolist() == ["study 2", "2", "3", "3"]
+
+
+def test_an_image_without_a_study_joins_no_study_that_is_called_as_it_is(folder):
+    dataset = _opened(
+        folder, "file,label,study_id,patient_id\na.png,x,,p1\nb.png,y,a,p2\nc.png,y,image-a,p3\nd.png,x,,p4\n"
+    )
+    assert dataset.images["study_id"].tolist() == ["image-image-a", "a", "image-a", "d"]
+    assert dataset.labels().to_dict() == {"image-image-a": "x", "a": "y", "image-a": "y", "d": "x"}
+
+
+def _by_hand(**changes) -> Dataset:
+    "A dataset of two studies with an image each and a box, and a test study, with some tables exchanged"
+    studies = pd.DataFrame({"study_id": ["s", "t", "u"], "split": ["train", "train", "test"]})
+    tables = {
+        "studies": studies.assign(x=[1, 0, np.nan], y=[0, 1, np.nan]),
+        "images": studies[["study_id", "split"]].assign(image_id=["a", "b", "c"], patient_id=["p", "q", "r"]),
+        "boxes": pd.DataFrame([("a", 1.0, 2.0, 30.0, 40.0)], columns=["image_id", *BOX_COLUMNS]),
+    }
+    return Dataset(**({"root": "here", "simulated": False, "classes": ("x", "y")} | tables | changes))
+
+
+def test_a_dataset_by_hand_invents_no_class_and_holds_nothing_that_belongs_to_nothing():
+    whole = _by_hand()
+    assert whole.labels().to_dict() == {"s": "x", "t": "y"}
+    studies, images, boxes = whole.studies, whole.images, whole.boxes
+    for marks in ([0, 0], [1, 1], [0.5, 0.5], [2, -1], [np.nan, 1], ["one", 1]):
+        wrong = studies.astype({"x": object, "y": object})
+        wrong.loc[1, ["x", "y"]] = marks
+        with pytest.raises(DataError, match="here: study t must have a 1 for exactly one of the classes x, y"):
+            _by_hand(studies=wrong)
+    for changes, said in (
+        ({"studies": pd.concat([studies, studies[:1]])}, "study s appears twice in the table of studies"),
+        ({"images": images.assign(study_id=["s", "lost", "u"])}, "the study of image b is not in the table of studies"),
+        ({"images": images.assign(study_id=["s", None, "u"])}, "the study of image b is not in the table of studies"),
+        ({"boxes": boxes.assign(image_id="zzz")}, "a box is of image zzz, which is not in the table of images"),
+    ):
+        with pytest.raises(DataError, match=f"here: {said}"):
+            _by_hand(**changes)
+
+
+@pytest.mark.parametrize("kind", ["bool", "Int64", "str", "float"])
+def test_a_dataset_by_hand_may_hold_its_classes_as_any_kind_of_number(kind):
+    studies = _by_hand().studies[:2].astype({"x": int, "y": int}).astype({"x": kind, "y": kind})
+    dataset = _by_hand(studies=studies, images=_by_hand().images[:2])
+    assert dataset.labels().to_dict() == {"s": "x", "t": "y"}
