@@ -288,6 +288,18 @@ def _pool(
     return ProcessPoolExecutor(workers, initializer=start, env=threads | {_SAFE_PATH: "1"})
 
 
+_GLANCE = 0.5  # seconds between two looks whether the caller shall stop
+
+
+def _answer(
+    sent: Any,  # a Future
+) -> Any:  # its answer, or what the work raised
+    "Wait by short steps: Python hears of a signal that another thread received only when this one is not waiting"
+    while not sent.done():
+        wait([sent], timeout=_GLANCE)
+    return sent.result()
+
+
 def in_processes(
     work: Callable,  # done for each item, in any process
     items: Iterable,  # what to work on; only as many are taken as are sent
@@ -304,7 +316,7 @@ def in_processes(
                 with _without_interrupts():
                     waiting.append(pool.submit(timed_trip, work, trip))
             if not trip or len(waiting) > 3 * workers:  # so many that none is idle; more would hold unasked answers
-                answers, seconds = waiting.popleft().result()
+                answers, seconds = _answer(waiting.popleft())
                 size = batch or trip_size(len(answers), seconds)
                 yield from answers
         pool.shutdown(wait=True)
@@ -341,7 +353,10 @@ def at_once(
     try:
         with _without_interrupts():
             sent = [pool.submit(_while_wanted, work, item, os.getpid()) for item in items]
-        if wait(sent, return_when=FIRST_EXCEPTION).not_done:
+        done, left = wait(sent, timeout=_GLANCE, return_when=FIRST_EXCEPTION)
+        while left and all(one.exception() is None for one in done):
+            done, left = wait(sent, timeout=_GLANCE, return_when=FIRST_EXCEPTION)
+        if left:
             wait(sent, timeout=2)  # one may only have noticed that another is gone, before loky told us
         errors = [error for one in sent if one.done() and (error := one.exception())]
         if any(isinstance(error, BrokenProcessPool) for error in errors):

@@ -262,7 +262,8 @@ def serve(
             try:
                 ready(address)
                 _sample_html(WARM)  # loads the simulator, while the visitor's browser opens the page
-                until.wait()
+                while not until.wait(0.5):  # in steps: a signal that another thread received is heard between two
+                    pass
             finally:
                 page.close(verbose=False)
 
