@@ -26,9 +26,9 @@ from ..base.errors import CovidxrError, DataError, ModelError, SubmissionError, 
 from ..base.extras import MissingExtra, opencv, require
 from ..base.files import check_file, owned_file
 from ..base.progress import log_line
+from ..base.terms import LEAST_SIDE
 from ..dataset import image_ids, xray_files
 from ..dicom import read_facts
-from ..learning.shipped_reader import LEAST
 from ..prepare import from_cache, prepare, read_failed, read_prepared
 from .opinions import Opinions, ensemble_round, study_probabilities
 from .packed_files import open_files
@@ -94,14 +94,17 @@ def given_files(
 # %% ../../nbs/engine/inference.ipynb #inference-010b
 def _grade(
     picture: np.ndarray,  # uint8 (size, size), prepared
-    shape: tuple[float, float] = (LEAST, LEAST),  # height and width of the X-ray; the square's margins hide a strip
+    shape: tuple[float, float] = (
+        LEAST_SIDE,
+        LEAST_SIDE,
+    ),  # height and width of the X-ray; the square's margins hide a strip
 ) -> list[
     float | None
 ]:  # extent, low, high; None where `severity` would refuse the X-ray: a strip, or one grey level alone
     "The extent on one prepared image, with its interval"
     from covidxr.severity import severity
 
-    if min(shape) < LEAST:
+    if min(shape) < LEAST_SIDE:
         return [None, None, None]
     try:
         told = severity(picture.astype("float32") / 255)
