@@ -54,7 +54,7 @@ def _check_rows(
         (boxes["image_id"][lost], "a box is of image {}, which is not in the table of images; add it there"),
     ):
         if len(ids):
-            raise DataError(f"{root}: {why.format(str(ids.iloc[0])[:60])}")
+            raise DataError(f"{root}: {why.replace('{}', str(ids.iloc[0])[:60], 1)}")  # a class may be called {}
 
 
 def check_tables(

@@ -94,13 +94,8 @@ def given_files(
 # %% ../../nbs/engine/inference.ipynb #inference-010b
 def _grade(
     picture: np.ndarray,  # uint8 (size, size), prepared
-    shape: tuple[float, float] = (
-        LEAST_SIDE,
-        LEAST_SIDE,
-    ),  # height and width of the X-ray; the square's margins hide a strip
-) -> list[
-    float | None
-]:  # extent, low, high; None where `severity` would refuse the X-ray: a strip, or one grey level alone
+    shape: tuple[float, float] = (LEAST_SIDE, LEAST_SIDE),  # of the X-ray: in its square a strip does not show
+) -> list[float | None]:  # extent, low, high; None where `severity` would refuse: a strip, or one grey level
     "The extent on one prepared image, with its interval"
     from covidxr.severity import severity
 

@@ -343,3 +343,10 @@ def test_a_dataset_by_hand_may_hold_its_classes_as_any_kind_of_number(kind):
     studies = _by_hand().studies[:2].astype({"x": int, "y": int}).astype({"x": kind, "y": kind})
     dataset = _by_hand(studies=studies, images=_by_hand().images[:2])
     assert dataset.labels().to_dict() == {"s": "x", "t": "y"}
+
+
+def test_a_class_called_by_braces_is_told_as_any_other():
+    studies = pd.DataFrame({"study_id": ["a"], "split": "train", "{x}": [1], "{}": [1]})
+    images = pd.DataFrame({"image_id": ["a"], "study_id": ["a"], "patient_id": ["p"], "split": "train"})
+    with pytest.raises(DataError, match="study a must have a 1 for exactly one of the classes"):
+        Dataset(".", False, ("{x}", "{}"), studies, images, pd.DataFrame())
