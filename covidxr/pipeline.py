@@ -81,15 +81,14 @@ def run(
     folder, phantom, asked = check_path(out), isinstance(data, str) and data == "phantom", check_profile(profile)
     (profile, left_out), device = installed_models(asked), training_device(gpus, asked)
     root = folder / "data" if phantom else check_path(data)
-    if not phantom:
-        check_dataset(data, folder)
+    opened = None if phantom else check_dataset(data, folder)
     claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asked.decisive()}
     with owned_folder(folder, "run", claim):
         steps, used = Steps(folder, PACKAGES), {"profile": asdict(profile), "versions": package_versions(PACKAGES)}
         write_json(claim | used, folder / "config.json")
         if phantom:
             steps("simulate", lambda: simulate_data(root, profile, seed))
-        dataset = open_dataset(root)
+        dataset = open_dataset(root) if opened is None else opened
         index, failed = prepare_data(steps, dataset, folder, profile)
         steps("explore", lambda: explore_data(dataset, folder), tables_key(dataset))
         this = Run(folder, dataset, index, plan_rounds(dataset, profile, seed), profile, seed, device)

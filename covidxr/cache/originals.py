@@ -67,9 +67,9 @@ def _in_dataset(
     root, images = dataset.root, dataset.images
     if (images["path"] == "").all():
         raise DataError(f"{root}: the tables are here but no image files; models need the images")
-    rows = list(images.itertuples())
-    there = [(row.image_id, root / row.path, printable(str(row.path))) for row in rows if row.path]
-    absent = [row.image_id for row in rows if not row.path]
+    rows = list(zip(images["image_id"], images["path"], strict=True))
+    there = [(name, root / path, printable(str(path))) for name, path in rows if path]
+    absent = [name for name, path in rows if not path]
     said = [f"{root}: the tables name image {name}, but its file is not there" for name in absent]
     return there, [{"image_id": name, "error": one} for name, one in zip(absent, said, strict=True)]
 
@@ -101,13 +101,36 @@ def _listed(
     return path_hash(root), *_in_dataset(source)
 
 
+def _number(
+    path: str | os.PathLike,  # a file, or a link to it
+) -> int | None:  # what the disk calls it, whatever its name; None where it is not there
+    "The number of a file"
+    try:
+        return os.stat(path).st_ino
+    except (OSError, ValueError):
+        return None
+
+
+def _numbers(
+    folder: str,  # any, which may not be there
+) -> set[int]:
+    "The numbers of a folder's files"
+    try:
+        with os.scandir(folder or ".") as entries:
+            return {os.lstat(entry.path).st_ino for entry in entries}  # layered disks list other numbers than these
+    except OSError:
+        return set()
+
+
 def _spare_originals(
     tasks: list[Task],
 ) -> None:
     "DataError where a small picture would take an X-ray's place"
-    originals = {os.path.realpath(task.path) for task in tasks}
     folder = os.path.realpath(tasks[0].out) if tasks else ""
-    for task in tasks:
+    held = _numbers(folder)
+    same = [task.path for task in tasks if held and _number(task.path) in held]
+    originals = {os.path.realpath(path) for path in same}  # which asks the disk for every folder on the way
+    for task in tasks if originals else ():
         small = f"{task.image_id}.{task.format}"
         if os.path.join(folder, small) in originals:
             raise DataError(

@@ -106,7 +106,8 @@ def _image_files(
 ) -> dict[str, Path]:  # image id to file
     "The DICOM files of both halves"
     files: dict[str, Path] = {}
-    for path in [path for half in ("train", "test") for path in sorted((root / half).glob("*/*/*.dcm"))]:
+    found = [sorted((root / half).glob("*/*/*.dcm"), key=lambda path: path.parts) for half in ("train", "test")]
+    for path in [path for half in found for path in half]:
         if is_hidden(path, root):
             continue
         image_id = name_to_id(path.stem, path.relative_to(root))

@@ -62,6 +62,7 @@ def scan_headers(
 
 # %% ../../nbs/engine/data_headers.ipynb #data_headers-009
 _HEAD = 2**14  # bytes; by then a header has said who and what it is about
+_TOGETHER = 1000  # files whose stamps are asked for at once
 
 
 def _stamp(
@@ -81,8 +82,13 @@ def _stamps(
     files: dict[str, Path],  # image id to file
 ) -> pd.Series:  # by image id; missing where a file cannot be opened
     "The stamps of many files"
+    paths, stamps = list(files.values()), []
     with ThreadPoolExecutor(8) as pool:  # a disk in the network answers several questions at once
-        return pd.Series(list(pool.map(_stamp, files.values())), index=list(files), dtype=object)
+        for first in range(
+            0, len(paths), _TOGETHER
+        ):  # a million of the pool's own notes at once weigh more than theirs
+            stamps += pool.map(_stamp, paths[first : first + _TOGETHER])
+    return pd.Series(stamps, index=list(files), dtype=object)
 
 
 def _replaced(

@@ -95,14 +95,15 @@ def installed_models(
 def check_dataset(
     root: str | Path,  # a dataset's folder
     folder: Path,  # the run's folder
-) -> None:
-    "Say what is wrong with a dataset before anything is written into the run's folder"
+) -> Dataset:  # opened once: where it cannot be written to, each opening reads all headers
+    "Open a dataset, and say what is wrong with it before anything is written into the run's folder"
     dataset = open_dataset(root)
     if folder.resolve().is_relative_to(Path(root).resolve()):
         raise DataError(f"{folder}: lies inside the dataset; choose an --out outside of it")
     if not len(dataset.boxes):
         cure = "a plain folder needs boxes.csv (file, x, y, width, height)"
         raise DataError(f"{root}: no boxes, so no detector can learn; {cure}")
+    return dataset
 
 # %% ../../nbs/engine/inputs.ipynb #inputs-009
 def simulate_data(

@@ -135,7 +135,10 @@ def _models(
     found = []
     for path in sorted((run.folder / "models").glob("*/config.json")):
         model = read_json(path)
-        start = model.get("why", "pretrained") if model.get("pretrained") else "random"
+        why = model.get("why") or "pretrained"
+        start = why if model.get("pretrained") else "random"
+        if start == "random" and why not in ("pretrained", "not asked for"):
+            start = f"random ({why})"
         found.append(model | {"name": path.parent.name, "start": start})
     return found
 

@@ -113,7 +113,7 @@ class Steps:
         self.packages = tuple(packages)
         self.asked: set[str] = set()
 
-    def _stands(
+    def stands(
         self,
         name: str,  # of a step
         key: str,  # what goes into it now
@@ -133,7 +133,7 @@ class Steps:
     ) -> None:
         "Do a step, unless it stands"
         self.asked.add(name)
-        if self._stands(name, key):
+        if self.stands(name, key):
             log_line(f"{name}: done before")
             return
         log_line(f"{name} ...")

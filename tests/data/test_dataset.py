@@ -230,6 +230,27 @@ def test_headers_without_stamps_are_believed_where_they_cannot_be_written(compet
     assert open_dataset(competition).images["patient_id"].tolist() == ["p0", "old", "p2", "q"] and read == []
 
 
+def test_a_run_reads_the_headers_of_a_folder_that_cannot_be_written_once(competition, monkeypatch, tmp_path):
+    from contextlib import contextmanager
+
+    from covidxr import pipeline
+
+    @contextmanager
+    def refused(*_, **__):
+        raise OSError(30, "Read-only file system")
+        yield
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(covidxr.data.headers, "owned_file", refused)
+    monkeypatch.setattr(pipeline, "prepare_data", stop)
+    read = _reads(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(competition, tmp_path / "run")
+    assert len(read) == 4
+
+
 def test_headers_that_a_person_made_are_believed_without_a_stamp_and_corrected_with_one(competition):
     open_dataset(competition)
     path = competition / "headers.csv"

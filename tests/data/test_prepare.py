@@ -399,6 +399,18 @@ def test_no_original_is_ever_written_over(tmp_path, hashes):
     assert hashes(tmp_path) == before
 
 
+def test_a_small_copy_is_not_made_of_itself_nor_of_a_link_to_it(many, tmp_path, hashes):
+    file, cache = sorted(many.glob("train/*/*/*.dcm"))[0], tmp_path / "cache"
+    small = cache / prepare(file, cache, size=32)["file"][0]
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / small.name).symlink_to(small)
+    before = hashes(cache)
+    for source in ([small], [tmp_path / "link" / small.name]):
+        with pytest.raises(DataError, match="would take the place of an X-ray; choose another folder"):
+            prepare(source, cache, size=32)
+    assert hashes(cache) == before
+
+
 def test_a_disc_without_endings_and_folders_behind_links_are_found(tmp_path, many):
     files = sorted(many.glob("train/*/*/*.dcm"))[:3]
     source = tmp_path / "disc"

@@ -217,6 +217,15 @@ def test_a_lesson_is_short_enough_to_be_read(lesson):
     assert shape(lesson).faults() == []
 
 
+def test_lessons_give_a_learner_that_may_be_on_a_gpu_no_tensor_of_the_processor():
+    found = []
+    given = re.compile(r"(?:learn|tuned)\w*\.model\b[^\n]*\(torch\.(?:zeros|ones|rand|randn|tensor|from_numpy|empty)\(")
+    for path in lessons():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            found += [f"{path.stem}: {line.strip()}" for _ in given.finditer(line) if "device=" not in line]
+    assert found == []
+
+
 def test_lessons_have_numbers_of_their_own_and_no_letters():
     numbers = [path.stem.partition("_")[0] for path in lessons()]
     assert all(number.isdigit() for number in numbers) and len(set(numbers)) == len(numbers)
