@@ -14,10 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .base.errors import CovidxrError
+from .base.errors import CovidxrError, reason
 from .base.extras import opencv
-from .base.process import cores
-from .learning.device import pick_device
+from .base.process import cores, nvidia_signs
 
 # %% ../nbs/engine/doctor.ipynb #doctor-006
 _NEEDED = (
@@ -113,12 +112,37 @@ def _memory() -> dict:  # part, ok, text
     return _row("memory", total > 4e9, f"{total / 1e9:.0f} GB, {cores()} processor cores")
 
 
-def _accelerator() -> dict:  # part, ok, text
-    "The GPU, if PyTorch sees one"
+def _unseen() -> str:
+    "Why PyTorch sees no NVIDIA GPU where there are signs of one, and the cure"
+    import torch
+
+    signs = "there are signs of an NVIDIA GPU, and PyTorch"
+    if torch.version.cuda is None:
+        cure = "install a build for CUDA (https://pytorch.org/get-started/locally)"
+        return f"{signs} {torch.__version__} is a build without CUDA; {cure}"
     try:
-        device = pick_device()
+        torch.cuda.init()
+        said = "it sees none"
+    except RuntimeError as error:
+        said = reason(error)
+    cure = "install a newer driver (https://www.nvidia.com/drivers), or a build of PyTorch for the CUDA version that "
+    cure += "`nvidia-smi` shows (https://pytorch.org/get-started/previous-versions)"
+    return f"{signs} for CUDA {torch.version.cuda} cannot use it ({said}); {cure}"
+
+
+def _accelerator() -> dict:  # part, ok, text
+    "The GPU, if PyTorch sees one and can compute on it"
+    try:
         import torch
 
+        from covidxr.learning.device import gpu_fault, pick_device
+
+        fault = gpu_fault("cuda") if torch.cuda.is_available() else ""
+        if fault:
+            return _row("GPU", False, f"PyTorch cannot compute on it: {fault}")
+        device = pick_device()
+        if device == "cpu" and nvidia_signs():
+            return _row("GPU", None, _unseen())
         if device == "cpu":
             return _row("GPU", None, "none that PyTorch sees; the quick profile needs none")
         return _row("GPU", True, torch.cuda.get_device_name() if device == "cuda" else "Apple's GPU")

@@ -42,7 +42,7 @@ def training_devices(
 def first_gpus(
     count: int,  # how many
 ) -> str:  # such as "cuda:0,cuda:1"
-    "The names of this computer's first GPUs; raises ModelError where it has fewer"
+    "The names of this computer's first GPUs; raises ModelError for fewer, or one that PyTorch cannot compute on"
     wanted = whole(count, "gpus", 1, 1024)
     if os.environ.get("COVIDXR_PROCESSES_ON_CPU"):  # for tests where there is no GPU
         return ",".join(["cpu"] * wanted)
@@ -51,7 +51,7 @@ def first_gpus(
         has = f"has {there} that PyTorch can use" if there else "has none that PyTorch can use"
         cure = f"ask for 1 to {there}" if there > 1 else "leave the option out"
         raise ModelError(f"gpus is {wanted}, and this computer {has}; {cure}")
-    return ",".join(f"cuda:{number}" for number in range(wanted))
+    return training_devices(",".join(f"cuda:{number}" for number in range(wanted)))
 
 # %% ../../nbs/engine/gpus.ipynb #gpus-009
 def _average(

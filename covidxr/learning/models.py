@@ -62,8 +62,8 @@ def number(
 def device_name(
     device: Any,  # "cpu", "cuda", "cuda:1", "mps", a torch.device, or None for the fastest
 ) -> str:
-    "A device that this computer has"
-    from covidxr.learning.device import pick_device
+    "A device that this computer has and PyTorch can compute on"
+    from covidxr.learning.device import gpu_fault, pick_device
 
     if device is None:
         return pick_device()
@@ -75,6 +75,9 @@ def device_name(
     if there is None or (there.index or 0) >= found.get(there.type, 0):
         here = ", ".join(name for name, count in found.items() if count)
         raise ModelError(f"device {device!r:.60} is not here; this computer has {here}")
+    fault = gpu_fault(str(there)) if there.type == "cuda" else ""
+    if fault:
+        raise ModelError(f"device {device!r:.60}: PyTorch cannot compute on it ({fault})")
     return str(there)
 
 

@@ -106,6 +106,7 @@ def test_too_small_a_batch_for_so_many_is_refused(tmp_path: Path) -> None:
 def test_gpus_are_named_where_they_are_and_refused_where_they_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COVIDXR_PROCESSES_ON_CPU", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("covidxr.learning.device.gpu_fault", lambda place: "")
     assert [first_gpus(1), first_gpus(2)] == ["cuda:0", "cuda:0,cuda:1"]
     assert training_devices("cuda:1, cuda:0") == "cuda:1,cuda:0"
     for wrong in ("cuda:0,cuda:0", "cuda:0,cpu", "cuda,cuda:1"):
