@@ -33,7 +33,7 @@ from ..prepare import from_cache, prepare, read_failed, read_prepared
 from .opinions import Opinions, ensemble_round, study_probabilities
 from .packed_files import open_files
 from .run_files import RunFiles, model_kinds, read_choices
-from .serving import Network, NotServed, open_networks
+from .serving import Network, NotServed, gpu_answers, open_networks
 from covidxr.runs.streaming import (
     BATCH,
     ask_networks,
@@ -375,7 +375,8 @@ def predict(
         if scheduler:
             told = _on_cluster(run, images, extents is not None, scheduler)
         else:
-            told = _ask(_open(files, names), files, names, images, size, extents is not None)
+            networks = None if gpu_answers(files, names, len(images)) else _open(files, names)
+            told = _ask(networks, files, names, images, size, extents is not None)
     told.failed.sort()
     if told.index.empty:
         raise DataError(f"none of {len(images)} files can be read; first: {told.failed[0]}")

@@ -176,6 +176,17 @@ def test_onnxruntime_says_what_pytorch_says_of_every_form_of_network(run, xrays,
     _agree(_told(run, xrays[1:2], monkeypatch), _told(run, xrays[1:2], monkeypatch, torch=True))
 
 
+def test_beside_a_gpu_pytorch_answers_though_there_are_onnx_files(run, xrays, tmp_path, monkeypatch):
+    predict(run, xrays, tmp_path / "served.csv")
+    counted: list[tuple[list[str], int]] = []
+    monkeypatch.setattr(inference, "gpu_answers", lambda files, names, xrays: counted.append((list(names), xrays)) or 1)
+    monkeypatch.setattr(inference, "_open", lambda *given: pytest.fail("onnxruntime was opened"))
+    predict(run, xrays, tmp_path / "torch.csv")
+    assert counted == [(list(NETWORKS), len(xrays))]
+    one, other = (read_submission(tmp_path / f"{name}.csv") for name in ("served", "torch"))
+    assert np.abs(one["confidence"].to_numpy() - other["confidence"].to_numpy()).max() < 1e-4
+
+
 def test_both_views_count(run, xrays, tmp_path, monkeypatch):
     "A mirrored X-ray has the same classes, and its boxes lie on the other side"
     mirrored = tmp_path / "x.png"
