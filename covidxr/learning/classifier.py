@@ -186,7 +186,7 @@ def train_classifier(
     weights, why = _starting_weights(arch, pretrained)
     plan |= {"pretrained": weights is not None, "why": why, **training_facts(table, "torch", "fastai", "timm")}
     cure, given = "try another size, batch_size or backbone", {"squares": squares, "table": table, "weights": weights}
-    return train_into(out, plan, lambda folder: fit_together(_fit, given, plan, folder), arch, cure)
+    return train_into(out, plan, lambda folder, plan: fit_together(_fit, given, plan, folder), arch, cure)
 
 # %% ../../nbs/engine/classifier.ipynb #classifier-013
 def save_classifier(

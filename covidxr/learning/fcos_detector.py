@@ -278,7 +278,7 @@ def train(
     squares, shares = read_samples(table, boxes, plan["size"])
     given = {"squares": squares, "shares": shares, "valid": table["valid"].to_numpy(bool), "start": tuple(start)}
     cure = "try another size, batch_size or model"
-    return train_into(out, plan, lambda folder: fit_together(_fit, given, plan, folder), model, cure)
+    return train_into(out, plan, lambda folder, plan: fit_together(_fit, given, plan, folder), model, cure)
 
 # %% ../../nbs/engine/fcos_detector.ipynb #fcos_detector-018
 MOST = 1000  # boxes per image that compete

@@ -184,7 +184,7 @@ def train_map_classifier(
     plan |= training_facts(table, "torch", "fastai", "timm")
     given = {"squares": squares, "truth": truth, "valid": table["valid"].to_numpy(bool), "weights": weights}
     cure = "try another size, batch_size or backbone"
-    return train_into(out, plan, lambda folder: fit_together(fit_maps, given, plan, folder), plan["arch"], cure)
+    return train_into(out, plan, lambda folder, plan: fit_together(fit_maps, given, plan, folder), plan["arch"], cure)
 
 # %% ../../nbs/engine/map_training.ipynb #map-training-012
 def load_maps(

@@ -151,7 +151,7 @@ def train(
     plan |= {"pretrained": found is not None, **training_facts(table, "torch", "ultralytics")}
     parts = _parts(table, boxes, plan["size"])
 
-    def fit_here(folder: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
+    def fit_here(folder: Path, plan: dict) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
         work = folder / ".work"
         shutil.rmtree(work, ignore_errors=True)
         try:

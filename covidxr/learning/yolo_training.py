@@ -19,7 +19,7 @@ import torch
 
 from ..base.errors import ModelError
 from ..base.process import quiet
-from ..base.progress import stepwise
+from ..base.progress import log_line, stepwise
 from .guests import hushed, unchanged
 from .models import number
 from .yolo import CHANNELS, load_for_training, ultralytics
@@ -184,6 +184,17 @@ def check_training(
             number(value, name, -1e6, 1e6)
 
 # %% ../../nbs/engine/yolo_training.ipynb #yolo_training-014
+def _note_batch(
+    plan: dict,  # the configuration, changed in place
+    used: int,  # images a step, in the end
+) -> None:
+    "Ultralytics halves a batch that does not fit into a GPU's memory, and learns from two of them a step, or four"
+    if used < plan["batch_size"]:
+        log_line(f"{plan['model']}: {plan['batch_size']} images at once did not fit into the GPU's memory; {used} did")
+        plan["training"] = {"nbs": plan["batch_size"], **plan["training"]}
+        plan["batch_size"] = used
+
+
 def fit(
     parts: dict,  # train_pixels, train_labels, val_pixels, val_labels
     plan: dict,  # the configuration; rank, ranks and devices where several train
@@ -206,6 +217,7 @@ def fit(
     with unchanged(), hushed("ultralytics"), quiet():
         trainer = _with(_Trainer, theirs)(data, settings, start, f"train {plan['model']}")
         trainer.train()
+    _note_batch(plan, trainer.batch_size)
     history = pd.DataFrame(trainer.rows)
     if not plan["valid_images"]:  # Ultralytics wants something to validate on, and got a training image
         history = history[[name for name in history if not name.startswith(("val/", "metrics/"))]]

@@ -170,7 +170,7 @@ def test_every_training_on_a_cpu_keeps_memory_and_no_other(tmp_path, monkeypatch
     library, found = Library(), []
     monkeypatch.setattr(process, "_glibc", lambda: library)
 
-    def fit(folder) -> None:
+    def fit(folder, plan) -> None:
         found.append(bool(process._KEEPERS))
         raise RuntimeError("that is enough")
 

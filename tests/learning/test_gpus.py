@@ -87,7 +87,7 @@ def _fails(plan: dict) -> None:
 def test_where_one_process_fails_the_other_ends_and_one_sentence_says_why(tmp_path: Path) -> None:
     before, out = {one.pid for one in psutil.Process().children(recursive=True)}, tmp_path / "model"
     with pytest.raises(ModelError, match=r"^nets: training stopped \(the second has had enough\); try less$"):
-        train_into(out, PLAN, lambda folder: fit_together(_fails, {}, PLAN, folder), "nets", "try less")
+        train_into(out, PLAN, lambda folder, plan: fit_together(_fails, {}, plan, folder), "nets", "try less")
     assert not [path.name for path in out.iterdir() if not path.name.startswith(".covidxr")]
     left = [one for one in psutil.Process().children(recursive=True) if one.pid not in before]
     assert not [one for one in left if "popen_loky" in " ".join(one.cmdline())]
@@ -99,7 +99,7 @@ def test_too_small_a_batch_for_so_many_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "model", {"one": torch.ones(1)}, PLAN, pd.DataFrame({"epoch": [1]}))
     before = (tmp_path / "model" / "config.json").read_bytes()
     with pytest.raises(ModelError, match="two images a step"):
-        train_into(tmp_path / "model", PLAN | {"batch_size": 3}, lambda folder: 1 / 0, "nets", "try less")
+        train_into(tmp_path / "model", PLAN | {"batch_size": 3}, lambda folder, plan: 1 / 0, "nets", "try less")
     assert (tmp_path / "model" / "config.json").read_bytes() == before, "an earlier model is lost"
 
 
