@@ -44,7 +44,7 @@ from covidxr.base.words import (
 def _run(
     data: Annotated[str, Word("phantom|PATH")] = "phantom",  # simulated X-rays, or a dataset folder
     out: Folder = "runs/demo",  # the run's folder
-    profile: Literal["quick", "full"] = "quick",  # quick: minutes on two CPU cores; full: hours on a GPU
+    profile: Literal["quick", "full"] = "quick",  # quick: minutes on two CPU cores; full: hours on a GPU with 16 GB
     seed: Seed = 0,  # decides everything that chance decides
     gpus: Count | None = None,  # GPUs that train each network together, in a process each (default: one)
     onnx: bool = False,  # also write each trained network as OUT/onnx/NAME.onnx, which runs without PyTorch

@@ -27,6 +27,7 @@ from covidxr.runs.inputs import (
     prepare_data,
     simulate_data,
     tables_key,
+    tell_device,
     training_device,
     truth_key,
 )
@@ -84,6 +85,7 @@ def run(
     opened = None if phantom else check_dataset(data, folder)
     claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asked.decisive()}
     with owned_folder(folder, "run", claim):
+        tell_device(device, asked)
         steps, used = Steps(folder, PACKAGES), {"profile": asdict(profile), "versions": package_versions(PACKAGES)}
         write_json(claim | used, folder / "config.json")
         if phantom:
