@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .base.arguments import check_list, check_path
+from .base.csv_files import write_rows
 from .base.errors import SubmissionError
 from .base.files import check_file, owned_file
 from .base.terms import BOX_COLUMNS
@@ -68,7 +69,7 @@ def write_submission(
     strings = prediction_strings(submission_writing.check_predictions(table, ids, path))
     with owned_file(path, SubmissionError) as partial:
         frame = pd.DataFrame({"id": ids, "PredictionString": [strings.get(name, "") for name in ids]})
-        frame.to_csv(partial, compression=None, index=False)
+        write_rows(frame, partial)
 
 # %% ../nbs/15_submission.ipynb #15-025
 def score_submission(

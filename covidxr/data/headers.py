@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..base.csv_files import read_table
+from ..base.csv_files import read_table, write_rows
 from ..base.errors import DataError, XrayError
 from ..base.files import check_file, owned_file
 from ..base.progress import progress
@@ -147,7 +147,7 @@ def _keep_headers(
             check_file(path)
             table = _joined(_known_headers(path), read)
             with owned_file(path) as partial:
-                table.to_csv(partial, compression=None, index=False)
+                write_rows(table, partial)
     except DataError:
         return [
             f"{path} is not as covidxr wrote it, so it stays as it is: the headers of {len(read)} images that it "

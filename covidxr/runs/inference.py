@@ -22,11 +22,13 @@ import pandas as pd
 
 from ..base.arguments import check_address, check_path
 from ..base.cluster import run_many
+from ..base.csv_files import write_rows
 from ..base.errors import CovidxrError, DataError, ModelError, SubmissionError, XrayError, printable
 from ..base.extras import MissingExtra, opencv, require
 from ..base.files import check_file, owned_file
 from ..base.progress import log_line
 from ..base.terms import LEAST_SIDE
+from ..data.ids import spell_name
 from ..dataset import image_ids, xray_files
 from ..dicom import read_facts
 from ..prepare import from_cache, prepare, read_failed, read_prepared
@@ -53,17 +55,17 @@ def _study_folders(
         whole = Path(os.path.abspath(path))
         if whole.parts[-4:-3] in (("train",), ("test",)) and not is_picture(path):
             by_folder.setdefault(whole.parent.parent, []).append(path)
-    names = [folder.name for folder in by_folder]
+    names = [spell_name(folder.name) for folder in by_folder]  # as tables can hold it
     studies = {}
-    for folder, inside in by_folder.items():
+    for name, inside in zip(names, by_folder.values(), strict=True):
         uids = set()
         for path in inside:
             try:
                 uids.add(read_facts(path).study_id)
             except (XrayError, OSError):  # what cannot be read is told of later, and is nobody's study
                 continue
-        if len(uids) == 1 and "" not in uids and names.count(folder.name) == 1:
-            studies |= dict.fromkeys(inside, folder.name)
+        if len(uids) == 1 and "" not in uids and names.count(name) == 1:
+            studies |= dict.fromkeys(inside, name)
     return studies
 
 
@@ -120,7 +122,7 @@ def _write_extents(
     table = images[["image_id", "study_id"]].reset_index(drop=True)
     table[["extent", "low", "high"]] = np.array([graded[name] for name in table["image_id"]], float).reshape(-1, 3)
     with owned_file(path) as partial:
-        table.round(2).to_csv(partial, compression=None, index=False)
+        write_rows(table.round(2), partial)
 
 # %% ../../nbs/engine/inference.ipynb #inference-015
 @dataclass

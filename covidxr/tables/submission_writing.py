@@ -62,6 +62,13 @@ def join_rows(
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/engine/submission_writing.ipynb #submission_writing-008
+def _is_text(
+    word: object,  # an id or a label
+) -> bool:
+    "Is it text that a file can hold? A file's name as the system has it may also hold bytes that are none"
+    return isinstance(word, str) and not any("\ud800" <= letter <= "\udfff" for letter in word)
+
+
 def check_row_ids(
     ids: Sequence[str],  # every id that must have a row
     path: str | Path,  # where they shall be written, for the message
@@ -73,6 +80,8 @@ def check_row_ids(
     for name in ids:  # in the order of the file
         if not isinstance(name, str) or not name.endswith(("_study", "_image")):
             raise SubmissionError(f"{path}: id {shown_id(name)} must end in _study or _image; nothing was written")
+        if not _is_text(name):
+            raise SubmissionError(f"{path}: id {shown_id(name)} is no text that UTF-8 can hold; nothing was written")
     twice = pd.Index(ids)[pd.Index(ids).duplicated()]
     if len(twice):
         raise SubmissionError(f"{path}: id {twice[0]} appears twice among the ids to submit; keep one")
@@ -101,6 +110,7 @@ def check_predictions(
         (~np.isfinite(corners).all(1), "a corner that is not a number"),
         ((corners[:, 2:] < corners[:, :2]).any(1), "its corners swapped"),
         (~one_word.to_numpy(bool), "a label that is not one word (write - for blanks)"),
+        (~label.map(_is_text).to_numpy(bool), "a label that is no text that UTF-8 can hold"),
         (label.isin(IMAGE_LABELS).to_numpy(bool) != of_image, _OTHER_ROW),
     ):
         if wrong.any():

@@ -83,11 +83,12 @@ COLUMNS = ["id", "label", "confidence", *BOX_COLUMNS]
         (("a_image", "typical", 0.5, 0, 0, 1, 1), "another kind of row"),
         (("s_study", "none", 0.5, 0, 0, 1, 1), "another kind of row"),
         ((None, "none", 0.5, 0, 0, 1, 1), "not among the ids"),
+        (("s_study", "\ud800", 0.5, 0, 0, 1, 1), "no text that UTF-8 can hold"),
     ],
 )
 def test_nothing_is_written_that_could_not_be_read(tmp_path, row, said):
     with pytest.raises(SubmissionError, match=said):
-        write_submission(pd.DataFrame([row], columns=COLUMNS), ["a_image", "s_study"], tmp_path / "s.csv")
+        write_submission(pd.DataFrame([row], columns=COLUMNS, dtype=object), ["a_image", "s_study"], tmp_path / "s.csv")
     assert not list(tmp_path.iterdir())
 
 
@@ -98,13 +99,28 @@ def test_an_id_is_written_once(tmp_path):
 
 def test_ids_to_submit_are_some_and_end_as_the_reader_expects_and_a_folder_is_no_file(tmp_path):
     nothing = pd.DataFrame(columns=COLUMNS)
-    for ids, said in (([], "no id to submit"), (["a"], "id a must end in"), ([1], "id 1 must end in")):
+    odd = ["M\udcfcller_image"]
+    for ids, said in (
+        ([], "no id to submit"),
+        (["a"], "id a must end in"),
+        ([1], "id 1 must end in"),
+        (odd, "is no text that UTF-8 can hold"),
+    ):
         with pytest.raises(SubmissionError, match=said):
             write_submission(nothing, ids, tmp_path / "s.csv")
     for folder in (tmp_path, "."):
         with pytest.raises(SubmissionError, match="is a folder"):
             write_submission(nothing, ["a_image"], folder)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a\rb", "\ra", "a\r\nb", "a\nb", '"', ",", " a", "a\x00", "a\u2028b", "a\x85b"])
+def test_an_id_of_any_signs_is_read_as_it_was_written(tmp_path, name):
+    ids = [f"{name}_study", "s_study"]
+    table = pd.DataFrame([(one, "typical", 0.5, 0, 0, 1, 1) for one in ids], columns=COLUMNS)
+    write_submission(table, ids, tmp_path / "s.csv")
+    assert read_submission(tmp_path / "s.csv")["id"].tolist() == ids == read_ids(tmp_path / "s.csv")
+    assert pd.read_csv(tmp_path / "s.csv")["id"].tolist() == ids
 
 
 def test_an_image_of_thousands_of_boxes_is_read_and_the_limit_of_csv_stays_as_it_was(tmp_path):

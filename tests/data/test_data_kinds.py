@@ -12,6 +12,7 @@ import pytest
 from covidxr.base.errors import DataError
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.cache.pictures import read_prepared
+from covidxr.data.ids import spell_name
 from covidxr.dataset import Dataset, open_dataset, problems, xray_files
 from covidxr.dicom import XrayFacts, write_dicom
 from covidxr.hospital import simulate_dataset
@@ -22,12 +23,17 @@ STUDIES = "id,Negative for Pneumonia,Typical Appearance,Indeterminate Appearance
 IMAGES = "id,boxes,label,StudyInstanceUID\n"
 
 
+def _placed(path: Path) -> Path:
+    "The same, in a folder that is there"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def _dicom(path: Path, grey: int = 7, patient: str = "p") -> Path:
     "A small DICOM file, of one grey level but for a corner"
-    path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((32, 32), grey, np.uint16)
     pixels[0, 0], pixels[0, 1] = 0, 4095
-    write_dicom(path, pixels, XrayFacts("i", "s", "e", patient, bits_stored=12))
+    write_dicom(_placed(path), pixels, XrayFacts("i", "s", "e", patient, bits_stored=12))
     return path
 
 
@@ -124,6 +130,37 @@ def test_what_no_table_names_is_counted_with_the_first_of_it(folder, tmp_path):
 def test_an_xray_that_a_table_names_by_a_link_is_not_left_out(folder):
     (folder / "link.png").symlink_to(folder / "d.png")
     assert problems(_opened(folder, "file,label,patient_id\na.png,x,1\nb.png,y,2\nc.png,x,3\nlink.png,y,4\n")) == []
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+@pytest.mark.parametrize(
+    ("word", "told"), [("PatientID", "p\rq"), ("ViewPosition", "A\rP"), ("PatientSex", "M\rF"), ("PatientID", "\r,\r")]
+)
+def test_a_dataset_stays_open_whatever_signs_a_header_holds(word, told, tmp_path):
+    import pydicom
+
+    root = _competition(tmp_path / "comp", "s1_study,1,0,0,0\ns2_study,0,1,0,0\n", "i1_image,,,s1\ni2_image,,,s2\n")
+    files = [_dicom(root / "train" / f"s{number}" / "e" / f"i{number}.dcm", patient="p") for number in (1, 2)]
+    header = pydicom.dcmread(files[0])
+    setattr(header, word, told)
+    header.save_as(files[0])
+    first, again = open_dataset(root).images, open_dataset(root).images
+    pd.testing.assert_frame_equal(first, again)
+    assert len(pd.read_csv(root / "headers.csv")) == 2
+
+
+@pytest.mark.parametrize("name", ["st\rdy", "st\ndy", "st\udcffdy", "st\x1bdy"])
+def test_a_study_is_called_by_a_folder_of_any_name_as_its_images_are(name, tmp_path):
+    for other in ("a", "b"):
+        write_dicom(
+            _placed(tmp_path / "train" / name / other / f"{other}.dcm"), np.eye(8, dtype=int), XrayFacts(other, "s")
+        )
+    given = given_files(tmp_path)
+    (study,) = set(given["study_id"])
+    assert study == spell_name(name) != name and given["image_id"].tolist() == ["a", "b"]
+    write_dicom(_placed(tmp_path / "test" / study / "c" / "c.dcm"), np.eye(8, dtype=int), XrayFacts("c", "t"))
+    given = given_files(tmp_path).set_index("image_id")["study_id"]
+    assert given.nunique() == 3, "two folders whose names are spelled alike are not one study"
 
 
 # Columns
