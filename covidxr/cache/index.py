@@ -8,9 +8,12 @@ Docs: https://covidxr.github.io/covidxr/engine/cache_index.html.md"""
 __all__ = ['Known', 'look_at_cache', 'write_index', 'read_failed', 'count_findings', 'noted_rows']
 
 # %% ../../nbs/engine/cache_index.ipynb #cache_index-003
+import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -32,7 +35,7 @@ from covidxr.cache.parts import (
     write_part,
     write_parts,
 )
-from .pictures import FORMATS, Task, file_stamp
+from .pictures import FORMATS, Task, file_stamp, path_hash, picture_file
 
 _all_ = ["noted_rows"]
 
@@ -51,6 +54,8 @@ class _Asked(NamedTuple):
     state: bytearray  # of each task's picture
     others: set[str]  # images of other folders that stopped calls had made
     untrue: list[tuple[str, str]]  # image id and file of rows that are no longer true
+    elsewhere: dict[bool, tuple[Task, str]]  # may it be the same X-ray, moved? To the first such one, its row's sha256
+    changes: list[Callable[[], object]]  # what takes rows away that are no longer true, once nothing is refused
 
 
 def _asked(
@@ -61,19 +66,37 @@ def _asked(
     "Nothing is known yet"
     place = {task.image_id: number for number, task in enumerate(tasks)}
     roots = {task.root for task in tasks if task.root}
-    return _Asked(out, tasks, settings, place, roots, bytearray(len(tasks)), set(), [])
+    return _Asked(out, tasks, settings, place, roots, bytearray(len(tasks)), set(), [], {}, [])
+
+
+def _note_elsewhere(
+    asked: _Asked,
+    row: Any,  # of the index, or of a note; its picture is there
+    task: Task,  # asks for the same id
+    stamp: str,  # of the task's X-ray
+) -> None:
+    "Note a picture whose X-ray lay elsewhere; of a folder that was moved or copied, name, size and time stay"
+    place, _, was = str(row.stamp).partition("-")
+    if place != path_hash(task.path):
+        size_and_time = [told.rpartition("-")[0] for told in (was, stamp.partition("-")[2])]
+        moved = row.source == task.source and size_and_time[0] == size_and_time[1] != ""
+        asked.elsewhere.setdefault(moved, (task, row.sha256))
 
 
 def _fits(
     asked: _Asked,
-    row: Any,  # of the index, or of a note
+    row: Any,  # of the index, or of a note; its picture is there
 ) -> bool:
     "Was a picture made from what its X-ray is now?"
     place = asked.place.get(row.image_id)
     if place is None:
         return row.root not in asked.roots  # another folder's, unknown to this call; else its X-ray is gone
     task = asked.tasks[place]
-    return row.source == task.source and row.stamp == file_stamp(task.path)
+    stamp = file_stamp(task.path)
+    fits = row.source == task.source and row.stamp == stamp
+    if not fits:
+        _note_elsewhere(asked, row, task, stamp)
+    return fits
 
 
 def _say(
@@ -157,23 +180,21 @@ def _look_at_gathered(
             continue
         keep = [_look_at_row(asked, row) for row in part.itertuples(index=False)]
         if not all(keep):
-            write_part(part[keep], path)
+            asked.changes.append(partial(write_part, part[keep], path))
 
 
 def _look_at_notes(
     asked: _Asked,
 ) -> list[dict]:  # rows
     "Which pictures that stopped calls had noted are up to date? The other notes go"
-    rows, spoilt = [], []
+    rows = []
     for path in note_files(asked.out):
         told = read_note(path)
         unread = {"image_id": path.stem, "file": f"{path.stem}.{asked.settings['format']}"}
         if _look_at_row(asked, SimpleNamespace(**(told or unread)), bool(told)):
             rows.append(told)
         else:
-            spoilt.append(path)
-    for path in spoilt:
-        path.unlink()
+            asked.changes.append(path.unlink)
     return rows
 
 # %% ../../nbs/engine/cache_index.ipynb #cache_index-011
@@ -203,10 +224,23 @@ def _spare_others(
             raise DataError(f"{file}: lies in the cache, but `prepare` did not make it; move it away")
 
 
+def _spare_elsewhere(
+    asked: _Asked,
+) -> None:
+    "DataError where a small picture would take the place of one whose X-ray lies elsewhere, and may still be there"
+    for moved, (task, sha256) in sorted(asked.elsewhere.items()):
+        if not moved or hashlib.sha256(picture_file(task)).hexdigest() != sha256:
+            held = f"holds the small copy of another X-ray under the id {task.image_id}"
+            cure = "choose another folder, or delete this one if that X-ray is no more"
+            raise DataError(f"{asked.out}: {held}, and {task.path} would take its place; {cure}")
+
+
 def _clear(
     asked: _Asked,
 ) -> None:
-    "Remove pictures that are no longer true, as their X-ray is gone, changed or now of another size"
+    "Remove rows and pictures that are no longer true, as their X-ray is gone, changed or now of another size"
+    for change in asked.changes:
+        change()
     for image_id, file in asked.untrue:
         place = asked.place.get(image_id)
         current = image_id in asked.others if place is None else asked.state[place] == _CURRENT
@@ -239,6 +273,7 @@ def look_at_cache(
     gone, whole = _look_at_index(asked)
     _look_at_gathered(asked)
     rows = _look_at_notes(asked)
+    _spare_elsewhere(asked)
     if whole:
         _spare_others(asked)
     _clear(asked)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -79,6 +80,66 @@ def test_pictures_of_two_files_of_one_size_and_time_that_changed_names_are_made_
     for old, new in (("a", "t"), ("b", "a"), ("t", "b")):
         (tmp_path / "src" / f"{old}.dcm").rename(tmp_path / "src" / f"{new}.dcm")
     assert greys() == [True, False]
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_a_cache_loses_no_folders_picture_to_another_folder(one_by_one, tmp_path, hashes):
+    for folder, grey in {"A": 100, "B": 4000}.items():
+        for name in (folder, "x", "y"):
+            _dicom(tmp_path / folder / f"{name}.dcm", grey)
+
+    def source(folder: str) -> Path | list[Path]:
+        return sorted((tmp_path / folder).iterdir()) if one_by_one else tmp_path / folder
+
+    def pictures() -> dict[str, str]:
+        return {name: told for name, told in hashes(tmp_path / "out").items() if name[0] != "."}
+
+    index = prepare(source("A"), tmp_path / "out", size=16, workers=1)
+    before = pictures()
+    with pytest.raises(DataError, match=r"out: holds the small copy of another X-ray under the id x, and .*B/x\.dcm"):
+        prepare(source("B"), tmp_path / "out", size=16, workers=1)
+    assert pictures() == before
+    for name in ("x", "y"):
+        (tmp_path / "B" / f"{name}.dcm").unlink()
+    assert len(prepare(source("B"), tmp_path / "out", size=16, workers=1)) == 1
+    assert prepare(source("A"), tmp_path / "out", size=16, workers=1).equals(index)
+
+
+def test_a_stopped_call_loses_no_picture_to_another_folder(tmp_path, monkeypatch, hashes):
+    from covidxr import prepare as door
+
+    for folder, grey in {"A": 100, "B": 4000}.items():
+        _dicom(tmp_path / folder / "x.dcm", grey)
+    with monkeypatch.context() as patch:
+        patch.setattr(door, "write_index", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(tmp_path / "A", tmp_path / "out", size=16, workers=1)
+    before = hashes(tmp_path / "out")
+    assert any(name.endswith("x.json") for name in before)
+    with pytest.raises(DataError, match="another X-ray under the id x"):
+        prepare(tmp_path / "B", tmp_path / "out", size=16, workers=1)
+    assert hashes(tmp_path / "out") == before
+    assert len(prepare(tmp_path / "A", tmp_path / "out", size=16, workers=1)) == 1
+
+
+@pytest.mark.parametrize("way", ["moved", "copied", "changed", "linked", "named one by one"])
+def test_what_is_the_same_folder_is_prepared_into_its_cache_again(way, tmp_path):
+    for name, grey in {"x": 100, "y": 4000}.items():
+        _dicom(tmp_path / "A" / f"{name}.dcm", grey)
+    first, again = prepare(tmp_path / "A", tmp_path / "out", size=16, workers=1), tmp_path / "B"
+    if way == "moved":
+        (tmp_path / "A").rename(again)
+    elif way == "copied":
+        shutil.copytree(tmp_path / "A", again)
+    elif way == "changed":
+        again = _dicom(tmp_path / "A" / "x.dcm", 3000).parent
+    elif way == "linked":
+        again.symlink_to(tmp_path / "A")
+    index = prepare(
+        sorted((tmp_path / "A").iterdir()) if way[0] == "n" else again, tmp_path / "out", size=16, workers=1
+    )
+    same = (index["sha256"] == first["sha256"]).tolist()
+    assert index["image_id"].tolist() == ["x", "y"] and same == [way != "changed", True]
 
 
 def test_a_cache_with_stamps_of_an_earlier_version_is_prepared_anew(tmp_path):

@@ -920,8 +920,11 @@ def test_a_copy_of_the_same_name_size_and_time_in_another_folder_is_another_pati
     sizes = {(tmp_path / folder / "img1.dcm").stat().st_size for folder in "AB"}
     assert len(sizes) == 1
     for folder, value in (("A", 100), ("B", 3000), ("A", 100)):
-        index = prepare(tmp_path / folder, tmp_path / "cache", size=40)
-        shown = read_prepared(tmp_path / "cache" / index["file"][0])
+        if folder == "B":  # whoever prepared A has an index that names A's picture
+            with pytest.raises(DataError, match="holds the small copy of another X-ray under the id img1"):
+                prepare(tmp_path / "B", tmp_path / "cache A", size=40)
+        index = prepare(tmp_path / folder, tmp_path / f"cache {folder}", size=40)
+        shown = read_prepared(tmp_path / f"cache {folder}" / index["file"][0])
         assert shown[20, 20] == pytest.approx(255 * value / 4095, abs=1), folder
 
 
