@@ -10,16 +10,17 @@ __all__ = ['on_cluster', 'run_many', 'answer_each']
 # %% ../../nbs/engine/cluster.ipynb #cluster-003
 import asyncio
 import logging
+import pickle
 import sys
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from itertools import islice
 from types import ModuleType
 from typing import Any
 
 from .arguments import check_address
-from .errors import DataError
+from .errors import DataError, reason
 from .parallel import robust
 from .process import timed_trip, trip_size
 from .progress import progress
@@ -60,9 +61,37 @@ def _check_scheduler(
         raise DataError(f"{address}: no Dask scheduler answers here ({type(error).__name__}); {cure}") from error
 
 # %% ../../nbs/engine/cluster.ipynb #cluster-006
+@contextmanager
+def _without_log() -> Iterator[None]:
+    "Leave out what Dask logs of a lost connection, with tracebacks; we tell of it in a sentence"
+    log = logging.getLogger("distributed.client")
+
+    def leave_out(record: logging.LogRecord) -> bool:
+        return False
+
+    log.addFilter(leave_out)  # its level and handlers may be the caller's own
+    try:
+        yield
+    finally:
+        log.removeFilter(leave_out)
+
+
+@contextmanager
+def _while_it_lasts(
+    address: str,  # of a Dask scheduler
+) -> Iterator[None]:
+    "DataError where the scheduler is lost while it is asked"
+    try:
+        yield
+    except (CancelledError, OSError) as error:  # Dask cancels what it waits for, or says that the line is closed
+        cure = "start it anew and repeat the call, which goes on with what it has kept"
+        raise DataError(f"{address}: the scheduler is gone, or has cancelled the work; {cure}") from error
+
+
 def _trips(
     dask: ModuleType,  # `distributed`
     client: Any,  # Dask's
+    address: str,  # of its scheduler
     work: Callable,  # done for each item
     items: Iterator,  # what to work on
     lost: Callable[[Any, str], Any],  # as `run_many` has it
@@ -76,22 +105,32 @@ def _trips(
         done.add(future)
 
     while True:
-        room = 2 * sum(client.nthreads().values()) + 1  # workers come and go
-        while len(waiting) < room and (trip := list(islice(items, size))):
-            send(trip)
-        if not waiting:
-            return
-        future = next(done)
-        trip, error = waiting.pop(future), future.exception()
-        if error is None:
-            answers, seconds = future.result()
+        with _while_it_lasts(address):
+            room = 2 * sum(client.nthreads().values()) + 1  # workers come and go
+            while len(waiting) < room and (trip := list(islice(items, size))):
+                send(trip)
+            if not waiting:
+                return
+            future = next(done)
+            trip, error = waiting.pop(future), future.exception()
+            answers, seconds = ([], 0.0) if error else future.result()
+            if error and len(trip) > 1:  # one of them may be to blame
+                for item in trip:
+                    send([item])
+        if not error:
             size = trip_size(len(answers), seconds)
             yield from zip(trip, answers, strict=True)
         elif len(trip) == 1:
-            yield trip[0], lost(trip[0], f"{type(error).__name__} on the cluster: {error}")
-        else:  # one of them may be to blame
-            for item in trip:
-                send([item])
+            yield trip[0], lost(trip[0], f"{type(error).__name__} on the cluster: {reason(error)}")
+
+
+def _client(
+    dask: ModuleType,  # `distributed`
+    address: str,  # of a Dask scheduler
+) -> Any:  # Dask's client
+    "Begin to talk to a scheduler"
+    with _while_it_lasts(address):
+        return dask.Client(address, timeout=10, set_as_default=False)
 
 
 def on_cluster(
@@ -105,13 +144,13 @@ def on_cluster(
     "Work on a Dask cluster whose machines see the same folders; a worker's items go to the others where it dies"
     dask = _dask()
     _check_scheduler(address)
-    with dask.Client(address, timeout=10, set_as_default=False) as client:
+    with _without_log(), _client(dask, address) as client:
         try:
             client.wait_for_workers(1, timeout=patience)
         except TimeoutError as error:
             cure = f"start some with `dask worker {address}`, on machines that see the same folders"
             raise DataError(f"{address}: the scheduler has no workers; {cure}") from error
-        answers = _trips(dask, client, work, iter(items), lost)
+        answers = _trips(dask, client, address, work, iter(items), lost)
         with closing(answers):
             yield from progress(answers, f"{label} on {len(client.nthreads())} workers", total=len(items))
 
@@ -132,6 +171,58 @@ def run_many(
     return robust(work, items, label, lost, workers, **how)
 
 # %% ../../nbs/engine/cluster.ipynb #cluster-011
+def _attempt(
+    work: Callable,  # anything
+    given: Any,  # to it
+) -> tuple[bool, Any]:  # was it done? the answer, or why not
+    "Tell of an error instead of raising it"
+    try:
+        return True, work(given)
+    except KeyboardInterrupt:  # the caller shall stop
+        raise
+    except BaseException as error:  # also `sys.exit`, and what Rust's libraries raise where they panic
+        return False, f"{type(error).__name__}: {reason(error)}"
+
+
+def _packed(
+    thing: Any,
+) -> bytes:
+    "A thing as the processes get it, also where it is a function of a notebook"
+    from joblib.externals.loky.backend.reduction import dumps
+
+    return bytes(dumps(thing))
+
+
+class _Arrived:
+    "A parcel that has come to another process"
+
+    def __init__(
+        self,
+        whole: bool,  # could it be packed?
+        packed: Any,  # bytes; or why not
+    ) -> None:
+        self.whole, self.packed = whole, packed
+
+    def open(self) -> tuple[bool, Any]:  # could it travel? what was sent, or why not
+        return _attempt(pickle.loads, self.packed) if self.whole else (False, self.packed)
+
+
+class _Parcel:
+    "An item or an answer on its way to another process"
+
+    def __init__(
+        self,
+        thing: Any,
+    ) -> None:
+        self.thing = thing
+
+    def __reduce__(self) -> tuple:
+        return _Arrived, _attempt(_packed, self.thing)
+
+    def open(self) -> tuple[bool, Any]:  # as an `_Arrived` does
+        return True, self.thing
+
+
 class _Tried:
     "Work that tells of an error instead of raising it"
 
@@ -141,15 +232,14 @@ class _Tried:
     ) -> None:
         self.work = work
 
-    def __call__(self, item: Any) -> tuple[bool, Any]:  # was it done? the answer, or why not
-        try:
-            return True, self.work(item)
-        except Exception as error:
-            return False, f"{type(error).__name__}: {error}"
+    def __call__(self, parcel: _Parcel | _Arrived) -> tuple[bool, Any]:  # was it done? a parcel, or why not
+        whole, item = parcel.open()
+        done, answer = _attempt(self.work, item) if whole else (False, f"the item cannot be sent: {item}")
+        return done, _Parcel(answer) if done else answer
 
 
 def _not_done(
-    item: Any,  # whose process ended
+    item: _Parcel,  # whose process ended
     why: str,
 ) -> tuple[bool, str]:
     "What is told of it"
@@ -157,13 +247,16 @@ def _not_done(
 
 
 def _told(
-    tried: Generator[tuple[Any, tuple[bool, Any]], None, None],  # each item, was it done, its answer or why not
+    tried: Generator[tuple[Any, tuple[bool, Any]], None, None],  # each parcel, was it done, its answer's or why not
     lost: Callable[[Any, str], Any],  # the answer for an item that could not be done, and why
 ) -> Generator[tuple[Any, Any], None, None]:  # each item and its answer
     "What is answered for each item"
     with closing(tried):
-        for item, (done, answer) in tried:
-            yield item, answer if done else lost(item, answer)
+        for parcel, (done, answer) in tried:
+            if done:
+                done, answer = answer.open()
+                answer = answer if done else f"the answer cannot be sent: {answer}"
+            yield parcel.thing, answer if done else lost(parcel.thing, answer)
 
 
 def answer_each(
@@ -176,4 +269,5 @@ def answer_each(
 ) -> Generator[tuple[Any, Any], None, None]:  # each item and its answer, in any order
     "As `run_many`, but an error is an answer, too, and nothing is done in this process"
     how = {} if check_address(scheduler) else {"few": 0}
-    return _told(run_many(_Tried(work), items, label, _not_done, workers, scheduler, **how), lost)
+    parcels = [_Parcel(item) for item in items]
+    return _told(run_many(_Tried(work), parcels, label, _not_done, workers, scheduler, **how), lost)

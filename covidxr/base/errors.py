@@ -48,4 +48,8 @@ def reason(
     error: BaseException,  # from any library, with however many lines, or none
 ) -> str:  # one line, at most 200 characters
     "The gist of another library's error, for a sentence of our own"
-    return " ".join((str(error).strip() or type(error).__name__).split())[:200]
+    try:
+        said = str(error).strip()
+    except Exception:  # an error may fail to tell itself
+        said = ""
+    return " ".join((said or type(error).__name__).split())[:200]

@@ -1,6 +1,11 @@
 "What limits a row of steps that run side by side."
 
+import logging
 import os
+import socket
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -67,6 +72,105 @@ def test_each_item_has_an_answer_also_where_one_raises_or_ends_its_process(items
     assert {item: answer for item, answer in answers.items() if item in fine} == fine
     assert answers.get(0, "ZeroDivisionError: division by zero") == "ZeroDivisionError: division by zero"
     assert "ended the process" in answers[7] and len(answers) == len(items)
+
+
+class _Untold(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class _Unopened:
+    "Can be packed, and not unpacked"
+
+    def __reduce__(self) -> tuple:
+        return _refuse, ()
+
+
+def _refuse() -> None:
+    raise RuntimeError("not here")
+
+
+class _Panic(BaseException):
+    "As libraries in Rust raise it"
+
+
+def _odd(item: object) -> object:
+    match item:
+        case "exits":
+            sys.exit(3)
+        case "panics":
+            raise _Panic("out of bounds")
+        case "tells nothing":
+            raise _Untold
+        case "cannot be packed":
+            return (one for one in ())
+        case "cannot be unpacked":
+            return _Unopened()
+    return item
+
+
+_ODD = {
+    "exits": "SystemExit: 3",
+    "panics": "_Panic: out of bounds",
+    "tells nothing": "_Untold: _Untold",
+    "cannot be packed": "the answer cannot be sent: TypeError: cannot pickle 'generator' object",
+    "cannot be unpacked": "the answer cannot be sent: RuntimeError: not here",
+}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    "The address of a cluster of two workers"
+    distributed = pytest.importorskip("distributed", reason="the extra 'scale' is not installed")
+    how = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+    with distributed.LocalCluster(**how) as made:
+        yield made.scheduler_address
+
+
+@pytest.mark.parametrize("on_cluster", [False, True])
+def test_an_item_that_cannot_be_answered_or_sent_takes_no_other_with_it(on_cluster, request):
+    how = {"scheduler": request.getfixturevalue("cluster")} if on_cluster else {"workers": 2}
+    generator, unopened = (one for one in ()), _Unopened()
+    items = [*range(6), *_ODD, generator, unopened, *range(6, 20)]
+    answers = dict(run_many(_odd, items, lambda item, why: (item, why), **how))
+    assert {number: answers[number] for number in range(20)} == {number: number for number in range(20)}
+    assert {item: answers[item] for item in _ODD} == {item: (item, why) for item, why in _ODD.items()}
+    assert answers[generator] == (generator, "the item cannot be sent: TypeError: cannot pickle 'generator' object")
+    assert answers[unopened] == (unopened, "the item cannot be sent: RuntimeError: not here")
+
+
+def test_a_scheduler_that_is_killed_is_said_in_one_sentence_and_dasks_log_is_as_it_was(capfd):
+    distributed = pytest.importorskip("distributed", reason="the extra 'scale' is not installed")
+    log = logging.getLogger("distributed.client")
+    before = (log.level, list(log.handlers), list(log.filters))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    begin = "from distributed.cli.dask_{0} import main; main()"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", begin.format(kind), *words, "--no-dashboard"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for kind, words in (
+            ("scheduler", ["--host", "127.0.0.1", "--port", str(port)]),
+            ("worker", [address, "--nthreads", "1", "--no-nanny"]),
+        )
+    ]
+    assert distributed
+    try:
+        with pytest.raises(DataError, match=rf"^{address}: the scheduler is gone") as told:
+            for number, _ in enumerate(run_many(time.sleep, [0.2] * 99, max, scheduler=address)):
+                if number == 2:
+                    started[0].kill()
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert "\n" not in str(told.value) and "Traceback" not in capfd.readouterr().err
+    assert (log.level, list(log.handlers), list(log.filters)) == before
 
 
 def test_nothing_to_work_on_is_no_fault():
