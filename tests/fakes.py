@@ -49,7 +49,9 @@ def _train(images: pd.DataFrame, *rest: object, **options: object) -> None:
         made = str(_number(*seen, boxes, options["seed"], classes))
         (out / "model.safetensors").write_text(made)
         (out / "history.csv").write_text("epoch\n1\n")
-        write_json({"made": made, "classes": classes, "size": 64, "epochs": 1}, out / "config.json")
+        kind = {"kind": "classifier", "classes": classes} if classes else {"kind": "detector", "classes": ["opacity"]}
+        config = kind | {"model": options.get("model"), "made": made, "size": 64, "epochs": 1}
+        write_json(config, out / "config.json")
 
 
 def _classify(place: Path, images: pd.DataFrame, flip_tta: bool = False) -> pd.DataFrame:
@@ -112,9 +114,11 @@ def networks_that_learn_nothing() -> Iterator[None]:
     "Put fakes in the place of networks for a while"
     import covidxr.classify
     import covidxr.detect
+    import covidxr.runs.probes
     import covidxr.runs.profiles
 
     with (
+        mock.patch.object(covidxr.runs.probes, "_asked_classifier", lambda run: None),  # it has no heat map
         mock.patch.object(covidxr.classify, "train_classifier", _train),
         mock.patch.object(covidxr.detect, "train_detector", _train),
         mock.patch.object(covidxr.classify, "predict_classifier", _classify),

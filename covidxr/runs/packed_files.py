@@ -146,6 +146,11 @@ class PackedFiles:
         except (ValueError, RecursionError) as error:
             raise DataError(f"{self.place}: its {name} is no JSON ({reason(error)}); pack the run again") from error
 
+    def check_finished(self) -> None:
+        missing = [name for name in ("choices.json", "config.json") if not self.has(name)]
+        if missing:  # else all is well: only a finished run is packed
+            raise DataError(f"{self.place}: holds no {missing[0]}; pack the run again")
+
     @contextmanager
     def folder(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as place:

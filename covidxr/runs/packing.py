@@ -86,11 +86,8 @@ def _check_finished(
 ) -> None:
     "Raise DataError for a run that is not finished, or whose files are not its own any more"
     again = f"`covidxr run` with --out {folder} finishes it"
-    if not (folder / "steps.json").is_file() or not (folder / "metrics.json").is_file():
-        raise DataError(f"{folder}: not a finished run; {again}")
+    FolderFiles(folder).check_finished()
     steps, metrics = read_json(folder / "steps.json"), read_json(folder / "metrics.json")
-    if "report" not in steps or steps != metrics.get("steps"):
-        raise DataError(f"{folder}: this run was begun again and is not finished; {again}")
     kept = {name: folder / f"{name}.json" for name in ("scores", "trust", "probes")}
     told = {name: read_json(path) for name, path in kept.items() if path.is_file()}
     told |= told.pop("scores", {})  # metrics.json has these without a name around them

@@ -22,7 +22,7 @@ from ..base.extras import MissingExtra, onnxruntime_library, require
 from ..base.process import cores, nvidia_signs
 from ..base.progress import log_line
 from ..boxes.network_answers import fcos_boxes, surest, yolo_boxes
-from .run_files import MODEL, NETWORKS, NETWORKS_FORMAT, WEIGHTS, RunFiles
+from .run_files import MODEL, NETWORKS, NETWORKS_FORMAT, WEIGHTS, RunFiles, network_description
 
 # %% ../../nbs/engine/serving.ipynb #serving-006
 _KEPT = 32  # sessions; a full run has 30 networks
@@ -61,28 +61,13 @@ CONFIDENCE, IOU, MOST = 0.01, 0.5, 20  # of boxes, as `predict_detector` has the
 _OUTPUTS = {"plain": "probabilities", "map": "map", "fcos": "boxes", "yolo": "output0"}
 
 
-def _described(
-    config: Any,  # what a model's config.json holds
-    place: str,  # for messages
-) -> dict:  # the same; with `form`, one of _OUTPUTS
-    "The description of a network, looked at"
-    config = config if isinstance(config, dict) else {}
-    kind, size, classes = config.get("kind"), config.get("size"), config.get("classes")
-    form = {"classifier": "map" if config.get("map") else "plain", "detector": str(config.get("model"))[:4]}.get(kind)
-    named = isinstance(classes, list) and classes and all(isinstance(name, str) and name for name in classes)
-    sized = isinstance(size, int) and not isinstance(size, bool) and 8 <= size <= 8192
-    if form not in _OUTPUTS or not sized or not named or len(set(classes)) < len(classes):
-        raise ModelError(f"{place}: is not a model's description as covidxr writes it; run it again")
-    return config | {"form": form}
-
-
 class Network:
     "One network of a run, asked by onnxruntime; threads may share it"
 
     def __init__(
         self,
         session: Any,  # an onnxruntime.InferenceSession
-        config: dict,  # what `_described` gave
+        config: dict,  # what `network_description` gave
     ) -> None:
         self.session, self.form, self.size, self.classes = session, config["form"], config["size"], config["classes"]
         self.answer = config.get("answer") if len(self.classes) == 2 and config.get("answer") in self.classes else None
@@ -183,7 +168,7 @@ def open_networks(
             if name not in there:
                 raise NotServed(f"{files.place}: holds no ONNX file of {name}", expected=True)
             path = files.place / "models" / name
-            config = _described(files.json(f"models/{name}/config.json"), str(path / "config.json"))
+            config = network_description(files.json(f"models/{name}/config.json"), str(path / "config.json"))
             networks[name] = Network(_session(*_own_file(files, name, there[name])), config)
         return networks
     except NotServed:

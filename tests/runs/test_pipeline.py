@@ -341,10 +341,18 @@ def test_an_empty_name_is_not_the_working_folder(named, tmp_path, monkeypatch):
 
 def test_a_submission_and_its_extents_are_two_files(tmp_path):
     run = tmp_path / "run"
-    run.mkdir()
-    choice = {"class_weights": {}, "box_weights": {}, "shares": {"typical": 1.0}}
-    (run / "choices.json").write_text(json.dumps([choice]))
-    (run / "config.json").write_text(json.dumps({"profile": {"cache_size": 64}}))
+    choice = {"class_weights": {"x": 1.0}, "box_weights": {"y": 1.0}, "none_exponent": 0.5, "shares": {"typical": 1.0}}
+    network = {"size": 64, "kind": "classifier", "classes": ["typical"]}
+    for name, text in {
+        "choices": [choice],
+        "config": {"profile": {"cache_size": 64}},
+        "steps": {"report": {}},
+        "metrics": {"steps": {"report": {}}},
+        "models/x-1/config": network,
+        "models/y-1/config": network | {"kind": "detector", "model": "yolo11n"},
+    }.items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / f"{name}.json").write_text(json.dumps(text))
     (tmp_path / "link").symlink_to(run)
     for other in ("run/o.csv", "link/o.csv", "run/../link/o.csv"):
         with pytest.raises(DataError, match="give the extents a file of their own"):

@@ -345,6 +345,94 @@ def test_choices_that_take_a_detector_for_a_classifier_are_refused(copied, xrays
         predict(copied, xrays[:1], tmp_path / "s.csv")
 
 
+def test_a_run_that_was_begun_again_and_stopped_answers_nothing(copied, xrays, tmp_path):
+    "Its networks may be newer than what it chose"
+    pack_run(copied, tmp_path / "m.zip")
+    first = predict(copied, xrays[:1], tmp_path / "s.csv")
+    steps = read_json(copied / "steps.json")
+    for stopped in (steps | {"train": {"files": {}, "key": "new"}}, {"train": {"files": {}}}):
+        write_json(stopped, copied / "steps.json")
+        for ask in (
+            lambda: predict(copied, xrays[:1], tmp_path / "s.csv", extents=tmp_path / "e.csv"),
+            lambda: pack_run(copied, tmp_path / "m.zip"),
+        ):
+            with pytest.raises(DataError, match=r"copied: this run was begun again and is not finished; `covidxr run`"):
+                ask()
+        assert "begun again" in inference._predict_part((str(copied), [], False))  # on a machine of a cluster
+    assert predict(tmp_path / "m.zip", xrays[:1], tmp_path / "s.csv") == first, "packed while it was finished"
+    (copied / "metrics.json").unlink()
+    with pytest.raises(DataError, match="copied: not a finished run"):
+        predict(copied, xrays[:1], tmp_path / "s.csv")
+
+
+def _changed(folder: Path, name: str, change: dict) -> None:
+    "Change some of what a JSON file of a run says, as by hand; None takes it away"
+    known = read_json(folder / name)
+    part = known[0] if isinstance(known, list) else known
+    part |= {key: value for key, value in change.items() if value is not None}
+    for key in [key for key, value in change.items() if value is None]:
+        del part[key]
+    (folder / name).write_text(json.dumps(known))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"none_exponent": None}, "none_exponent must be a number"),
+        ({"none_exponent": float("nan")}, "none_exponent must be a number"),
+        ({"none_exponent": 2}, "none_exponent must be a number"),
+        ({"none_exponent": True}, "none_exponent must be a number"),
+        ({"shares": -1}, "shares must be numbers"),
+        ({"shares": {}}, "shares must be numbers"),
+        ({"shares": dict.fromkeys(APPEARANCES, "0.5")}, "shares must be numbers"),
+        ({"shares": dict.fromkeys(APPEARANCES, 2)}, "shares must be numbers"),
+        ({"shares": dict.fromkeys(APPEARANCES[1:], 0.5)}, "name other classes than plain-64-1 knows"),
+        ({"shares": dict.fromkeys([*APPEARANCES, "x"], 0.5)}, "name other classes than plain-64-1 knows"),
+        ({"box_weights": []}, "box_weights names no models"),
+        ({"box_weights": {}}, "box_weights names no models"),
+        ({"class_weights": None}, "class_weights names no models"),
+        ({"class_weights": {"../plain-64": 1.0}}, "class_weights names no models"),
+        ({"class_weights": {"plain-64": -1}}, "class_weights must be numbers"),
+        ({"class_weights": {"plain-64": 0}}, "class_weights must be numbers"),
+        ({"class_weights": {"plain-64": "1"}}, "class_weights must be numbers"),
+        ({"class_weights": {"plain-64": 1e308}}, "class_weights must be numbers"),
+        ({"class_weights": {"absent": 1.0}}, "absent-1.config.json: no such file"),
+        ({"revise": "x"}, "revise must be true or false"),
+        ({"revise": 1}, "revise must be true or false"),
+    ],
+)
+def test_choices_that_no_run_has_written_are_refused_in_a_sentence(copied, xrays, tmp_path, change, said):
+    _changed(copied, "choices.json", change)
+    for ask in (lambda: predict(copied, xrays[:1], tmp_path / "s.csv"), lambda: pack_run(copied, tmp_path / "m.zip")):
+        with pytest.raises(DataError, match=said):
+            ask()
+    assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize("text", ["5", "[]", "[5]", '{"a": 1}', "null"])
+def test_choices_that_are_no_rounds_are_refused_in_a_sentence(copied, xrays, tmp_path, text):
+    (copied / "choices.json").write_text(text)
+    with pytest.raises(DataError, match="choices.json: (holds no rounds|round 1: is not as a run writes it)"):
+        predict(copied, xrays[:1], tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize("size", [None, "80", 80.5, True, 0, 10**30])
+def test_a_size_that_no_run_has_written_is_refused_in_a_sentence(copied, xrays, tmp_path, size):
+    _changed(copied, "config.json", {"profile": {"cache_size": size}})
+    with pytest.raises(DataError, match="config.json: cache_size is not as a run writes it"):
+        predict(copied, xrays[:1], tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize("torch", [False, True])
+@pytest.mark.parametrize("change", [{"classes": [[1], "a"]}, {"classes": "ab"}, {"kind": ["x"]}, {"size": "64"}])
+def test_a_networks_description_is_looked_at_on_either_way(copied, xrays, tmp_path, change, torch):
+    _changed(copied, "models/plain-64-1/config.json", change)
+    if torch:
+        (copied / "onnx.json").unlink()
+    with pytest.raises(ModelError, match=r"plain-64-1.config.json: is not a model's description"):
+        predict(copied, xrays[:1], tmp_path / "s.csv")
+
+
 def test_threads_share_one_session_for_each_network(run, xrays, tmp_path, monkeypatch):
     made, real = [], onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *given, **how: made.append(1) or real(*given, **how))
