@@ -145,14 +145,16 @@ def on_cluster(
     dask = _dask()
     _check_scheduler(address)
     with _without_log(), _client(dask, address) as client:
-        try:
-            client.wait_for_workers(1, timeout=patience)
-        except TimeoutError as error:
-            cure = f"start some with `dask worker {address}`, on machines that see the same folders"
-            raise DataError(f"{address}: the scheduler has no workers; {cure}") from error
+        with _while_it_lasts(address):
+            try:
+                client.wait_for_workers(1, timeout=patience)
+            except TimeoutError as error:
+                cure = f"start some with `dask worker {address}`, on machines that see the same folders"
+                raise DataError(f"{address}: the scheduler has no workers; {cure}") from error
+            workers = len(client.nthreads())
         answers = _trips(dask, client, address, work, iter(items), lost)
         with closing(answers):
-            yield from progress(answers, f"{label} on {len(client.nthreads())} workers", total=len(items))
+            yield from progress(answers, f"{label} on {workers} workers", total=len(items))
 
 # %% ../../nbs/engine/cluster.ipynb #cluster-008
 def run_many(
