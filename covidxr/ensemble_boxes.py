@@ -32,6 +32,7 @@ from covidxr.boxes.clusters import (
     suppress,
     surest_of_clusters,
 )
+from .boxes.decisions import check_order
 
 # %% ../nbs/engine/ensemble_boxes.ipynb #ensemble_boxes-006
 _ROUNDING = 0.01  # corners may leave the image by so much of its size; more is no rounding
@@ -109,6 +110,8 @@ def _lists(
         raise DataError(
             f"boxes, scores and labels must be as many for each model; they are {sizes[0]}, {sizes[1]} and {sizes[2]}"
         )
+    for number, (corners, sure, label) in enumerate(zip(boxes, scores, labels, strict=True)):
+        check_order({f"boxes[{number}]": corners, f"scores[{number}]": sure, f"labels[{number}]": label})
     return *parts, sizes[0]
 
 

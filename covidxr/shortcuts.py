@@ -17,7 +17,7 @@ import pandas as pd
 
 from .base.arguments import check_choice, check_list, check_numbers, shown
 from .base.errors import DataError
-from .boxes.decisions import check_groups
+from .boxes.decisions import check_groups, check_order
 from .boxes.intervals import patient_draws
 from .metrics import roc_auc
 from .phantom import Pose, SimulatedXray, simulate
@@ -36,7 +36,7 @@ def subgroups(
 ) -> pd.DataFrame:  # by column and group: pictures, positive, auc, low, high (95 %; nan as in `roc_auc`)
     "ROC AUC of each subgroup with its interval and counts, after that of all; raises DataError"
     columns = [by] if isinstance(by, str) else check_list(by, "by (columns that tell groups apart)")
-    check_groups(table, columns, target, value, patient)
+    table = check_groups(table, columns, target, value, patient)
     table = table.assign(**{target: table[target].astype(bool)})
     found = {(name, group): part for name in columns for group, part in table.groupby(name, dropna=False)}
     parts = {("all", "all"): table, **found}
@@ -91,6 +91,7 @@ def flip_test(
     seed: int = 0,
 ) -> dict[str, float]:  # mean change, low, high (95 %; nan for one pair); share of patients whose answer rises; pairs
     "How much one thing alone moves a model's answer; raises DataError where answers do not fit"
+    check_order({"before": before, "after": after})
     first, second = check_numbers(before, "before"), check_numbers(after, "after")
     if len(first) != len(second) or not len(first):
         raise DataError(f"before has {len(first)} answers and after {len(second)}; give one of each for every patient")
@@ -98,7 +99,7 @@ def flip_test(
     if odd.any():
         row = int(odd.argmax())
         raise DataError(f"row {row} (from 0): {first[row]} before, {second[row]} after; give two finite numbers")
-    change = second - first
+    change = np.sort(second - first)  # whichever order the rows come in, the draws are the same
     means = patient_draws(len(change), draws, seed, "flip") @ change / len(change)
     low, high = np.percentile(means, (2.5, 97.5)) if len(change) > 1 else (np.nan, np.nan)
     found = {"mean": change.mean(), "low": low, "high": high, "rises": (change > 0).mean()}

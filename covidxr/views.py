@@ -19,6 +19,7 @@ from .base import arguments
 from .base.extras import opencv
 from .base.terms import BOX_COLUMNS
 from .boxes import view_geometry
+from .boxes.decisions import check_order
 from .boxes.tables import factorize_column
 from .boxes.view_geometry import View, check_views, view_window
 from .ensemble import fuse_boxes
@@ -60,6 +61,7 @@ def boxes_back(
 ) -> pd.DataFrame:  # corners in pixels of the whole picture; boxes that were cut are left out
     "Where boxes of a view lie in the whole picture; raises DataError"
     check_views([view])
+    check_order({"boxes": boxes, "width": width, "height": height})
     corners = arguments.check_boxes(arguments.check_table(boxes, BOX_COLUMNS, "table of boxes")[BOX_COLUMNS]).copy()
     width = arguments.check_each(width, len(boxes), "width")
     height = arguments.check_each(height, len(boxes), "height")

@@ -16,6 +16,7 @@ import numbers
 import os
 import re
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence, Set
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def check_row(
         array = array[:, 0]
     if array.ndim != 1:
         raise fault(f"{what} must be a list of single values, not {shown(values)}")
-    return array
+    return array.astype(array.dtype.newbyteorder("="), copy=False)  # pandas sorts no numbers of another machine
 
 
 def check_numbers(
@@ -244,7 +245,7 @@ def check_picture(
     if not fits or picture.dtype.name not in _PIXELS:
         kind = f", {picture.dtype}" if isinstance(picture, np.ndarray) else ""
         raise fault(f"{what} must be an array (height, width) of {', '.join(_PIXELS)}, not {shown(picture)}{kind}")
-    return picture
+    return picture.astype(picture.dtype.newbyteorder("="), copy=False)  # OpenCV takes all bytes for this machine's
 
 
 def check_ids(
@@ -315,7 +316,8 @@ def check_table(
     doubled = table.columns[table.columns.duplicated()]
     if len(doubled):
         raise fault(f"the {what} has two columns {doubled[0]}; keep one")
-    return table
+    foreign = {name: kind.newbyteorder("=") for name, kind in table.dtypes.items() if not getattr(kind, "isnative", 1)}
+    return table.astype(foreign) if foreign else table
 
 
 def check_cells(
@@ -330,7 +332,7 @@ def check_cells(
     if not len(columns):
         raise fault(f"the {what} has no column of numbers; add one")
     cells = check_table(table, columns, what, fault)[list(columns)]
-    single = cells.map(lambda value: value if isinstance(value, numbers.Real | str) else np.nan)  # no dates, no lists
+    single = cells.map(lambda value: value if isinstance(value, numbers.Real | Decimal | str) else np.nan)  # no date
     values = single.apply(pd.to_numeric, errors="coerce").to_numpy(float, na_value=np.nan).reshape(cells.shape)
     wrong = ~(np.isfinite(values) & (values >= low - 1e-6) & (values <= high + 1e-6))
     if wrong.any():

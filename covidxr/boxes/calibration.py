@@ -25,7 +25,7 @@ from ..base.process import same_dice
 from ..base.seeds import generator
 from .decisions import share_interval
 from .intervals import number_patients, patient_draws
-from .tables import check_classes
+from .tables import ROUNDED, check_classes
 
 # %% ../../nbs/engine/calibration.ipynb #calibration-006
 def class_names(
@@ -43,18 +43,19 @@ def chances_of(
     table: pd.DataFrame,  # a probability per class, and other columns
     classes: Sequence[str],  # the classes, in order
     what: str = "table",  # what messages call it
-) -> np.ndarray:  # (rows, classes), each row sums to 1
+) -> np.ndarray:  # (rows, classes), each row sums to 1, but for rounding
     "The probabilities of a table; DataError names the row that has none, or does not sum to 1"
     chances = check_cells(table, class_names(classes, what), what, 0, 1).clip(0, 1)
     sums = chances.sum(axis=1)
-    wrong = np.abs(sums - 1) > 0.01
+    wrong = np.abs(sums - 1) > 0.01 + ROUNDED  # three times 0.33 is 0.99, and 0.010000000000000009 from 1
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
             f"row {row} (from 0) of the {what}: its probabilities sum to {sums[row]:g}, not to 1; "
             "give the probabilities of all classes, and no logits"
         )
-    return chances / sums[:, None]
+    # a sum that only rounding takes from 1 divides nothing: else 0.41 would be one number here and another there
+    return chances / np.where(np.abs(sums - 1) > ROUNDED, sums, 1)[:, None]
 
 
 def labels_of(
@@ -116,7 +117,8 @@ def bin_numbers(
     bins: int,  # of equal width, from 0 to 1
 ) -> np.ndarray:  # (rows,) from 0; a value on a border belongs to the upper bin, but 1 to the last
     "The bin of each probability"
-    return np.minimum((said * bins).astype(int), bins - 1)
+    above = said + 1e-7  # 0.29 * 100 is 28.999999999999996, and 0.7 in 32 bits 0.6999999880790710
+    return np.minimum((above * bins).astype(int), bins - 1)
 
 
 def bin_table(
@@ -143,8 +145,12 @@ def ece_draws(
     seed: int,
 ) -> tuple[float, np.ndarray]:  # the expected calibration error; (draws,) that of patients drawn again
     "The expected calibration error of equal bins (Naeini, Cooper, Hauskrecht 2015)"
+    order = np.lexsort((happened, said))  # the order of rows changes no draw: not by the last digit of a sum,
+    said, happened, patients = said[order], happened[order], patients[order]
     gaps, sizes = np.zeros((patients.max() + 1, bins)), np.bincount(patients)
     np.add.at(gaps, (patients, bin_numbers(said, bins)), happened - said)
+    order = np.lexsort((sizes, *gaps.T))  # nor by who is drawn: patients are numbered by what was said of them
+    gaps, sizes = gaps[order], sizes[order]
     counts = patient_draws(len(sizes), draws, seed, "calibration")
     return float(np.abs(gaps.sum(0)).sum() / len(said)), np.abs(counts @ gaps).sum(1) / (counts @ sizes)
 
@@ -156,7 +162,8 @@ def chance_ece(
     seed: int,
 ) -> np.ndarray:  # (draws,)
     "The errors that chance alone gives a model whose every probability is true (Broecker and Smith 2007)"
-    number, rng = bin_numbers(said, bins), generator(seed, "calibration by chance")
+    said, rng = np.sort(said), generator(seed, "calibration by chance")
+    number = bin_numbers(said, bins)
     found = np.zeros(draws)
     for draw in range(draws):
         gaps = np.bincount(number, (rng.random(len(said)) < said) - said, minlength=bins)

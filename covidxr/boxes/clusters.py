@@ -121,7 +121,7 @@ def fusable_boxes(
     "Check boxes and number what they belong to"
     check_iou_threshold(iou_threshold)
     check_number(skip_below, "the confidence below which boxes are left out", 0, 1)
-    check_table(boxes, ["image_id", *BOX_COLUMNS, "confidence"], BOXES)
+    boxes = check_table(boxes, ["image_id", *BOX_COLUMNS, "confidence"], BOXES)
     group, images = factorize_column("image_id", {BOXES: boxes})
     boxes = confident_boxes(boxes)
     model, values = _voters(boxes, weights)

@@ -18,7 +18,7 @@ import pandas as pd
 from ..base.arguments import check_numbers, check_table, shown
 from ..base.errors import SubmissionError
 from ..base.terms import BOX_COLUMNS
-from .tables import ROUNDED, is_text, numeric_columns, true_classes
+from .tables import ROUNDED, numeric_columns, true_classes
 
 # %% ../../nbs/engine/competition.ipynb #competition-005
 COMPETITION_LABELS = ("negative", "typical", "indeterminate", "atypical", "none", "opacity")
@@ -160,8 +160,6 @@ def fusable_rows(
         if wrong.any():
             row = table.iloc[int(wrong.argmax())]
             raise SubmissionError(f"{what}: a prediction {shown(row['label'])} for {shown(row['id'])} has {fault}")
-    if not is_text(table):
-        return table
     return table.assign(confidence=confidence, **dict(zip(BOX_COLUMNS, corners.T, strict=True)))
 
 

@@ -81,8 +81,8 @@ def _is_single(
 def is_text(
     boxes: pd.DataFrame,  # corners, confidence
 ) -> bool:
-    "Are numbers kept as text or objects, as a file read without types gives them?"
-    return not all(pd.api.types.is_numeric_dtype(boxes[name]) for name in (*BOX_COLUMNS, "confidence"))
+    "Are numbers kept as text, decimals or other objects, as a file read without types gives them?"
+    return not all(boxes[name].dtype.kind in "biuf" for name in (*BOX_COLUMNS, "confidence"))  # pandas: decimals, too
 
 # %% ../../nbs/engine/tables.ipynb #tables-009
 def scorable_boxes(
@@ -213,7 +213,7 @@ def check_chances(
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(f"{what} {values.index[row]}: its {chance} must lie from 0 to 1, not {numbers[row]:g}")
-    return values if pd.api.types.is_numeric_dtype(values) else pd.Series(numbers, values.index)
+    return pd.Series(numbers, values.index, name=values.name)  # 64 bits: 16 would round what is made of them
 
 
 def none_of_boxes(

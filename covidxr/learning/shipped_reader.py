@@ -102,6 +102,23 @@ def _in_frame(
     return cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
+_FEWEST = 16  # grey levels from dark to bright; with fewer the grade has little to do with the lungs
+
+
+def _check_contrast(
+    square: np.ndarray,  # uint8 (size, size), as the network sees it
+) -> None:
+    "DataError where most rows, or most columns, have hardly more than one grey level"
+    rows, columns = square.any(axis=1), square.any(axis=0)
+    part = square[rows] if rows.sum() < columns.sum() else square[:, columns]  # without what pads an oblong X-ray
+    spans = [np.ptp(np.percentile(part, (5, 95), axis=axis), axis=0) for axis in (0, 1)] if part.size else [[0], [0]]
+    levels = min(np.median(one) for one in spans)
+    if levels < _FEWEST:
+        has = f"{levels:.0f} of 256 grey levels lie between its dark and its bright parts, {_FEWEST} are needed"
+        cure = "give another picture, or the whole range of its greys (read_xray with window='percentile')"
+        raise DataError(f"this is no X-ray, or one without contrast: {has}; {cure}")
+
+
 _LEARNT = 160  # pixels of the longer side of what the network learnt from
 
 
@@ -109,15 +126,14 @@ def as_learnt(
     pixels: np.ndarray,  # (height, width) from 0 to 1
     size: int,  # side of the network's input, pixels
 ) -> tuple[np.ndarray, dict]:  # uint8 (size, size); scale, scale_y, left, top: where the X-ray lies in it
-    "An X-ray as the network that covidxr ships knows them, as soft as what it learnt from"
-    grown = _LEARNT / max(pixels.shape)
-    if grown <= 1:
-        return fit_square(pixels, size)
-    height, width = (max(1, round(side * grown)) for side in pixels.shape)
-    larger = opencv().resize(
-        pixels.astype(np.float32, copy=False), (width, height), interpolation=opencv().INTER_LINEAR
-    )
-    square, place = fit_square(larger, size)
+    "An X-ray as the network that covidxr ships knows them, as soft as what it learnt from; raises DataError for none"
+    grown = max(_LEARNT / max(pixels.shape), 1)
+    if grown > 1:
+        height, width = (max(1, round(side * grown)) for side in pixels.shape)
+        pixels = pixels.astype(np.float32, copy=False)
+        pixels = opencv().resize(pixels, (width, height), interpolation=opencv().INTER_LINEAR)
+    square, place = fit_square(pixels, size)
+    _check_contrast(square)
     return square, place | {name: place[name] * grown for name in ("scale", "scale_y")}
 
 

@@ -140,7 +140,7 @@ def _pictures(
     cv2, (height, width) = opencv(), xray.pixels.shape
     scale = min(1.0, _SHOWN / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    grey = cv2.resize(xray.pixels, size, interpolation=cv2.INTER_AREA)
+    grey = cv2.resize(np.asarray(xray.pixels, np.float32), size, interpolation=cv2.INTER_AREA)
     plain = np.round(grey.clip(0, 1) * 255).astype(np.uint8)
     kind = "a simulated chest X-ray" if simulated else "the X-ray"
     if reading is None:

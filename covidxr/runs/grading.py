@@ -33,7 +33,7 @@ def _read_severity(
 
     try:
         return vars(severity(read_xray(path)))
-    except (XrayError, DataError, OSError) as error:  # DataError: one grey level alone, or too small
+    except (XrayError, DataError, OSError) as error:  # DataError: hardly any contrast, or too small
         return str(error) if path in str(error) else f"{printable(path)}: {reason(error)}"
 
 

@@ -97,7 +97,7 @@ def given_files(
 def _grade(
     picture: np.ndarray,  # uint8 (size, size), prepared
     shape: tuple[float, float] = (LEAST_SIDE, LEAST_SIDE),  # of the X-ray: in its square a strip does not show
-) -> list[float | None]:  # extent, low, high; None where `severity` would refuse: a strip, or one grey level
+) -> list[float | None]:  # extent, low, high; None where `severity` would refuse: a strip, or hardly any contrast
     "The extent on one prepared image, with its interval"
     from covidxr.severity import severity
 

@@ -217,7 +217,8 @@ def _load_reader(
     folder: Path,  # the uploads' folder
 ) -> None:
     "Load all that a file needs before somebody asks: two threads that import pydicom at once find half of it each"
-    slope = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    half = np.linspace(0, 0.5, 64, dtype=np.float32)
+    slope = half[:, None] + half  # what changes in one direction alone is refused
     write_dicom(folder / "slope.dcm", np.round(slope * 4095).astype(np.uint16), XrayFacts(view="PA", modality="DX"))
     read_and_forget(folder / "slope.dcm", folder)
     answer_html(answer_xray(Xray(slope), simulated=True))

@@ -146,7 +146,7 @@ def pointing(
 # %% ../../nbs/engine/probes.ipynb #2ae93412
 def _extent(
     file: str,  # a prepared picture
-) -> float:  # 0 to 8; nan where the picture is of one grey level alone, or a strip
+) -> float:  # 0 to 8; nan where `severity` would refuse: a strip, or hardly any contrast
     "How much lung is opaque"
     from covidxr.severity import severity
 

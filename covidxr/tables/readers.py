@@ -29,6 +29,7 @@ from covidxr.base.arguments import (
 from ..base.errors import DataError
 from ..base.process import quiet
 from ..base.seeds import generator
+from ..boxes.decisions import check_order
 from ..boxes.intervals import number_patients
 
 # %% ../../nbs/engine/readers.ipynb #readers-006
@@ -101,6 +102,7 @@ def _two_readers(
     second: np.ndarray,  # another's
 ) -> tuple[np.ndarray, np.ndarray]:  # both as floats: small whole numbers would wrap around below 0
     "A finite number by each reader for each case; raises DataError"
+    check_order({"first": first, "second": second})
     one, two = check_numbers(first, "the first reader's values"), check_numbers(second, "the second reader's values")
     if len(one) != len(two) or not len(one) or not np.isfinite([one, two]).all():
         raise DataError(
@@ -176,11 +178,13 @@ def drawn_icc(
     seed: int,
 ) -> tuple[float, float]:  # the 95 % interval of the ICC; nan where all draws are alike: one patient, or no difference
     "The bootstrap interval of the ICC, by patient"
-    groups = list(pd.Series(np.arange(len(values))).groupby(patients).indices.values())
+    order = np.lexsort(values.T)  # a patient has a number by what is said of him: the order of rows changes no draw
+    values, groups = values[order], pd.Series(np.arange(len(values))).groupby(patients[order]).indices.values()
+    cases = [np.array(one) for one in sorted(values[rows].tolist() for rows in groups)]
     rng, again = generator(seed, "agreement"), []
     for _ in range(draws):
-        rows = np.concatenate([groups[one] for one in rng.integers(0, len(groups), len(groups))])
-        again.append(intraclass_correlation(values[rows]) if len(rows) > 1 else np.nan)
+        drawn = np.concatenate([cases[one] for one in rng.integers(0, len(cases), len(cases))])
+        again.append(intraclass_correlation(drawn) if len(drawn) > 1 else np.nan)
     with quiet():  # all draws may be of cases that are the same
         low, high = np.nanquantile(again, [0.025, 0.975])
         same = not np.nanmax(again) - np.nanmin(again) > 1e-9  # nothing tells how far chance may move it

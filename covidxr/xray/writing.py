@@ -197,7 +197,7 @@ def _with_pixels(
     ds.Rows, ds.Columns = pixels.shape
     if facts.pixel_spacing:
         ds.ImagerPixelSpacing = [round(facts.pixel_spacing, 5), round(facts.pixel_spacing / facts.aspect, 5)]
-    stored = pixels.astype(np.uint8 if bits <= 8 else np.uint16)
+    stored = pixels.astype(np.uint8 if bits <= 8 else np.uint16, order="C")  # encoders read row by row
     if facts.photometric == "MONOCHROME1":
         stored = stored.dtype.type(top) - stored
     ds.WindowCenter, ds.WindowWidth = (top + 1) / 2, top + 1  # the whole range, as detectors for presentation write it

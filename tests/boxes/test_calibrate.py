@@ -1,6 +1,7 @@
 "Probabilities held against what happened: calibration, operating points, and the promise of conformal sets"
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from covidxr.base.errors import DataError
 from covidxr.base.files import json_text
 from covidxr.base.seeds import generator
 from covidxr.base.terms import APPEARANCES
-from covidxr.boxes.calibration import conformal_limit, fit_temperature, tempered
+from covidxr.boxes.calibration import bin_numbers, chances_of, conformal_limit, fit_temperature, tempered
 from covidxr.boxes.decisions import share_interval
 from covidxr.calibrate import calibrate, conformal, operating_points, reliability
 
@@ -334,3 +335,45 @@ def test_the_interval_of_a_share_holds_the_share_to_the_last_digit(share):
     for rows in range(1, 300):
         value, low, high = share_interval(np.full(rows, bool(share)), np.arange(rows))
         assert low <= value <= high and 0 <= low and high <= 1
+
+
+def _hundredths(count: int, seed: int, name: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    "Whole hundredths that sum to 100, the true class of each row, and the same as a table of probabilities"
+    rng = np.random.default_rng(seed)
+    parts = np.floor(rng.dirichlet(np.ones(4), count) * 100).astype(int)
+    parts[:, 3] = 100 - parts[:, :3].sum(1)
+    labels = np.array([rng.choice(4, p=row / 100) for row in parts])
+    table = pd.DataFrame(parts / 100, columns=APPEARANCES)
+    patients = [f"{name}{one}" for one in range(count)]
+    return parts, labels, table.assign(label=[APPEARANCES[one] for one in labels], patient_id=patients)
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32"])
+def test_one_stated_probability_is_one_number_in_every_row(kind: str) -> None:
+    for seed in range(40):
+        (known, true, first), (judged, right, second) = _hundredths(100, seed, "k"), _hundredths(300, 500 + seed, "t")
+        first, second = (one.astype(dict.fromkeys(APPEARANCES, kind)) for one in (first, second))
+        strange = np.sort(100 - known[np.arange(100), true])  # whole numbers know no rounding
+        inside = 100 - judged <= strange[int(np.ceil(101 * 0.9 - 1e-9)) - 1]
+        assert (conformal(second, first, 0.1)[CLASSES].to_numpy() == inside).all()
+        sick, alarm = np.sort((100 - known[:, 0])[true > 0])[::-1], 100 - judged[:, 0]
+        threshold = sick[max(int(np.ceil(0.95 * len(sick) - 1e-9)), 1) - 1]
+        found = operating_points(second, first).iloc[0]
+        assert found["sensitivity"] == pytest.approx((alarm[right > 0] >= threshold).mean())
+        assert found["specificity"] == pytest.approx((alarm[right == 0] < threshold).mean())
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32"])
+@pytest.mark.parametrize("bins", [5, 10, 20, 100])
+def test_a_probability_on_a_border_lies_in_the_upper_bin(kind: str, bins: int) -> None:
+    said = (np.arange(101) / 100).astype(kind)
+    assert bin_numbers(said, bins).tolist() == [min(one * bins // 100, bins - 1) for one in range(101)]
+    wholes = [[*row, 10 - sum(row)] for row in product(range(11), repeat=3) if sum(row) <= 10]
+    table = pd.DataFrame(np.array(wholes) / 10, columns=APPEARANCES)
+    stated = bin_numbers(chances_of(table, CLASSES), 10)
+    assert (stated == np.minimum(wholes, 9)).all()
+
+
+def test_what_sums_to_nearly_one_is_still_divided() -> None:
+    table = pd.DataFrame([[0.33, 0.33, 0.33, 0.0], [0.25, 0.25, 0.25, 0.25]], columns=APPEARANCES)
+    assert chances_of(table, CLASSES).sum(axis=1).tolist() == pytest.approx([1, 1], abs=1e-12)

@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import asdict
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from covidxr.base.arguments import check_cells
 from covidxr.base.errors import DataError, XrayError
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.boxes.classes import class_score_draws
@@ -18,11 +20,13 @@ from covidxr.ensemble import (
     class_score,
     fuse_boxes,
     mean_probabilities,
+    none_confidence,
     rerank_boxes,
     soft_nms,
 )
 from covidxr.metrics import bootstrap_scores, operating_point, score
 from covidxr.stacking import Stacking, fit_stacking, nested_fusion, stack
+from covidxr.submission import fuse_submissions
 from covidxr.views import VIEWS, View, apply_view, boxes_back, fuse_views, predict_views
 
 CLASSES = ["a", "b", "c"]
@@ -307,3 +311,63 @@ def test_where_each_row_is_a_patient_the_interval_is_scipys():
     point = operating_point(np.r_[np.ones(25), 0], np.r_[right, 0], threshold=0.5).loc["sensitivity"]
     known = binomtest(17, 25).proportion_ci(method="wilson")
     assert (point["low"], point["high"]) == pytest.approx((known.low, known.high), abs=1e-6)
+
+
+def _decimals(values: pd.Series) -> list[Decimal]:
+    return [Decimal(str(round(float(one), 4))) for one in values]
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "text", "decimals", "arrow"])
+@pytest.mark.parametrize("method, power", [("geometric", 2), ("rank", 2), *(("power", one) for one in (-50, 2, 30))])
+def test_a_mean_is_the_same_in_whatever_numbers_its_tables_are_kept(kind, method, power):
+    if kind == "arrow":
+        kept = pd.ArrowDtype(pytest.importorskip("pyarrow").decimal128(10, 4))
+    said = np.array([[1e-4, 0.2999, 0.7], [0.25, 0.5, 0.25], [0.125, 0.375, 0.5], [0.6, 0.3, 0.1]])
+    tables, others = {}, {}
+    for name, values in {"one": said, "two": said[::-1]}.items():
+        table = pd.DataFrame(values, columns=CLASSES)
+        if kind in ("float32", "float16"):
+            other = table.astype(kind)
+            table = other.astype(float)  # the same numbers, before anything is made of them
+        elif kind == "text":
+            other = table.astype(str)
+        else:
+            other = table.apply(lambda one: pd.Series(_decimals(one), dtype=kept if kind == "arrow" else object))
+        tables[name], others[name] = (one.assign(study_id=list("wxyz")) for one in (table, other))
+    wanted, found = (mean_probabilities(one, method=method, power=power)[CLASSES] for one in (tables, others))
+    np.testing.assert_allclose(found.to_numpy(float), wanted.to_numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["float16", "decimals", "arrow"])
+def test_every_door_takes_decimals_and_rounds_nothing_to_16_bits(kind):
+    kept = pd.ArrowDtype(pytest.importorskip("pyarrow").decimal128(10, 4)) if kind == "arrow" else object
+
+    def keep(values) -> pd.Series:
+        return pd.Series(values, dtype="float16") if kind == "float16" else pd.Series(_decimals(values), dtype=kept)
+
+    exact = [0.25, 0.0625, 0.5, 0.375, 0.125, 0.9375]
+    table = pd.DataFrame({"a": exact, "b": [1 - one for one in exact]})
+    odd = table.apply(keep)
+    assert (check_cells(odd, ["a", "b"], "table", 0, 1) == table.to_numpy()).all()
+    none = dict(zip("pqrstu", exact, strict=True))
+    boxes = pd.DataFrame(
+        {"image_id": list("pqrstu"), "confidence": exact, **dict(zip(BOX_COLUMNS, (1, 2, 30, 40), strict=True))}
+    )
+    other = boxes.assign(**{name: keep(boxes[name]) for name in ("confidence", *BOX_COLUMNS)})
+    mixed = pd.Series(keep(exact).to_numpy(), list("pqrstu"))
+    wanted = none_confidence(none, boxes, 0.3)
+    pd.testing.assert_series_equal(none_confidence(mixed, other, 0.3), wanted, rtol=1e-12)
+    given = boxes.rename(columns={"image_id": "id"}).assign(label="opacity")
+    again = other.rename(columns={"image_id": "id"}).assign(label="opacity")
+    silent = given.assign(label="none"), again.assign(label="none")
+    fused = fuse_submissions([pd.concat([given, silent[0]])] * 2, [0.3, 0.7])
+    pd.testing.assert_frame_equal(fuse_submissions([pd.concat([again, silent[1]])] * 2, [0.3, 0.7]), fused, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "i2", "f4", "f8"])
+def test_a_view_of_a_picture_of_another_machine_is_the_same_view(kind):
+    drawn = np.random.default_rng(0).random((12, 16))
+    picture = drawn.astype(kind) if kind[0] == "f" else (drawn * 250).astype(kind)
+    for view in (View(scale=0.5), View(flip=True, scale=1.25), View(crop=(0.0, 0.0, 0.75, 0.75))):
+        found = apply_view(picture.astype(f">{kind}"), view)
+        assert (found == apply_view(picture, view)).all() and found.dtype.isnative

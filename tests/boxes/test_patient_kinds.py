@@ -7,7 +7,12 @@ import pytest
 from covidxr.base.errors import DataError
 from covidxr.base.terms import APPEARANCES, BOX_COLUMNS
 from covidxr.calibrate import calibrate, conformal, operating_point, reliability
-from covidxr.metrics import auc_difference, bootstrap_scores, roc_auc
+from covidxr.ensemble import nms
+from covidxr.ensemble_boxes import weighted_boxes_fusion
+from covidxr.metrics import auc_difference, bootstrap_scores, confusion_table, roc_auc
+from covidxr.shortcuts import flip_test, subgroups
+from covidxr.tables.readers import drawn_icc, pair_agreement, weighted_kappa
+from covidxr.views import View, boxes_back
 
 RNG = np.random.default_rng(0)
 TRUE = RNG.random(200) < 0.5
@@ -82,3 +87,71 @@ def test_rows_in_another_order_are_not_paired_by_place():
     wanted = roc_auc(TRUE, SURE, draws=50)
     assert roc_auc(true, sure, draws=50) == roc_auc(true, sure.set_axis(range(1000, 1200)), draws=50) == wanted
     assert roc_auc(true, turned.to_numpy()[::-1], draws=50) == wanted
+
+
+PATIENT = pd.Series(np.repeat(np.arange(20), 10))
+BOXES = pd.DataFrame([[0.0, 0.0, 9.0, 9.0]] * 3, columns=BOX_COLUMNS)
+WIDE = pd.Series([100.0, 200, 300])
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda turned: roc_auc(pd.Series(TRUE), pd.Series(SURE), turned(PATIENT)),
+        lambda turned: roc_auc(TRUE, pd.Series(SURE), turned(PATIENT)),  # an array before them hides neither
+        lambda turned: roc_auc(pd.Series(TRUE).set_axis(range(500, 700)), pd.Series(SURE), turned(PATIENT)),
+        lambda turned: auc_difference(TRUE, SURE, pd.Series(SURE), turned(PATIENT)),
+        lambda turned: operating_point(pd.Series(TRUE), SURE, 0.5, groups=turned(PATIENT)),
+        lambda turned: confusion_table(PATIENT, turned(PATIENT)),
+        lambda turned: flip_test(PATIENT, turned(PATIENT)),
+        lambda turned: weighted_kappa(PATIENT, turned(PATIENT)),
+        lambda turned: pair_agreement(PATIENT, turned(PATIENT)),
+        lambda turned: weighted_boxes_fusion([BOXES / 9], [turned(WIDE / 300)], [[1, 1, 1]]),
+        lambda turned: boxes_back(BOXES, View(), turned(WIDE), 50.0),
+        lambda turned: boxes_back(BOXES, View(), 50.0, turned(WIDE)),
+    ],
+)
+def test_no_column_is_paired_by_place_with_one_in_another_order(ask):
+    ask(lambda one: one)
+    ask(lambda one: one.set_axis(range(1000, 1000 + len(one))))  # other names altogether: the caller knows the places
+    with pytest.raises(DataError, match="the same rows in another order; bring them into one"):
+        ask(lambda one: one[::-1])
+
+
+@pytest.mark.parametrize(
+    "names", [["a", 1, None, "b"], ["a", "a", "b", "b"], pd.MultiIndex.from_product([["a", "b"], [1, 2]]), list("abcd")]
+)
+def test_rows_of_any_name_are_known_in_another_order(names):
+    one = pd.Series([0, 1, 0, 1], index=names)
+    assert confusion_table(one, one).to_numpy().tolist() == [[2, 0], [0, 2]]
+    with pytest.raises(DataError, match="in another order") as told:
+        confusion_table(one, one[::-1])
+    assert ("reindex" in str(told.value)) == one.index.is_unique  # pandas reindexes no name that is there twice
+
+
+def test_the_order_of_rows_changes_no_interval():
+    table = CHANCES.assign(patient_id=RNG.choice([*KNOWN[:20], None], 40))
+    values, owners, change = RNG.integers(0, 9, (40, 2)).astype(float), RNG.integers(0, 12, 40), SURE - TRUE
+    given = reliability(table), drawn_icc(values, owners, 200, 0), flip_test(SURE, change)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(200)
+        some = order[order < 40]
+        again = reliability(table.iloc[some])
+        names = ("ece", "low", "high", "by_chance", "rows")
+        assert [again[name] for name in names] == [given[0][name] for name in names]
+        other = np.random.default_rng(seed).permutation(12)  # nor does who is numbered first
+        assert drawn_icc(values[some], other[owners[some]], 200, 0) == given[1]
+        assert flip_test(SURE[order], change[order]) == pytest.approx(given[2], abs=1e-15)
+
+
+def test_numbers_of_another_machine_are_the_same_numbers():
+    sick, said, owner = TRUE.astype(">i4"), np.round(SURE, 2).astype(">f8"), PATIENT.to_numpy().astype(">i8")
+    assert roc_auc(sick, said, owner, 50) == roc_auc(TRUE, np.round(SURE, 2), PATIENT, 50)
+    plain = pd.DataFrame({"owner": PATIENT % 3, "sick": TRUE, "logit": np.round(SURE, 2)})
+    swapped = pd.DataFrame({"owner": owner % 3, "sick": sick, "logit": said}).astype({"owner": ">i8"})
+    assert subgroups(swapped, "owner", draws=20).to_numpy() == pytest.approx(
+        subgroups(plain, "owner", draws=20).to_numpy()
+    )
+    boxes = BOXES.assign(image_id="a", confidence=[0.5, 0.9, 0.1])
+    found = nms(boxes.astype(dict.fromkeys([*BOX_COLUMNS, "confidence"], ">f8")))
+    pd.testing.assert_frame_equal(found, nms(boxes))

@@ -13,8 +13,10 @@ from sklearn.metrics import cohen_kappa_score
 
 from covidxr.base.errors import DataError
 from covidxr.dicom import write_dicom
+from covidxr.explain import explain
 from covidxr.phantom import opacity_extent, simulate
 from covidxr.severity import agreement, severity
+from covidxr.start import interpret
 from covidxr.tables.readers import Reader, check_owners, extent_grades, pair_agreement, read_lungs, weighted_kappa
 
 KINDS = ("negative", "typical", "indeterminate", "typical", "atypical")
@@ -72,6 +74,36 @@ def test_one_grey_level_or_a_strip_has_no_grade(level):
     for pixels in (np.full((64, 64), level), np.full((1, 1), level), noise, noise.T, np.stack([noise] * 3, axis=-1)):
         with pytest.raises(DataError, match="all its pixels are|at least 16 pixels"):
             severity(pixels)
+
+
+def _stepped(low: int, steps: int, top: int) -> np.ndarray:
+    "Noise of some steps of a finer scale than 8 bits"
+    return (low + np.random.default_rng(0).integers(0, steps, (200, 160))) / top
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.pad(np.full((1, 1), 1 / 255), ((20, 43), (30, 33))),  # black but for one pixel, by one level or by all
+        np.pad(np.ones((1, 1)), ((20, 43), (30, 33))),
+        _stepped(30_000, 40, 32_767),
+        _stepped(0, 300, 65_535),
+        np.pad(np.ones((40, 40)), ((10, 250), (10, 250))),  # a mark on black
+        np.tile(np.linspace(0, 1, 200), (200, 1)),  # a ramp changes in one direction alone
+        simulate(2_500_001, "typical", size=160).pixels / 20,
+    ],
+)
+def test_what_the_network_sees_as_one_grey_level_has_no_grade(pixels):
+    for one in (pixels, pixels.T, pixels[:, :100]):
+        for ask in (severity, interpret, lambda given: explain(None, given)):
+            with pytest.raises(DataError, match="without contrast: . of 256 grey levels"):
+                ask(np.ascontiguousarray(one))
+
+
+def test_an_xray_of_any_shape_and_of_little_contrast_has_a_grade():
+    xray = simulate(2_500_001, "typical", size=300).pixels
+    for pixels in (xray, xray.T, xray[100:140], xray[:, 100:140], xray / 3, np.pad(xray, ((0, 0), (150, 150)))):
+        severity(np.ascontiguousarray(pixels))
 
 
 def test_a_picture_without_a_grade_is_left_out_of_a_run_and_empty_in_the_table(tmp_path):

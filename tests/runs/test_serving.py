@@ -505,6 +505,28 @@ def test_a_strip_has_no_extent(run, xrays, tmp_path, monkeypatch):
         assert np.isnan(told["thin"]) and told.notna().sum() == 1
 
 
+def test_what_has_no_grade_has_none_by_either_command(run, xrays, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    grey = {
+        "black": np.zeros((64, 64), np.uint8),
+        "speck": np.pad(np.ones((1, 1), np.uint8), ((20, 43), (30, 33))),
+        "steps": (30_000 + rng.integers(0, 40, (64, 64))).astype(np.uint16),
+        "oblong": np.full((60, 200), 128, np.uint8),  # in its square it has two levels
+        "tall": np.full((200, 60), 128, np.uint8),
+    }
+    for name, pixels in grey.items():
+        opencv().imwrite(str(tmp_path / f"{name}.png"), pixels)
+    given = [xrays[0], *(tmp_path / f"{name}.png" for name in grey)]
+    table, failed = read_severities(given, workers=1)
+    assert len(table) == 1 and len(failed) == len(grey)
+    for way in ("served", "torch"):
+        if way == "torch":
+            monkeypatch.setattr(inference, "_open", lambda files, names: None)
+        predict(run, given, tmp_path / "a.csv", extents=tmp_path / f"{way}.csv")
+        told = pd.read_csv(tmp_path / f"{way}.csv").set_index("image_id")["extent"]
+        assert told[list(grey)].isna().all() and told.notna().sum() == 1
+
+
 def test_extents_are_those_of_the_other_way(run, xrays, tmp_path, monkeypatch):
     predict(run, xrays, tmp_path / "a.csv", extents=tmp_path / "served.csv")
     monkeypatch.setattr(inference, "_open", lambda files, names: None)

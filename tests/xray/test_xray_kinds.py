@@ -17,6 +17,7 @@ from covidxr.dicom import XrayFacts, deidentify, read_facts, read_xray, write_di
 from covidxr.xray import codecs
 from covidxr.xray.codecs import decode
 from covidxr.xray.headers import read_dataset
+from covidxr.xray.standard import TRANSFER_SYNTAXES
 
 CODED = ("rle", "jpeg-lossless", "jpeg-ls", "jpeg-2000", "ht-jpeg-2000")
 NAME = b"DOE^JANE 1950 "
@@ -401,3 +402,19 @@ def test_sixteen_bits_of_colours_are_told_as_sixteen(tmp_path):
         assert xray.facts.bits_stored == bits == read_facts(tmp_path / name).bits_stored
         assert np.allclose(xray.pixels, (grey >> 8) / 255, atol=0.03)
     write_dicom(tmp_path / "a.dcm", grey, XrayFacts("a", bits_stored=read_facts(tmp_path / "rgb.png").bits_stored))
+
+
+@pytest.mark.parametrize("coding", TRANSFER_SYNTAXES)
+def test_an_array_is_written_however_it_lies_in_memory(tmp_path, coding):
+    picture = np.random.default_rng(0).integers(0, 4096, (70, 80)).astype(np.uint16)
+    facts = XrayFacts("x", bits_stored=12, transfer_syntax=TRANSFER_SYNTAXES[coding])
+    for number, kept in enumerate(
+        [
+            np.ascontiguousarray(picture.T).T,
+            np.ascontiguousarray(picture[:, ::-1])[:, ::-1],
+            np.repeat(picture, 2, 1)[:, ::2],
+            picture.astype(">u2"),
+        ]
+    ):
+        write_dicom(tmp_path / f"{number}.dcm", kept, facts)
+        assert (pydicom.dcmread(tmp_path / f"{number}.dcm").pixel_array == picture).all()
