@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from .base.files import check_folder, owned_folder
+from .data.cells import is_unknown
 from .dataset import Dataset, open_dataset, problems
-from .tables.summaries import PLOTS, box_map, plot_classes, summary_text, train_half, write_summary
+from .tables.summaries import PLOTS, box_map, plot_classes, summary_text, train_boxes, train_half, write_summary
 
 # %% ../nbs/05_eda.ipynb #05-009
 def summary(
@@ -25,17 +26,19 @@ def summary(
     images = images.assign(label=images["study_id"].map(labels))
     unboxed = ~images["image_id"].isin(dataset.boxes["image_id"])
     positive_classes = set(images.loc[~unboxed, "label"])  # classes in which boxes are drawn at all
+    owner = dataset.images["patient_id"].astype(object).fillna("").astype(str)
+    named = dataset.images[~is_unknown(owner)]
     of_patient = images.groupby("patient_id")[["study_id", "label"]].nunique()
     return {
         "data": "simulated" if dataset.simulated else "real",
         "studies": len(studies),
         "classes": {name: int((labels == name).sum()) for name in dataset.classes},
         "images": len(images),
-        "boxes": len(dataset.boxes),
+        "boxes": len(train_boxes(dataset)),
         "none": int(unboxed.sum()),
         "non_negative_without_box": int((unboxed & images["label"].isin(positive_classes)).sum()),
         "studies_with_several_images": int((images["study_id"].value_counts() > 1).sum()),
-        "patients_known": bool((dataset.images["patient_id"] != dataset.images["study_id"]).any()),
+        "patients_known": bool((named["patient_id"] != named["study_id"]).any()),
         "patients": int(images["patient_id"].nunique()),
         "patients_with_several_studies": int((of_patient["study_id"] > 1).sum()),
         "patients_with_several_classes": int((of_patient["label"] > 1).sum()),

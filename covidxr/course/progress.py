@@ -27,7 +27,10 @@ def _place() -> Path | None:
     "Where progress is kept; None if it is not kept"
     place = os.environ.get("COVIDXR_PROGRESS", "")
     if place:
-        return None if place == "off" else Path(place)
+        try:
+            return None if place == "off" else Path(place).expanduser()  # no shell has seen what a notebook sets
+        except RuntimeError:  # nobody is called so
+            return Path(place)
     try:
         return Path.home() / ".covidxr" / "progress.json"
     except RuntimeError:  # a user without a home, as in some containers

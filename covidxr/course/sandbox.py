@@ -20,6 +20,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -35,22 +36,38 @@ class _TooLong(BaseException):
     "The time is over; an `except Exception` in a learner's function does not catch it"
 
 
+def _ran(
+    function: Callable,  # the learner's
+    inputs: tuple,  # its arguments
+) -> Any:  # its answer
+    "Call a learner's function; only while this frame stands does the alarm stop anything"
+    return _taken(function(*inputs))
+
+
 @contextlib.contextmanager
 def _at_most(
-    seconds: float,  # until the block is stopped
+    seconds: float,  # until `_ran` is stopped
 ) -> Iterator[None]:
-    "Stop a block that takes longer, if this thread and system can"
+    "Stop a learner's function that takes longer, if this thread and system can; also one that catches all errors"
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
 
-    started, worked = time.monotonic(), time.thread_time()
+    started, worked, rung = time.monotonic(), time.thread_time(), 0
 
-    def ring(*_: Any) -> None:
+    def ring(_: int, frame: FrameType | None) -> None:
+        nonlocal rung
         lacking = seconds - (time.thread_time() - worked)
-        if lacking <= 0 or time.monotonic() - started > 12 * seconds:
+        if lacking > 0 and time.monotonic() - started <= 12 * seconds:  # the machine was busy with other work
+            signal.setitimer(signal.ITIMER_REAL, max(lacking, 0.05))
+            return
+        while frame is not None and frame.f_code is not _ran.__code__:
+            frame = frame.f_back
+        # a bare `except` in a loop swallows one alarm; ever sooner ones meet it outside of its `try`
+        signal.setitimer(signal.ITIMER_REAL, max(0.1 * 0.8**rung, 5e-5))
+        if frame is not None:
+            rung += 1
             raise _TooLong
-        signal.setitimer(signal.ITIMER_REAL, max(lacking, 0.05))  # the machine was busy with other work
 
     before = signal.signal(signal.SIGALRM, ring)
     left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -61,6 +78,8 @@ def _at_most(
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
         if left:  # the caller's own alarm goes on
             signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - started), 0.001), interval)
+    if rung:  # it was swallowed, and the function has ended by itself
+        raise _TooLong
 
 # %% ../../nbs/engine/course_sandbox.ipynb #course_sandbox-008
 ONE_CHECK = threading.RLock()  # held during a check: what a process prints is caught for all of its threads
@@ -137,7 +156,7 @@ def call(
     printed, said = io.StringIO(), sentences(language)["fault"]
     try:
         with _at_most(PATIENCE), contextlib.redirect_stdout(printed):
-            answer = _taken(function(*copied(inputs)))
+            answer = _ran(function, copied(inputs))
     except _TooLong:
         return None, said["endless"].format(seconds=PATIENCE), True
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from ..base.arguments import check_same_kind
 from ..base.errors import DataError
 from ..dataset import Dataset
 
@@ -104,7 +105,10 @@ def check_rounds(
     if isinstance(test, str) or not isinstance(test, Iterable):
         kind = "one study" if isinstance(test, str) else "no list of studies"
         raise DataError(f"{test!r:.60} is {kind}; give the test half's studies as a list")
+    if isinstance(test, pd.DataFrame):
+        raise DataError("the test half's studies are a table; give their ids alone, as a list")
     test = tuple(test)
+    check_same_kind(fold.index, test, "studies")
     if count is not None and not (_whole(count) and 1 <= count <= folds):
         raise DataError(f"{count} rounds need as many folds, there are {folds}")
     if folds < (2 if test else 3):

@@ -359,9 +359,12 @@ def chest_with_disease(
     disease: int,  # the disease's number
     strength: float | None = None,  # 0.4 subtle to 1.6 obvious; random where None
 ) -> tuple[Chest, Finding]:
-    "The chest and its disease; very large ones are drawn smaller and enlarged"
+    "The chest and its disease; very large ones are drawn smaller and enlarged; DataError where a lung is not in view"
     small = Canvas(canvas.patient, canvas.pose, min(max(canvas.shape), _LARGEST_DRAWING))
     chest = build_chest(small, seed)
+    if not all(lung.any() for lung in chest.lungs):
+        pose, cure = canvas.pose, "make the shift smaller or the field larger"
+        raise DataError(f"with shift {pose.shift} and field {pose.field:g} a lung lies beside the picture; {cure}")
     finding = add_disease(small, chest, appearance, disease, strength)
     if small.shape == canvas.shape:
         return chest, finding

@@ -129,7 +129,7 @@ SIZES = (64, 8192)  # pixels: the smallest and the largest picture; no detector 
 def check_simulation(
     appearance: str,  # one of APPEARANCES
     size: int,  # the longer side, pixels
-    strength: float | None,  # 0 to 10
+    strength: float | None,  # 0.05 to 10: fainter disease is in the truth, and not in the picture
     pose: Pose | None,
     marked: bool = True,  # the word SIMULATED
     **seeds: int | None,  # by their names
@@ -140,7 +140,7 @@ def check_simulation(
         if seed is not None or what == "seed":
             check_whole(seed, what)
     if strength is not None:
-        check_number(strength, "the strength (0.4 is subtle, 1.6 obvious)", 0, 10)
+        check_number(strength, "the strength (0.4 is subtle, 1.6 obvious; none is the class negative)", 0.05, 10)
     check_flag(marked, "marked")
     if pose is not None:
         check_pose(pose)

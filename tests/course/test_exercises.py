@@ -29,7 +29,7 @@ from exercise_answers import ANSWERS
 from covidxr.base.errors import DataError
 from covidxr.base.seeds import generator
 from covidxr.base.terms import BOX_COLUMNS
-from covidxr.course import exercise, solved, write_course
+from covidxr.course import exercise, sandbox, solved, write_course
 from covidxr.course.catalog import questions
 from covidxr.course.checking import Exercise, same
 from covidxr.course.choices import drawn
@@ -281,6 +281,15 @@ def test_another_file_in_the_place_of_progress_is_never_written_over_and_the_lea
     assert place.read_text() == strange
     with pytest.raises(DataError, match=r"progress\.json: not a progress file"):
         solved()
+
+
+def test_a_tilde_that_no_shell_has_seen_is_the_learners_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("COVIDXR_PROGRESS", "~/progress.json")
+    monkeypatch.chdir(tmp_path)
+    assert "could not" not in _solve("phantom.3")
+    assert solved() == ["phantom.3"] and [one.name for one in tmp_path.iterdir()] == ["home"]
 
 
 def test_progress_that_an_earlier_version_kept_goes_on(tmp_path, monkeypatch):
@@ -616,6 +625,38 @@ def _clearer(*_: object) -> float:
     "An answer that takes away all filters, and draws"
     warnings.resetwarnings()
     return random.random() + np.random.rand()
+
+
+def _never_gives_up(value):
+    while True:
+        try:
+            value += 1
+        except:  # noqa: E722  (as a beginner writes it)
+            continue
+
+
+def _swallows_it_once(value):
+    ends = time.monotonic() + 1
+    try:
+        while time.monotonic() < ends:
+            pass
+    except:  # noqa: E722
+        pass
+    while time.monotonic() < ends:
+        try:
+            sum(range(1000))
+        except:  # noqa: E722
+            continue
+    return value
+
+
+@pytest.mark.parametrize("answer", [_never_gives_up, _swallows_it_once])
+def test_an_answer_that_catches_every_error_is_stopped_all_the_same(answer, monkeypatch):
+    monkeypatch.setattr("covidxr.course.sandbox.PATIENCE", 0.2)
+    started = time.monotonic()
+    given, fault, useless = sandbox.call(answer, (1,))
+    assert given is None and "gave no answer" in fault and useless
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("answer", [_meddler, _clearer, _forever, _leave, lambda *_: [], "the right one"])

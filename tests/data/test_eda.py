@@ -90,6 +90,22 @@ def test_explore_never_writes_into_a_folder_that_holds_anything_of_somebody_else
     assert hashes(tmp_path) == before
 
 
+def test_what_is_counted_and_drawn_is_of_the_labelled_half_alone():
+    rows = [("a", "s", "p", "x", 100, 80), ("b", "t", "q", "x", 100, 80), ("c", "u", np.nan, "x", 100, 80)]
+    whole = _data(rows, boxes=[(name, 0, 0, 50, 40) for name in "abc"])
+    studies, images = whole.studies.copy(), whole.images.copy()
+    studies.loc[1:, "split"] = images.loc[1:, "split"] = "test"
+    studies[["x", "y"]] = studies[["x", "y"]].astype(float)
+    studies.loc[1:, ["x", "y"]] = np.nan
+    half = Dataset(Path("here"), False, whole.classes, studies, images, whole.boxes)
+    assert (summary(half)["boxes"], summary(half)["none"]) == (1, 0)
+    assert box_map(half, 2).tolist() == [[1, 0], [0, 0]]
+    nobody = Dataset(
+        Path("here"), False, whole.classes, whole.studies, whole.images.assign(patient_id=np.nan), whole.boxes
+    )
+    assert not summary(nobody)["patients_known"] and summary(whole)["patients_known"]
+
+
 def test_explore_never_writes_into_a_datasets_own_folder(phantom, tmp_path, hashes):
     from PIL import Image
 

@@ -114,6 +114,8 @@ def test_rounds_take_folds_in_any_order_and_as_many_rounds_as_asked():
         (FOLD, {"count": 0}, "0 rounds"),
         (FOLD, {"count": 1.5}, "1.5 rounds"),
         (FOLD, {"test": "x"}, "'x' is one study"),
+        (FOLD, {"test": pd.DataFrame({"study_id": ["x"]})}, "studies are a table; give their ids alone"),
+        (FOLD.set_axis(range(6)), {"test": ["1", "9"]}, "named by text here and by numbers there"),
         (FOLD, {"test": ["x", "b"]}, "study b is in the test half and in fold 1"),
     ],
 )

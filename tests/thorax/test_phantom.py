@@ -223,7 +223,7 @@ def test_pictures_are_those_of_before__both_sides_of_a_patient_keep_their_stream
         *({"seed": seed} for seed in (-1, 1.5, float("nan"), "1", None, True)),
         *({"size": size} for size in (0, -5, 63, 8193, 96.0, float("inf"), "96")),
         *({"appearance": name} for name in ("covid", None, 3, ["typical"])),
-        *({"strength": value} for value in (float("nan"), -1, float("inf"))),
+        *({"strength": value} for value in (float("nan"), -1, float("inf"), 0, 0.01)),
         *({"patient": value} for value in (-1, 0.5, "x")),
         *({"disease": value} for value in (-1, 0.5, "x")),
         *({"pose": replace(random_pose(1), **odd)} for odd in ({"view": "LL"}, {"aspect": 0}, {"field": float("nan")})),
@@ -232,6 +232,21 @@ def test_pictures_are_those_of_before__both_sides_of_a_patient_keep_their_stream
 def test_simulate_says_what_cannot_be(wrong):
     with pytest.raises(DataError):
         simulate(**{"seed": 1, "size": 96} | wrong)
+
+
+@pytest.mark.parametrize("appearance", APPEARANCES)
+def test_a_pose_that_leaves_a_lung_beside_the_picture_is_refused(appearance):
+    for seed in range(4):
+        pose = replace(random_pose(seed), shift=(10, 10), field=20)
+        with pytest.raises(DataError, match="a lung lies beside the picture; make the shift smaller"):
+            simulate(seed, appearance, 64, pose=pose)
+        assert simulate(seed, appearance, 64, pose=replace(pose, shift=(4, -4), field=45)).lungs[0].any()
+
+
+def test_the_faintest_disease_that_can_be_asked_for_is_in_the_picture():
+    xray = simulate(70, "typical", 256, strength=0.05)
+    mask = np.any(xray.opacities, axis=0)
+    assert len(xray.boxes) and np.abs(xray.pixels - xray.healthy)[mask].max() > 1 / 255
 
 
 def test_other_doors_of_the_simulator_say_what_cannot_be(tmp_path):
