@@ -52,10 +52,11 @@ def _learning_boxes(
 def started(
     run: Run,
     number: int,  # the round, from 1
-    plan: ModelPlan,  # a model that was trained
-) -> bool:
+    plan: ModelPlan,
+) -> bool | None:  # None where there is no such model
     "Did a model start from published weights?"
-    return bool(read_json(run.folder / "models" / model_name(plan, number) / "config.json").get("pretrained"))
+    config = run.folder / "models" / model_name(plan, number) / "config.json"
+    return bool(read_json(config).get("pretrained")) if config.exists() else None
 
 
 def _start(

@@ -210,11 +210,14 @@ def test_a_cache_never_gives_another_patients_picture_nor_an_old_one(tmp_path):
         (tmp_path / folder).mkdir()
         cv2.imwrite(str(tmp_path / folder / "img1.png"), np.full(shape, value, np.uint8))
     prepare(tmp_path / "A", tmp_path / "cache", size=64)
-    other = prepare(tmp_path / "B", tmp_path / "cache", size=64).iloc[0]
+    with pytest.raises(DataError, match="B/img1.png would take its place; choose another folder"):
+        prepare(tmp_path / "B", tmp_path / "cache", size=64)
+    assert cv2.imread(str(tmp_path / "cache" / "img1.png")).max() == 255
+    other = prepare(tmp_path / "B", tmp_path / "cache B", size=64).iloc[0]
     assert (other["height"], other["width"]) == (80, 20) and other["source"] == "img1.png"
-    assert cv2.imread(str(tmp_path / "cache" / "img1.png")).max() == 0
+    assert cv2.imread(str(tmp_path / "cache B" / "img1.png")).max() == 0
     cv2.imwrite(str(tmp_path / "B" / "img1.png"), np.full((60, 30), 200, np.uint8))
-    assert prepare(tmp_path / "B", tmp_path / "cache", size=64).iloc[0]["height"] == 60
+    assert prepare(tmp_path / "B", tmp_path / "cache B", size=64).iloc[0]["height"] == 60
 
 
 def test_a_damaged_jpeg_ls_header_is_an_error_and_not_the_end_of_the_process(tmp_path):
