@@ -11,11 +11,18 @@ __all__ = ['app']
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from .base.errors import CovidxrError
 from .base.extras import require
+
+# %% ../nbs/21_app.ipynb #21_app-219
+def _hear_out(lines: Iterable[str]) -> None:
+    "Read to the end: who writes to a pipe that nobody reads waits for good once 64 KB are in it"
+    for _ in lines:
+        pass
 
 # %% ../nbs/21_app.ipynb #21_app-019
 @contextmanager
@@ -33,14 +40,18 @@ def app(
     start = "import sys; from covidxr.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", start, "app", "--port", str(port)]
     said: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace") as server:
         lines: Iterable[str] = server.stdout or ()
+        reader = threading.Thread(target=_hear_out, args=(lines,), daemon=True)
         try:
             for line in lines:  # the address comes once the page answers
                 said.append(line.strip())
                 if line.startswith("http"):
+                    reader.start()
                     yield line.strip()
                     return
             raise CovidxrError(f"the page could not be opened: {' '.join(said)[-300:] or 'it said nothing'}")
         finally:
             server.terminate()
+            if reader.is_alive():
+                reader.join()

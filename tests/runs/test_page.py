@@ -1,13 +1,19 @@
 "The page for one X-ray: odd files get a sentence, nothing is kept, nobody else is asked, and all can use it."
 
+import contextlib
+import importlib
 import io
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -35,6 +41,7 @@ from covidxr.runs.page import answer_html, read_and_forget, upload_folder
 
 pytest.importorskip("gradio", reason="the extra app is not installed")
 START = "import sys; from covidxr.cli import main; sys.exit(main())"
+HASTY = f"import covidxr.runs.page as page; page._PATIENCE = 2.0; {START}"  # for who cuts an upload off
 
 
 def _dicom(folder: Path, **changes: object) -> bytes:
@@ -170,6 +177,17 @@ def test_an_upload_is_removed_whatever_it_is(tmp_path):
     assert not folder.exists()
 
 
+def test_what_a_cut_off_upload_leaves_is_removed_whatever_its_size(tmp_path):
+    with upload_folder() as folder:
+        for name, age in {"tmpempty": 90, "tmplarge": 90, "tmpnew": 0, "tmpalive": 30}.items():
+            (folder / name).write_bytes(bytes(0 if name == "tmpempty" else 3_000_000))
+            os.utime(folder / name, (time.time() - age,) * 2)
+        (folder / "0123").mkdir()
+        (folder / "0123" / "a.dcm").write_bytes(b"no X-ray")
+        read_and_forget(folder / "0123" / "a.dcm", folder)
+        assert sorted(path.name for path in folder.iterdir()) == ["tmpalive", "tmpnew"]
+
+
 def test_a_killed_pages_uploads_are_removed_by_the_next_one(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
@@ -187,7 +205,7 @@ def page(tmp_path_factory):
     "A page's address and its folder for temporary files"
     place = tmp_path_factory.mktemp("uploads")
     settings = {**os.environ, "TMPDIR": str(place)}
-    command = [sys.executable, "-c", START, "app", "--port", "0"]
+    command = [sys.executable, "-c", HASTY, "app", "--port", "0"]
     with subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         said = []
         for line in server.stdout:
@@ -218,6 +236,92 @@ def test_the_server_answers_thirty_odd_files_and_keeps_none(page, odd, tmp_path)
         told = client.predict(handle_file(tmp_path / name), api_name="/read")[1]
         assert "No answer" in told and "Traceback" not in told, name
     assert _files(place) == []
+
+
+def _until(done: Callable[[], bool]) -> None:
+    "Wait for it, 20 seconds at most"
+    end = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+HEAD = (
+    b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    b"Content-Length: %d\r\n\r\n"
+)
+PART = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.dcm"\r\n\r\n'
+
+
+def _half_sent(folder: Path) -> list[Path]:
+    "What the uploads under way have sent"
+    found = []
+    for path in folder.glob("tmp*"):
+        with contextlib.suppress(FileNotFoundError):  # it is removed meanwhile
+            found += [path] if path.stat().st_size else []
+    return found
+
+
+def _sending(address: str, body: bytes, size: int) -> socket.socket:
+    "A connection over which a part of an upload has been sent"
+    one = socket.create_connection(("127.0.0.1", int(address.rstrip("/").rpartition(":")[2])))
+    one.sendall(HEAD % size + body)
+    return one
+
+
+def test_the_page_keeps_nothing_of_uploads_that_are_cut_off_and_waits_for_slow_ones(page):
+    address, place = page
+    folder = next(place.glob("covidxr-app-*"))
+    body, end = PART + b"0" * 3_000_000, b"\r\n--x--\r\n"
+    cut_off = [_sending(address, body, 50_000_000) for _ in range(3)]
+    slow = _sending(address, body, len(body) + 12 * 100_000 + len(end))
+    _until(lambda: len(_half_sent(folder)) == 4)
+    for one in cut_off:
+        one.close()
+    for _ in range(12):  # longer than the page's patience
+        slow.sendall(b"0" * 100_000)
+        time.sleep(0.25)
+    slow.sendall(end)
+    assert slow.recv(100).startswith(b"HTTP/1.1 200"), "what is under way is not touched"
+    _until(lambda: not _half_sent(folder))
+    slow.close()
+    shutil.rmtree(next(path for path in folder.iterdir() if path.is_dir()))  # nobody reads it
+
+
+def test_the_server_answers_no_other_site_and_asks_no_other_host(page):
+    import httpx
+
+    address, place = page
+    with httpx.Client(base_url=address, timeout=60) as visitor:
+        file = {"files": ("a.dcm", b"0" * 1000)}
+        assert visitor.get("/", headers={"host": "evil.example:7860"}).status_code == 403
+        refused = visitor.post("/gradio_api/upload", files=file, headers={"origin": "https://evil.example"})
+        assert refused.status_code == 403 and "other web sites" in refused.text
+        large = visitor.post("/gradio_api/upload", files={"files": ("a.dcm", bytes(101 * 1024**2))})
+        assert large.status_code == 413 and large.text.startswith("A file may have 100 MB")
+        given = {"path": "http://example.invalid/x.dcm", "meta": {"_type": "gradio.FileData"}}
+        for door in ("call/read", "call/sample", "run/read", "queue/join"):
+            told = visitor.post(f"/gradio_api/{door}", json={"data": [given], "session_hash": "a"})
+            assert told.status_code == 403 and "no address" in told.text, door
+        assert visitor.get("/gradio_api/file=http://example.invalid/x.dcm").status_code == 404
+    assert _files(place) == []
+
+
+def test_a_server_that_says_much_does_not_wait_for_a_reader(tmp_path, monkeypatch):
+    door = importlib.import_module("covidxr.app")
+    lines = [
+        "import pathlib, sys, time",
+        "print('http://127.0.0.1:1/', flush=True)",
+        "print('Traceback\\n' * 200_000, flush=True)",  # 2 MB; a pipe takes 64 KB
+        f"pathlib.Path({str(tmp_path / 'said')!r}).touch()",
+        "time.sleep(60)",
+    ]
+    start = subprocess.Popen
+    chatty = [sys.executable, "-c", "\n".join(lines)]
+    monkeypatch.setattr(door.subprocess, "Popen", lambda command, **how: start(chatty, **how))
+    with door.app() as address:
+        assert address == "http://127.0.0.1:1/"
+        _until((tmp_path / "said").exists)
 
 
 def test_two_users_at_once_get_their_own_answers(page):
