@@ -285,7 +285,8 @@ def test_the_page_keeps_nothing_of_uploads_that_are_cut_off_and_waits_for_slow_o
     assert slow.recv(100).startswith(b"HTTP/1.1 200"), "what is under way is not touched"
     _until(lambda: not _half_sent(folder))
     slow.close()
-    shutil.rmtree(next(path for path in folder.iterdir() if path.is_dir()))  # nobody reads it
+    shutil.rmtree(next(folder.rglob("a.dcm")).parent)  # nobody reads it
+    assert _files(place) == []
 
 
 def test_the_server_answers_no_other_site_and_asks_no_other_host(page):

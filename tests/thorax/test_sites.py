@@ -191,7 +191,7 @@ def test_a_dataset_of_a_site_has_its_prevalence_and_its_letters(tmp_path):
         *(({"pose": pose}, "a pose is a Pose") for pose in ("AP", {}, False)),
         *(({"tone": tone}, "tone: must be a Tone") for tone in (0.5, "soft", {}, False)),
         ({"tone": Tone(middle="a")}, "tone: middle must lie from -1 to 2, not 'a'"),
-        *(({"strength": much}, "the strength .* must lie from 0 to 10") for much in ("a", True)),
+        *(({"strength": much}, "the strength .* must lie from 0.05 to 10") for much in ("a", True)),
         ({"marked": "no"}, "marked must be True or False, not 'no'"),
         ({"site": {}}, "there is no site {}"),
     ],
