@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ def _ask(guarded: Guarded, path: str, headers: dict, method: str = "POST", parts
         said.append(message)
 
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    asyncio.run(guarded({"type": "http", "method": method, "path": path, "headers": pairs}, receive, send))
+    request = guarded({"type": "http", "method": method, "path": path, "headers": pairs}, receive, send)
+    with ThreadPoolExecutor(1) as pool:  # a browser that another test has opened runs a loop in this one
+        pool.submit(asyncio.run, request).result()
     assert any(name == b"content-security-policy" for name, _ in said[0]["headers"])
     return said[0]["status"], b"".join(one.get("body", b"") for one in said).decode()
 
