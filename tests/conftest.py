@@ -284,3 +284,12 @@ def browser():
             pytest.skip(f"no Chromium here: {str(error).splitlines()[0]}")
         yield window
         window.close()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    "The address of a cluster of two workers"
+    distributed = pytest.importorskip("distributed", reason="the extra 'scale' is not installed")
+    how = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+    with distributed.LocalCluster(**how) as made:
+        yield made.scheduler_address

@@ -118,15 +118,6 @@ _ODD = {
 }
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    "The address of a cluster of two workers"
-    distributed = pytest.importorskip("distributed", reason="the extra 'scale' is not installed")
-    how = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
-    with distributed.LocalCluster(**how) as made:
-        yield made.scheduler_address
-
-
 @pytest.mark.parametrize("on_cluster", [False, True])
 def test_an_item_that_cannot_be_answered_or_sent_takes_no_other_with_it(on_cluster, request):
     how = {"scheduler": request.getfixturevalue("cluster")} if on_cluster else {"workers": 2}

@@ -548,15 +548,6 @@ def many(xrays: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Pa
     return sorted(folder.rglob("*.png"), key=lambda path: path.name)
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    "The address of a cluster of two workers"
-    distributed = pytest.importorskip("distributed", reason="the extra 'scale' is not installed")
-    how = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
-    with distributed.LocalCluster(**how) as made:
-        yield made.scheduler_address
-
-
 def test_a_cluster_predicts_the_very_same_also_where_files_of_one_name_lie_in_different_parts(
     run, many, cluster, tmp_path, monkeypatch
 ):
