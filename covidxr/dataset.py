@@ -49,7 +49,9 @@ class Dataset:
 
     def __post_init__(self) -> None:
         self.root, self.classes = Path(self.root), tuple(self.classes)
-        self.images, self.boxes = check_tables(self.root, self.classes, self.studies, self.images, self.boxes)
+        self.studies, self.images, self.boxes = check_tables(
+            self.root, self.classes, self.studies, self.images, self.boxes
+        )
 
     @property
     def source(self) -> str:

@@ -217,6 +217,8 @@ def check_folder(
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         empty_lock = entry.name == LOCK and entry.is_file(follow_symlinks=False) and not entry.stat().st_size
         if not (empty_lock or entry.name in _DROPPINGS or _UNFINISHED.fullmatch(entry.name)):
+            if _mark(folder) is not None:  # another call has just begun here, and its mark is its first file
+                return check_folder(folder, kind, claim, fault)
             why = f"it holds {entry.name!a}, which covidxr did not write"
             raise fault(f"{folder}: is no {_KINDS[kind]} of covidxr ({why}); choose a new or an empty folder")
 
@@ -276,12 +278,13 @@ def check_file(
         raise fault(f"{path}: is a folder; give the name of a file to write")
     if path.exists() and not path.is_file():  # reading a pipe or a device may never end
         raise fault(f"{path}: is no plain file; give the name of a file to write")
-    try:
+    held = file_sha256(path) if path.is_file() and not path.is_symlink() else None
+    try:  # after the file: another call that writes it notes its hash first
         note = json.loads(_sidecar(path).read_text(encoding="utf-8"))
         known = [str(one) for one in note["covidxr"]] if isinstance(note["covidxr"], list) else []
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         known = []
-    if (path.exists() or path.is_symlink()) and (path.is_symlink() or file_sha256(path) not in known):
+    if (path.exists() or path.is_symlink()) and (path.is_symlink() or held not in known):
         cure = "choose another name, or move it away"
         raise fault(f"{path}: is there already, and covidxr did not write it as it is; {cure}")
     if _sidecar(path).exists() and not known:

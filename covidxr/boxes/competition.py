@@ -147,7 +147,7 @@ def fusable_rows(
     what: str,  # such as "submission 1"
 ) -> pd.DataFrame:  # the same, numbers being numbers
     "SubmissionError names the first prediction that cannot be fused"
-    check_table(table, ["id", "label", "confidence", *BOX_COLUMNS], what, SubmissionError)
+    table = check_table(table, ["id", "label", "confidence", *BOX_COLUMNS], what, SubmissionError)
     confidence = numeric_columns(table, ["confidence"], what)[:, 0]
     corners = numeric_columns(table, BOX_COLUMNS, what)
     text = table["id"].map(lambda name: isinstance(name, str)) & table["label"].map(lambda name: isinstance(name, str))

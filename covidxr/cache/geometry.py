@@ -83,15 +83,17 @@ SIDES = (  # a box's side, and the columns of the index that move it
 def _check_columns(
     boxes: pd.DataFrame,  # as `box_places` takes them
     index: pd.DataFrame,
-) -> None:
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # the same, in types that pandas can pick rows from
     "DataError where one is no table, or lacks a column, or has one twice"
+    boxes, index = check_table(boxes, [], "table of boxes"), check_table(index, [], "table of index")
     for name, table, needed in (
         ("boxes", boxes, ["image_id", *(side[0] for side in SIDES)]),
         ("index", index, ["image_id", "scale", "left", "top", "height", "width"]),
     ):
-        missing = [column for column in needed if column not in check_table(table, [], f"table of {name}")]
+        missing = [column for column in needed if column not in table]
         if missing:
             raise DataError(f"the {name}: column {', '.join(missing)} is missing")
+    return boxes, index
 
 
 def _check_corners(
@@ -115,7 +117,7 @@ def box_places(
     index: pd.DataFrame,  # what `prepare` returned
 ) -> pd.DataFrame:  # each box's corners; and scale, scale_y, left, top, height, width, size of its image
     "The row of the index that belongs to each box; raises DataError where one is missing or there twice, or no number"
-    _check_columns(boxes, index)
+    boxes, index = _check_columns(boxes, index)
     if index["image_id"].duplicated().any():
         raise DataError(f"the index: image {index['image_id'][index['image_id'].duplicated()].iloc[0]} appears twice")
     rows = pd.Index(index["image_id"].astype(str)).get_indexer(boxes["image_id"].astype(str))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..base.arguments import check_table
 from ..base.errors import DataError
 from ..base.terms import BOX_COLUMNS
 from .cells import is_unknown
@@ -63,8 +64,11 @@ def check_tables(
     studies: pd.DataFrame,  # as `Dataset` has them
     images: pd.DataFrame,
     boxes: pd.DataFrame,
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # images and boxes, with the columns that may be missing
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # studies, images and boxes, with the columns that may be missing
     "DataError where a table lacks a column, or holds a row that cannot be right; what may be missing is filled in"
+    studies = check_table(studies, [], f"{root}: table of studies")
+    images = check_table(images, [], f"{root}: table of images")
+    boxes = check_table(boxes, [], f"{root}: table of boxes")
     needed = {
         "studies": (studies, ["study_id", "split", *classes]),
         "images": (images, ["image_id", "study_id", "patient_id", "split"]),
@@ -81,7 +85,7 @@ def check_tables(
     if not len(boxes):
         boxes = pd.DataFrame(columns=["image_id", *BOX_COLUMNS]).astype(dict.fromkeys(BOX_COLUMNS, float))
     unknown = {"path": "", "height": np.nan, "width": np.nan}
-    return images.assign(**{name: unknown[name] for name in unknown if name not in images}), boxes
+    return studies, images.assign(**{name: unknown[name] for name in unknown if name not in images}), boxes
 
 # %% ../../nbs/engine/data_tables.ipynb #data_tables-008
 def free_names(

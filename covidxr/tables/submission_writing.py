@@ -99,7 +99,7 @@ def check_predictions(
     path: str | Path,  # where it shall be written, for the message
 ) -> pd.DataFrame:  # the table, numbers being numbers
     "Nothing is written that the reader would refuse; SubmissionError names the id"
-    check_table(table, ["id", "label", "confidence", *BOX_COLUMNS], "table of predictions", SubmissionError)
+    table = check_table(table, ["id", "label", "confidence", *BOX_COLUMNS], "table of predictions", SubmissionError)
     confidence = numeric_columns(table, ["confidence"], "table")[:, 0]
     corners = numeric_columns(table, BOX_COLUMNS, "table")
     label, of_image = table["label"], table["id"].astype(str).str.endswith("_image").to_numpy(bool)
