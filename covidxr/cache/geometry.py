@@ -131,11 +131,10 @@ def _orientations(
 
 def _steps(
     placed: pd.DataFrame,  # as `box_places` gives them
-) -> list[np.ndarray]:  # boolean: which boxes' pictures had rows and columns swapped, which were mirrored across, down
+) -> np.ndarray:  # boolean (3, n): were rows and columns of each box's picture swapped? mirrored across? down?
     "How each box's picture was turned"
-    told = placed["orientation"]
-    steps = [(told == name, turn_steps(name)) for name in told.unique()]
-    return [np.any([mine & step[way] for mine, step in steps], axis=0) & np.ones(len(told), bool) for way in range(3)]
+    known = {name: turn_steps(name) for name in TURNS}
+    return np.array([known[name] for name in placed["orientation"]], bool).reshape(-1, 3).T
 
 
 def _mirrored(
@@ -196,6 +195,8 @@ def box_places(
         raise DataError(f"the index: the place of image {image_id} is no number, or its scale is 0; prepare it again")
     corners = dict(zip((side[0] for side in SIDES), _check_corners(boxes).T, strict=True))
     placed = placed.assign(**dict(zip(numbers, values.T, strict=True)), **corners, orientation=_orientations(placed))
+    if (placed["orientation"] == USUAL).all():
+        return placed
     along, sides = _steps(placed)[0], placed[["height", "width"]].to_numpy(copy=True)
     sides[along] = sides[along][:, ::-1]
     return placed.assign(height=sides[:, 0], width=sides[:, 1])

@@ -647,6 +647,8 @@ def _stored_otherwise(folder: Path, orientation: str) -> None:
     table = pd.read_csv(folder / "train_image_level.csv")
     for path in sorted(folder.glob("*/*/*/*.dcm"))[::2]:
         ds = pydicom.dcmread(path)
+        if ds.file_meta.TransferSyntaxUID.is_compressed:
+            ds.decompress()
         height, width = ds.Rows, ds.Columns
         stored = np.ascontiguousarray(stored_so(ds.pixel_array, orientation))
         ds.PixelData, (ds.Rows, ds.Columns) = stored.tobytes(), stored.shape
@@ -682,9 +684,9 @@ def test_a_run_learns_from_upright_xrays_however_they_are_stored_and_predicts_th
     usual, index = (pd.read_parquet(one / "cache" / "images.parquet") for one in (faked, tmp_path / "run"))
     assert index["sha256"].tolist() == usual["sha256"].tolist()
     assert set(index["orientation"]) == {"L\\F", orientation}
-    again, own = (read_submission(path) for path in (tmp_path / "s.csv", tmp_path / "run" / "submission.csv"))
-    for table in (again, own):
-        table.sort_values(["id", "label", "confidence", "x_min"], ignore_index=True, inplace=True)
+    order = {"by": ["id", "label", "confidence", "x_min"], "ignore_index": True}
+    places = (tmp_path / "s.csv", tmp_path / "run" / "submission.csv")
+    again, own = (read_submission(path).sort_values(**order) for path in places)
     pd.testing.assert_frame_equal(again, own, atol=1e-3, rtol=0)
     boxes = open_dataset(tmp_path / "data").boxes
     there, wanted = to_cache(boxes, index), to_cache(open_dataset(faked.parent / "data").boxes, usual)
