@@ -74,7 +74,7 @@ def _entry(number: int, out: Path) -> tuple:
     name = f"{number * 2654435761 % 2**48:012x}"
     source = f"train/{name[::-1]}/{name[3:]}{name[:3]}/{name}.dcm"
     task = Task(name, f"/data/{source}", source, str(out), **SETTINGS, root="0a1b2c3d")
-    place = {"height": 2800, "width": 2400, "scale": 0.18, "scale_y": 0.18, "left": 40, "top": 0}
+    place = {"height": 2800, "width": 2400, "scale": 0.18, "scale_y": 0.18, "left": 40, "top": 0, "orientation": "L\\F"}
     digest = hashlib.sha256(name.encode()).hexdigest()
     facts = {"source": source, "stamp": STAMP, "bytes": 120_000, "sha256": digest, "root": task.root, "checks": ""}
     return task, {"image_id": name, "file": f"{name}.png", **place, **facts}

@@ -18,7 +18,7 @@ import pandas as pd
 from .base.arguments import check_address, check_path, check_whole
 from .base.files import owned_folder
 from .base.modules import CallableModule
-from .cache.geometry import SIDES, box_places, fit_square
+from .cache.geometry import SIDES, box_places, boxes_as_stored, fit_square, upright_boxes
 from .cache.index import count_findings, look_at_cache, read_failed, write_index
 from .cache.originals import list_tasks
 from .cache.pictures import check_settings, read_prepared
@@ -33,7 +33,7 @@ def to_cache(
     index: pd.DataFrame,  # what `prepare` returned
 ) -> pd.DataFrame:  # the same boxes in pixels of the prepared images, cut at the edge; those cropped away are left out
     "Map boxes from the original image to its prepared copy"
-    placed, mapped = box_places(boxes, index), boxes.copy()
+    placed, mapped = upright_boxes(box_places(boxes, index)), boxes.copy()
     for name, margin, length, scale in SIDES:
         inside = np.clip(placed[name], 0, placed[length])
         mapped[name] = (inside * placed[scale] + placed[margin]).to_numpy()
@@ -51,7 +51,7 @@ def from_cache(
     placed, mapped = box_places(boxes, index), boxes.copy()
     for name, margin, length, scale in SIDES:
         mapped[name] = np.clip((placed[name] - placed[margin]) / placed[scale], 0, placed[length]).to_numpy()
-    return mapped
+    return boxes_as_stored(mapped, placed)
 
 # %% ../nbs/06_prepare.ipynb #06-031
 def prepare(
@@ -63,7 +63,7 @@ def prepare(
     format: str = "png",  # "png", "jpg" or "npy"
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
     draft: bool = False,  # decode JPEG 2000 no finer than needed: faster, and nearly the same, see "A draft"
-) -> pd.DataFrame:  # image_id, file, height, width (original), scale, scale_y, left, top, source, sha256, checks, …
+) -> pd.DataFrame:  # image_id, file, height, width (the file's), orientation, scale, scale_y, left, top, source, …
     """Make a cache of small 8-bit copies; a second call does only what is missing or changed; raises DataError
 
     Example:

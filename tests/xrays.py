@@ -42,6 +42,20 @@ def chest(bits: int = 12, rows: int = 72, columns: int = 60) -> np.ndarray:
     return values
 
 
+def stored_so(pixels: np.ndarray, orientation: str) -> np.ndarray:
+    "The stored pixels of an upright X-ray whose file's rows and columns run otherwise, written out case by case"
+    return {
+        "L\\F": pixels,
+        "R\\F": np.fliplr(pixels),
+        "R\\H": np.rot90(pixels, 2),
+        "L\\H": np.flipud(pixels),
+        "F\\L": pixels.T,
+        "F\\R": np.rot90(pixels, 1),
+        "H\\R": np.rot90(pixels.T, 2),
+        "H\\L": np.rot90(pixels, -1),
+    }[orientation]
+
+
 def _compressed(words: np.ndarray, coding: str, precision: int) -> bytes:
     "One frame; the words are coded as they are, with the bits that do not count"
     if coding == "rle":

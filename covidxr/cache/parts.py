@@ -23,11 +23,12 @@ from ..base.files import atomic_path
 from ..base.terms import UNFINISHED
 
 # %% ../../nbs/engine/cache_parts.ipynb #cache_parts-006
-COLUMNS = "image_id file height width scale scale_y left top source stamp bytes sha256 root checks".split()
+COLUMNS = "image_id file height width orientation scale scale_y left top source stamp bytes sha256 root checks".split()
 SETTINGS = ("size", "fit", "format", "draft")
 _TYPES = dict.fromkeys(["height", "width", "left", "top", "bytes", "size"], "int64")
 _TYPES |= dict.fromkeys(["scale", "scale_y"], "float64")
-_TYPES |= dict.fromkeys("image_id file source stamp sha256 root checks fit format".split(), "str")  # also of no rows
+_TEXTS = "image_id file orientation source stamp sha256 root checks fit format".split()
+_TYPES |= dict.fromkeys(_TEXTS, "str")  # also of no rows
 
 
 def row_table(

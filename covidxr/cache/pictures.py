@@ -27,7 +27,8 @@ from ..base.extras import opencv
 from ..base.files import atomic_path, write_json
 from ..base.terms import UNFINISHED
 from .geometry import FITS, LARGEST, check_option, fit_square
-from ..xray.reading import read_checked
+from ..xray.reading import read_checked, turn_steps
+from ..xray.standard import TURNS, USUAL
 
 # %% ../../nbs/engine/cache_pictures.ipynb #cache_pictures-006
 FORMATS = ("png", "jpg", "npy")  # lossless and small; lossy and smaller; lossless and read fastest
@@ -157,15 +158,19 @@ def _fault(
 def read_one(
     task: Task,
 ) -> tuple[np.ndarray | None, dict]:  # 8-bit and its row, not yet a file; or None, and image_id and error
-    "Read and fit one image"
+    "Read, turn and fit one image"
     try:
         stamp = file_stamp(task.path)  # before it is read: a file that changes meanwhile is read again by the next call
-        xray, found, turned = read_checked(task.path, as_stored=True, shortest=task.size if task.draft else None)
-        height, width = (xray.facts.height, xray.facts.width) if task.draft else xray.pixels.shape
-        picture, place = fit_square(xray.pixels, task.size, task.fit, (height, width))
+        shortest = task.size if task.draft else None
+        xray, found, noticed = read_checked(task.path, as_stored=True, shortest=shortest, upright=True)
+        orientation = xray.facts.orientation if xray.facts.orientation in TURNS else USUAL
+        swap = -1 if turn_steps(orientation)[0] else 1
+        shape = (xray.facts.height, xray.facts.width)[::swap] if task.draft else xray.pixels.shape
+        picture, place = fit_square(xray.pixels, task.size, task.fit, shape)
         named = [_NAMED] if _may_tell(f"{task.image_id}/{task.source}") else []
-        checks = "; ".join([*found, *named, *([turned] if turned else [])])
-        row = {"image_id": task.image_id, "height": height, "width": width, **place}
+        checks = "; ".join([*found, *named, *([noticed] if noticed else [])])
+        height, width = shape[::swap]  # the file's own
+        row = {"image_id": task.image_id, "height": height, "width": width, "orientation": orientation, **place}
         return picture, row | {"source": task.source, "stamp": stamp, "checks": checks}
     except Exception as error:
         return None, _fault(task, error)

@@ -39,9 +39,7 @@ from .serving import Network, NotServed, gpu_answers, open_networks
 from covidxr.runs.streaming import (
     BATCH,
     ask_networks,
-    boxes_as_stored,
     decoded_batches,
-    turn_copies,
 )
 from ..xray.facts import is_picture
 
@@ -129,7 +127,9 @@ def _write_extents(
 class _Told:
     "What networks say of some X-rays"
 
-    index: pd.DataFrame  # image_id, height, width, scale, … of those that could be read, as `prepare` gives them
+    index: (
+        pd.DataFrame
+    )  # image_id, height, width, orientation, scale, … of those that could be read, as `prepare` gives them
     failed: list[str]  # why others could not
     answers: dict[str, pd.DataFrame]  # by network: a probability per class, or boxes in pixels of prepared images
     graded: dict[str, list]  # by image_id: extent, low, high; where that was asked for
@@ -165,15 +165,13 @@ def _through_torch(
         index = prepare(list(images["path"]), cache, size=size, workers=workers)
         failed, answers, graded = read_failed(cache)["error"].tolist(), {}, {}
         table = index.assign(file=[str(Path(cache) / name) for name in index["file"]])
-        table = images[["image_id"]].merge(table[["image_id", "file", "height", "width", "checks"]], on="image_id")
-        lying = turn_copies(table, dict(zip(images["image_id"], images["path"], strict=True)))
+        table = images[["image_id"]].merge(table[["image_id", "file", "height", "width"]], on="image_id")
         for name, classifies in names.items() if len(table) else ():
             from covidxr.classify import predict_classifier
             from covidxr.detect import predict_detector
 
             ask = predict_classifier if classifies else predict_detector
-            told = ask(run / "models" / name, table, flip_tta=True)
-            answers[name] = told if classifies else boxes_as_stored(told, lying, size)
+            answers[name] = ask(run / "models" / name, table, flip_tta=True)
         if extents:
             rows = table.itertuples()
             graded = {one.image_id: _grade(read_prepared(one.file), (one.height, one.width)) for one in rows}

@@ -136,7 +136,8 @@ def predict_model(
     return files
 
 # %% ../../nbs/engine/training.ipynb #training-011
-_GEOMETRY = ["height", "width", "scale", "scale_y", "left", "top"]  # where a prepared image's boxes lie in the original
+# where a prepared image's boxes lie in the original
+_GEOMETRY = ["height", "width", "orientation", "scale", "scale_y", "left", "top"]
 
 
 def training_key(

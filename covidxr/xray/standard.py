@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/engine/standard.html.md"""
 
 # %% auto #0
 __all__ = ['TRANSFER_SYNTAXES', 'DEFLATED', 'NATIVE', 'HTJ2K', 'MAY_LOSE', 'CODECS', 'SOP_CLASSES', 'LARGEST_IMAGE',
-           'PICTURE_SUFFIXES', 'XRAY_SUFFIXES', 'WINDOW_FUNCTIONS', 'TURNS', 'valid_uid']
+           'PICTURE_SUFFIXES', 'XRAY_SUFFIXES', 'WINDOW_FUNCTIONS', 'TURNS', 'USUAL', 'valid_uid']
 
 # %% ../../nbs/engine/standard.ipynb #standard-003
 import hashlib
@@ -44,6 +44,7 @@ XRAY_SUFFIXES = (".dcm", ".dicom", *PICTURE_SUFFIXES)
 WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 # how a frontal view can lie; the order is that of EXIF's orientations 1 to 8
 TURNS = ("L\\F", "R\\F", "R\\H", "L\\H", "F\\L", "F\\R", "H\\R", "H\\L")
+USUAL = TURNS[0]  # rows run to the patient's left, columns to the feet
 
 # %% ../../nbs/engine/standard.ipynb #standard-011
 def valid_uid(

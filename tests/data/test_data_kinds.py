@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from xrays import chest, stored_so
 
 from covidxr.base.errors import DataError
 from covidxr.base.terms import BOX_COLUMNS
@@ -17,8 +18,9 @@ from covidxr.data.ids import spell_name
 from covidxr.dataset import Dataset, open_dataset, problems, xray_files
 from covidxr.dicom import XrayFacts, write_dicom
 from covidxr.hospital import simulate_dataset
-from covidxr.prepare import from_cache, prepare, read_failed, to_cache
+from covidxr.prepare import count_findings, from_cache, prepare, read_failed, to_cache
 from covidxr.runs.inference import given_files
+from covidxr.xray.standard import TURNS
 
 STUDIES = "id,Negative for Pneumonia,Typical Appearance,Indeterminate Appearance,Atypical Appearance\n"
 IMAGES = "id,boxes,label,StudyInstanceUID\n"
@@ -152,6 +154,137 @@ def test_a_cache_with_stamps_of_an_earlier_version_is_prepared_anew(tmp_path):
     write_part(table.assign(stamp=table["stamp"].str.rpartition("-")[0]), part)
     after = prepare(tmp_path / "src", tmp_path / "out", size=16, workers=1)
     assert after["stamp"].tolist() == before["stamp"].tolist() and read_failed(tmp_path / "out").empty
+
+
+def _plain(orientation: str) -> str:
+    return orientation.replace("\\", "")
+
+
+def _lying(folder: Path, pixels: np.ndarray, kind: str) -> Path:
+    "One X-ray eight times, each time stored otherwise, as the header says"
+    folder.mkdir()
+    for orientation in TURNS:
+        name, stored = _plain(orientation), np.ascontiguousarray(stored_so(pixels, orientation))
+        if kind == "png":
+            from PIL import Image
+
+            picture = Image.fromarray((stored >> 4).astype(np.uint8))
+            exif = picture.getexif()
+            exif[0x0112] = TURNS.index(orientation) + 1
+            picture.save(folder / f"{name}.png", exif=exif)
+        else:
+            facts = XrayFacts(name, name, name, name, bits_stored=12, orientation=orientation)
+            write_dicom(folder / f"{name}.dcm", stored, facts)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["dicom", "png"])
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+@pytest.mark.parametrize("size", [48, 71])
+def test_however_an_xray_is_stored_its_small_picture_is_upright_and_boxes_lie_on_the_same_tissue(
+    tmp_path, kind, fit, size
+):
+    pixels = chest(12, 113, 90)
+    index = prepare(_lying(tmp_path / "src", pixels, kind), tmp_path / "out", size=size, fit=fit, workers=1)
+    index = index.set_index("image_id", drop=False)
+    usual = read_prepared(tmp_path / "out" / "LF.png").astype(int)
+    box = (20, 31, 52, 70)  # of the upright X-ray
+    rows = []
+    for orientation in TURNS:
+        small = read_prepared(tmp_path / "out" / f"{_plain(orientation)}.png").astype(int)
+        assert np.abs(small - usual).max() <= 1, orientation
+        marked = np.zeros_like(pixels)
+        marked[box[1] : box[3], box[0] : box[2]] = 1
+        down, across = np.nonzero(stored_so(marked, orientation))
+        rows.append((_plain(orientation), across.min(), down.min(), across.max() + 1, down.max() + 1))
+        row = index.loc[_plain(orientation)]
+        assert row["orientation"] == orientation
+        assert (row["height"], row["width"]) == stored_so(pixels, orientation).shape, "the file's own"
+    boxes = pd.DataFrame(rows, columns=["image_id", *BOX_COLUMNS], index=[7] * 8)
+    there = to_cache(boxes, index)
+    assert np.abs(there[BOX_COLUMNS].to_numpy() - there[BOX_COLUMNS].to_numpy()[0]).max() < 1e-6
+    back = from_cache(there, index)
+    assert np.abs(back[BOX_COLUMNS].to_numpy() - boxes[BOX_COLUMNS].to_numpy()).max() < 1e-6
+    middle = there[BOX_COLUMNS].iloc[0].to_numpy() / size
+    assert (0 <= middle).all() and (middle <= 1).all()
+    beyond = boxes.assign(x_min=-50, y_min=-50, x_max=500, y_max=500)  # cut at the edge of the file's own picture
+    whole = from_cache(to_cache(beyond, index), index)
+    if fit != "crop":
+        assert np.abs(whole["x_max"].to_numpy() - index["width"].loc[whole["image_id"]].to_numpy()).max() < 1
+        assert np.abs(whole["y_max"].to_numpy() - index["height"].loc[whole["image_id"]].to_numpy()).max() < 1
+
+
+def test_what_a_crop_cuts_off_is_the_same_however_the_file_lies(tmp_path):
+    pixels = chest(12, 120, 60)
+    index = prepare(_lying(tmp_path / "src", pixels, "dicom"), tmp_path / "out", size=32, fit="crop", workers=1)
+    rows = []
+    for orientation in TURNS:
+        marked = np.zeros_like(pixels)
+        marked[2:20, 10:30] = 1  # above what is left
+        down, across = np.nonzero(stored_so(marked, orientation))
+        rows.append((_plain(orientation), across.min(), down.min(), across.max() + 1, down.max() + 1))
+    assert to_cache(pd.DataFrame(rows, columns=["image_id", *BOX_COLUMNS]), index).empty
+
+
+@pytest.mark.parametrize("coding", ["", "jpeg-2000"])
+def test_a_draft_is_turned_as_the_whole_picture_is(tmp_path, coding):
+    from covidxr.dicom import TRANSFER_SYNTAXES
+
+    pixels = chest(12, 480, 400)
+    (tmp_path / "src").mkdir()
+    syntax = {"transfer_syntax": TRANSFER_SYNTAXES[coding]} if coding else {}
+    for orientation in ("L\\F", "F\\R"):
+        name, stored = _plain(orientation), np.ascontiguousarray(stored_so(pixels, orientation))
+        facts = XrayFacts(name, name, name, name, bits_stored=12, orientation=orientation, **syntax)
+        write_dicom(tmp_path / "src" / f"{name}.dcm", stored, facts)
+    index = prepare(tmp_path / "src", tmp_path / "out", size=48, draft=True, workers=1).set_index("image_id")
+    assert index.loc["FR", ["height", "width"]].tolist() == [400, 480]
+    one, other = (read_prepared(tmp_path / "out" / f"{name}.png").astype(int) for name in ("LF", "FR"))
+    assert np.abs(one - other).mean() < 1 and index.loc["LF", "scale"] == index.loc["FR", "scale"]
+
+
+def test_processes_resuming_and_appending_keep_how_a_file_lies_and_a_lateral_view_stays(tmp_path):
+    import pydicom
+
+    folder = _lying(tmp_path / "src", chest(12, 72, 60), "dicom")
+    shutil.copy(folder / "LF.dcm", folder / "lateral.dcm")
+    ds = pydicom.dcmread(folder / "lateral.dcm")
+    ds.PatientOrientation = ["A", "F"]
+    ds.save_as(folder / "lateral.dcm")
+    for copy in ("x1.dcm", "x2.dcm"):  # more than are done in one process
+        shutil.copy(folder / "RH.dcm", folder / copy)
+    shutil.move(folder / "HL.dcm", tmp_path / "HL.dcm")
+    first = prepare(folder, tmp_path / "out", size=32, workers=2)
+    shutil.move(tmp_path / "HL.dcm", folder / "HL.dcm")
+    (tmp_path / "out" / "RH.png").unlink()
+    prepare(folder, tmp_path / "out", size=32, workers=1)
+    index = pd.read_parquet(tmp_path / "out" / "images.parquet")
+    wanted = {_plain(one): one for one in TURNS} | {"lateral": "L\\F", "x1": "R\\H", "x2": "R\\H"}
+    assert dict(zip(index["image_id"], index["orientation"], strict=True)) == wanted
+    assert len(first) == len(index) - 1 and index["sha256"].nunique() == 1
+    told = count_findings(index)
+    assert told["turned to the usual view, as its header says orientation R\\H"] == 3
+    assert told["left as stored, though its header says orientation A\\F"] == 1
+    row = index.drop(columns="orientation")  # of an earlier state: its pictures lie as their files do
+    box = pd.DataFrame([("RH", 1.0, 2.0, 3.0, 4.0)], columns=["image_id", *BOX_COLUMNS])
+    upright = to_cache(box, index.assign(orientation="L\\F"))
+    for same in (row, index.assign(orientation=None), index.assign(orientation="")):
+        pd.testing.assert_frame_equal(to_cache(box, same), upright)
+    with pytest.raises(DataError, match="the index: the orientation of image RH is not one of"):
+        to_cache(box, index.assign(orientation="up"))
+
+
+def test_a_cache_whose_index_does_not_say_how_files_lie_is_prepared_anew(tmp_path):
+    from covidxr.cache.parts import index_parts, read_part, write_part
+
+    folder = _lying(tmp_path / "src", chest(12, 72, 60), "dicom")
+    before = prepare(folder, tmp_path / "out", size=32, workers=1)
+    (part,), _ = index_parts(tmp_path / "out")
+    write_part(read_part(part).drop(columns="orientation"), part)
+    (tmp_path / "out" / "RH.png").write_bytes(b"as stored")
+    after = prepare(folder, tmp_path / "out", size=32, workers=1)
+    pd.testing.assert_frame_equal(after, before)
+    assert read_prepared(tmp_path / "out" / "RH.png").shape == (32, 32)
 
 
 def test_pictures_of_kinds_that_are_not_read_are_told_by_everything_that_takes_a_folder(folder):

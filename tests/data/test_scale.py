@@ -38,7 +38,7 @@ def _row(number: int, out: Path) -> tuple[Task, dict]:
     "An invented image: what is asked for, and its row"
     name = f"{number * 2654435761 % 2**48:012x}"
     task = Task(name, f"/data/{name}.dcm", f"{name}.dcm", str(out), **SETTINGS, root="0a1b2c3d")
-    place = {"height": 20, "width": 16, "scale": 0.8, "scale_y": 0.8, "left": 1, "top": 0}
+    place = {"height": 20, "width": 16, "scale": 0.8, "scale_y": 0.8, "left": 1, "top": 0, "orientation": "L\\F"}
     facts = {"source": task.source, "stamp": "", "bytes": 99, "sha256": name, "root": task.root, "checks": ""}
     return task, {"image_id": name, "file": f"{name}.png", **place, **facts}
 

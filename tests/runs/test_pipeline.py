@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from conftest import MODELS, TINY
 from fakes import QUICKEST, fake_models
+from xrays import stored_so
 
 from covidxr.base.errors import DataError
 from covidxr.base.files import _host
@@ -24,7 +25,7 @@ from covidxr.dicom import read_xray
 from covidxr.folds import Round
 from covidxr.metrics import score
 from covidxr.pipeline import predict, run
-from covidxr.prepare import prepare
+from covidxr.prepare import prepare, to_cache
 from covidxr.runs.baselines import prior_submission, with_unread
 from covidxr.runs.evaluate import evaluate_run
 from covidxr.runs.inference import given_files
@@ -637,6 +638,61 @@ def test_predicting_the_test_half_again_gives_the_runs_own_submission_to_the_let
     pd.testing.assert_frame_equal(again, first)
 
 
+def _stored_otherwise(folder: Path, orientation: str) -> None:
+    "Every second X-ray of a dataset as a detector may store it, with its boxes on the stored pixels"
+    import ast
+
+    import pydicom
+
+    table = pd.read_csv(folder / "train_image_level.csv")
+    for path in sorted(folder.glob("*/*/*/*.dcm"))[::2]:
+        ds = pydicom.dcmread(path)
+        if ds.file_meta.TransferSyntaxUID.is_compressed:
+            ds.decompress()
+        height, width = ds.Rows, ds.Columns
+        stored = np.ascontiguousarray(stored_so(ds.pixel_array, orientation))
+        ds.PixelData, (ds.Rows, ds.Columns) = stored.tobytes(), stored.shape
+        ds.PatientOrientation = orientation.split("\\")
+        ds.save_as(path)
+        row = table["id"] == f"{path.stem}_image"
+        if not row.any() or not isinstance(table.loc[row, "boxes"].iloc[0], str):
+            continue
+        boxes, lines = [], []
+        for box in ast.literal_eval(table.loc[row, "boxes"].iloc[0]):
+            corners = [box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]]
+            if orientation == "R\\H":
+                corners = [width - corners[2], height - corners[3], width - corners[0], height - corners[1]]
+            else:  # F\\L
+                corners = [corners[1], corners[0], corners[3], corners[2]]
+            x, y, right, bottom = corners
+            boxes.append({"x": x, "y": y, "width": right - x, "height": bottom - y})
+            lines.append(f"opacity 1 {x} {y} {right} {bottom}")
+        table.loc[row, "boxes"], table.loc[row, "label"] = str(boxes), " ".join(lines)
+    table.to_csv(folder / "train_image_level.csv", index=False)
+    (folder / "headers.csv").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("orientation", ["R\\H", "F\\L"])
+def test_a_run_learns_from_upright_xrays_however_they_are_stored_and_predicts_them_as_predict_does(
+    faked, tmp_path, orientation
+):
+    shutil.copytree(faked.parent / "data", tmp_path / "data")
+    _stored_otherwise(tmp_path / "data", orientation)
+    with fake_models():  # what they learn and say is decided by the bytes of the pictures, and by the boxes
+        run(tmp_path / "data", tmp_path / "run", profile=QUICKEST)
+        predict(tmp_path / "run", tmp_path / "data" / "test", tmp_path / "s.csv")
+    usual, index = (pd.read_parquet(one / "cache" / "images.parquet") for one in (faked, tmp_path / "run"))
+    assert index["sha256"].tolist() == usual["sha256"].tolist()
+    assert set(index["orientation"]) == {"L\\F", orientation}
+    order = {"by": ["id", "label", "confidence", "x_min"], "ignore_index": True}
+    places = (tmp_path / "s.csv", tmp_path / "run" / "submission.csv")
+    again, own = (read_submission(path).sort_values(**order) for path in places)
+    pd.testing.assert_frame_equal(again, own, atol=1e-3, rtol=0)
+    boxes = open_dataset(tmp_path / "data").boxes
+    there, wanted = to_cache(boxes, index), to_cache(open_dataset(faked.parent / "data").boxes, usual)
+    assert len(there) > 5 and np.abs(there[BOX_COLUMNS].to_numpy() - wanted[BOX_COLUMNS].to_numpy()).max() < 0.05
+
+
 def test_the_prior_is_the_share_of_each_class_and_the_middle_box_of_either_side():
     images = [("a", "s", 200, 100), ("b", "t", 50, 400), ("c", "u", 70, 70), ("d", "v", 9, 9), ("e", "w", 50, 400)]
     images = pd.DataFrame(images, columns=["image_id", "study_id", "width", "height"])
@@ -656,7 +712,14 @@ def test_the_prior_is_the_share_of_each_class_and_the_middle_box_of_either_side(
 
 def _keys(kind: str, **changed: dict) -> tuple[str, str]:
     "The fingerprints of a model's training and of what it says, with something changed: of images s, t, u, v, of which u is chosen by and v tested"
-    of = {"label": dict(s=1, t=0, u=1, v=0), "x_min": dict(s=1, u=2, v=3), "sha256": {}, "left": {}, "part": {}}
+    of = {
+        "label": dict(s=1, t=0, u=1, v=0),
+        "x_min": dict(s=1, u=2, v=3),
+        "sha256": {},
+        "left": {},
+        "part": {},
+        "orientation": {},
+    }
     of |= {name: of.get(name, {}) | values for name, values in changed.items()}
     names = list("stuv")
     marks = [of["label"][name] for name in names]
@@ -669,6 +732,7 @@ def _keys(kind: str, **changed: dict) -> tuple[str, str]:
     index = pd.DataFrame({"image_id": names, "file": names, **made})
     index["sha256"] = [of["sha256"].get(name, "0") for name in names]
     index["left"] = [of["left"].get(name, 0) for name in names]
+    index["orientation"] = [of["orientation"].get(name, "L\\F") for name in names]
     part = {"s": "train", "t": "train", "u": "valid", "v": "test"} | of["part"]
     turn = Round(*(tuple(name for name in names if part[name] == one) for one in ("train", "valid", "test")))
     plan = replace(next(one for one in MODELS if one.kind == kind), **of.get("plan", {}))
@@ -692,6 +756,7 @@ def _keys(kind: str, **changed: dict) -> tuple[str, str]:
         ({"sha256": {"u": "1"}}, "both", "both"),
         ({"sha256": {"v": "1"}}, "", "both"),
         ({"left": {"v": 1}}, "", "both"),
+        ({"orientation": {"v": "R\\H"}}, "", "both"),
         ({"part": {"t": "valid"}}, "both", "both"),
         ({"part": {"u": "test"}}, "both", "both"),
         ({"plan": {"epochs": 99}}, "both", "both"),
