@@ -49,9 +49,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         self.root, self.classes = Path(self.root), tuple(self.classes)
-        self.studies, self.images, self.boxes = check_tables(
-            self.root, self.classes, self.studies, self.images, self.boxes
-        )
+        tables = check_tables(self.root, self.classes, self.studies, self.images, self.boxes)
+        self.studies, self.images, self.boxes = tables
 
     @property
     def source(self) -> str:
@@ -65,8 +64,7 @@ class Dataset:
 
     def unboxed(self) -> pd.Series:
         "For every image, by image id: True where no box was drawn"
-        empty = ~self.images["image_id"].isin(self.boxes["image_id"])
-        return pd.Series(empty.to_numpy(), index=self.images["image_id"])
+        return pd.Series(~self.images["image_id"].isin(self.boxes["image_id"]).to_numpy(), self.images["image_id"])
 
 # %% ../nbs/04_dataset.ipynb #03-031
 def open_dataset(

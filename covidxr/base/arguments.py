@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .columns import plain_columns, plain_values
 from .errors import CovidxrError, DataError
 
 # %% ../../nbs/engine/arguments.ipynb #arguments-006
@@ -316,20 +317,7 @@ def check_table(
     doubled = table.columns[table.columns.duplicated()]
     if len(doubled):
         raise fault(f"the {what} has two columns {doubled[0]}; keep one")
-    plain = {name: _plain_kind(kind) for name, kind in table.dtypes.items()}
-    changed = {name: kind for name, kind in plain.items() if kind is not None}
-    return table.astype(changed) if changed else table
-
-
-def _plain_kind(
-    kind: Any,  # the type of a column
-) -> Any:  # the type that its values have by themselves; None where it is that
-    "Some types cannot be sorted, filled or put together as others are"
-    if isinstance(kind, pd.CategoricalDtype):  # has an order of its own, and takes no other values
-        return kind.categories.dtype
-    if isinstance(kind, np.dtype) and not kind.isnative:  # pandas' own types know no byte order
-        return kind.newbyteorder("=")
-    return None
+    return plain_columns(table)
 
 
 def check_cells(
@@ -395,8 +383,7 @@ def check_by_id(
     twice = values.index[values.index.duplicated()]
     if len(twice):
         raise fault(f"{what}: id {twice[0]} appears twice; keep one")
-    plain = _plain_kind(values.dtype)
-    return values if plain is None else values.astype(plain)
+    return plain_values(values)
 
 
 def check_same_kind(
