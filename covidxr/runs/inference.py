@@ -87,7 +87,8 @@ def given_files(
             closed[0] if closed else f"{', '.join(map(str, named))}: no X-rays here; files must be DICOM, PNG or JPEG"
         )
     folders = _study_folders(files)
-    ids = image_ids(files)
+    alone = len(named) == 1 and Path(named[0]).is_dir()
+    ids = image_ids(files, named[0] if alone else None)
     named_so = list(zip(files, ids, strict=True))
     lone = {image_id for path, image_id in named_so if path not in folders}
     studies = [image_id if folders.get(path, image_id) in lone else folders[path] for path, image_id in named_so]
@@ -213,9 +214,12 @@ def _ask(
     workers: int | None = None,  # processes or threads that read X-rays; one for each core where None
 ) -> _Told:
     "Ask the run's networks, by the quicker way that is open"
+    own = images.assign(image_id=image_ids(list(images["path"])))  # as `prepare` calls files of no known folder
     if networks:
-        return _served(networks, images, size, extents, workers)
-    return _through_torch(files, names, images, size, extents, workers)
+        told = _served(networks, own, size, extents, workers)
+    else:
+        told = _through_torch(files, names, own, size, extents, workers)
+    return _renamed(told, images.to_dict("records"))
 
 # %% ../../nbs/engine/inference.ipynb #inference-018
 _PART = 4 * BATCH  # X-rays that a machine of a cluster predicts at once
@@ -248,7 +252,7 @@ def _predict_part(
             networks = _open(files, names)
         except CovidxrError as error:
             return f"{platform.node()}: {error}"
-        return _renamed(_ask(networks, files, names, pd.DataFrame(rows), size, extents, workers=1), rows)
+        return _ask(networks, files, names, pd.DataFrame(rows), size, extents, workers=1)
 
 
 def _again(

@@ -224,6 +224,28 @@ def test_a_study_is_called_by_a_folder_of_any_name_as_its_images_are(name, tmp_p
     assert given.nunique() == 3, "two folders whose names are spelled alike are not one study"
 
 
+def test_one_file_has_one_id_for_whatever_takes_its_folder(tmp_path):
+    root = tmp_path / "data"
+    for place in ("images/p1/IM1", "images/p2/IM1", "images/p3/IM2"):
+        _dicom(root / f"{place}.dcm")
+    (root / "images.csv").write_text("file,label\nimages/p1/IM1.dcm,x\nimages/p3/IM2.dcm,y\n")
+    (root / "boxes.csv").write_text("file,x,y,width,height\nIM2.png,1,1,4,4\n")
+    for folder in (root, root / "images", root / "images" / "p1"):
+        given = given_files(folder, []).set_index("path")["image_id"]
+        assert given_files([str(folder)], [])["image_id"].tolist() == given.tolist()
+        if folder != root:
+            names = prepare(folder, tmp_path / f"out-{folder.name}", size=16, workers=1)["image_id"]
+            assert sorted(names) == sorted(given)
+    given = given_files(root).set_index("path")["image_id"]
+    assert given.tolist() == ["images-p1-IM1", "images-p2-IM1", "IM2"]
+    dataset = open_dataset(root)  # whose table does not name the second, which is there nevertheless
+    assert dataset.images["image_id"].tolist() == ["images-p1-IM1", "IM2"]
+    assert dataset.boxes["image_id"].tolist() == ["IM2"]
+    assert prepare(root, tmp_path / "out", size=16, workers=1)["image_id"].tolist() == ["IM2", "images-p1-IM1"]
+    (root / "boxes.csv").write_text("file,x,y,width,height\nIM1.png,1,1,4,4\n")  # of a copy: one IM1 is in the table
+    assert open_dataset(root).boxes["image_id"].tolist() == ["images-p1-IM1"]
+
+
 # Columns
 
 

@@ -28,6 +28,7 @@ from covidxr.cli import main
 from covidxr.dicom import XrayFacts, read_xray, write_dicom
 from covidxr.phantom import simulate
 from covidxr.pipeline import predict
+from covidxr.prepare import prepare
 from covidxr.runs import exporting, inference, packed_files, serving
 from covidxr.runs.grading import read_severities
 from covidxr.runs.packing import pack_run
@@ -559,6 +560,22 @@ def test_a_cluster_predicts_the_very_same_also_where_files_of_one_name_lie_in_di
     assert there == here and here["images"] == 40 and len(here["failed"]) == 2
     assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
     assert (tmp_path / "there_extents.csv").read_bytes() == (tmp_path / "here_extents.csv").read_bytes()
+
+
+@pytest.mark.parametrize("torch", [False, True])
+def test_a_folders_xrays_are_called_as_prepare_calls_them(run, xrays, tmp_path, monkeypatch, torch):
+    for name in ("images/p1/IM1.png", "images/p2/IM1.png", "images/b.png"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(xrays[len(name) % 5].read_bytes())
+    if torch:
+        monkeypatch.setattr(inference, "_open", lambda files, names: None)
+    names = prepare(tmp_path / "data", tmp_path / "cache", size=16, workers=1)["image_id"].tolist()
+    predict(run, tmp_path / "data", tmp_path / "s.csv", extents=tmp_path / "x.csv")
+    told = pd.read_csv(tmp_path / "x.csv")
+    assert told["image_id"].tolist() == names == ["b", "images-p1-IM1", "images-p2-IM1"] and told.notna().all(None)
+    ids = [f"{name}_{kind}" for kind in ("study", "image") for name in names]
+    assert pd.read_csv(tmp_path / "s.csv")["id"].tolist() == ids
 
 
 def test_answers_of_a_part_get_the_ids_of_the_whole():
