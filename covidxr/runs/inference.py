@@ -28,6 +28,7 @@ from ..base.extras import MissingExtra, opencv, require
 from ..base.files import check_file, owned_file
 from ..base.progress import log_line
 from ..base.terms import LEAST_SIDE
+from ..cache.pictures import against_chest
 from ..data.ids import spell_name
 from ..dataset import image_ids, xray_files
 from ..dicom import read_facts
@@ -41,6 +42,7 @@ from covidxr.runs.streaming import (
     ask_networks,
     boxes_as_stored,
     decoded_batches,
+    doubtful,
     turn_copies,
 )
 from ..xray.facts import is_picture
@@ -97,12 +99,13 @@ def given_files(
 # %% ../../nbs/engine/inference.ipynb #inference-010b
 def _grade(
     picture: np.ndarray,  # uint8 (size, size), prepared
-    shape: tuple[float, float] = (LEAST_SIDE, LEAST_SIDE),  # of the X-ray: in its square a strip does not show
-) -> list[float | None]:  # extent, low, high; None where `severity` would refuse: a strip, or hardly any contrast
+    row: dict | None = None,  # height, width (in its square a strip does not show) and checks of the X-ray, where known
+) -> list[float | None]:  # extent, low, high; None where `severity` would refuse it
     "The extent on one prepared image, with its interval"
     from covidxr.severity import severity
 
-    if min(shape) < LEAST_SIDE:
+    known = {"height": LEAST_SIDE, "width": LEAST_SIDE, "checks": ""} | (row or {})
+    if min(known["height"], known["width"]) < LEAST_SIDE or against_chest(known["checks"]):
         return [None, None, None]
     try:
         told = severity(picture.astype("float32") / 255)
@@ -176,8 +179,8 @@ def _through_torch(
             told = ask(run / "models" / name, table, flip_tta=True)
             answers[name] = told if classifies else boxes_as_stored(told, lying, size)
         if extents:
-            rows = table.itertuples()
-            graded = {one.image_id: _grade(read_prepared(one.file), (one.height, one.width)) for one in rows}
+            rows = table.to_dict("records")
+            graded = {row["image_id"]: _grade(read_prepared(row["file"]), row) for row in rows}
     return _Told(index, failed, answers, graded)
 
 
@@ -198,7 +201,7 @@ def _served(
         for name, table in ask_networks(networks, whole).items() if whole else ():
             parts[name].append(table)
         if extents:
-            graded |= {one.row["image_id"]: _grade(one.picture, (one.row["height"], one.row["width"])) for one in whole}
+            graded |= {one.row["image_id"]: _grade(one.picture, one.row) for one in whole}
     said = [printable(row.get("error") or row["full"]) for row in sorted(failed, key=lambda row: row["image_id"])]
     answers = {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items() if tables}
     return _Told(pd.DataFrame(rows), said, answers, graded)
@@ -360,7 +363,7 @@ def predict(
     out: str | Path,  # the submission to write; a file that covidxr did not write is never written over
     extents: str | Path | None = None,  # also write this table: image_id, study_id, extent and its interval
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
-) -> dict:  # images and studies predicted, and what failed
+) -> dict:  # images and studies predicted, what failed, and what is no frontal chest X-ray by its header
     """Predict new X-rays with all models of a run; what cannot be read is listed and left out
 
     Example:
@@ -390,4 +393,5 @@ def predict(
     if extents is not None:
         _write_extents(images, extents, told.graded)
     write_submission(fuse_submissions(tables) if len(tables) > 1 else tables[0], submission_ids(images), out)
-    return {"images": len(images), "studies": int(images["study_id"].nunique()), "failed": told.failed}
+    answer = {"images": len(images), "studies": int(images["study_id"].nunique()), "failed": told.failed}
+    return answer | {"doubtful": doubtful(images, told.index)}
