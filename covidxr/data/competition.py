@@ -8,6 +8,7 @@ Docs: https://covidxr.github.io/covidxr/engine/data_competition.html.md"""
 __all__ = ['sample_ids', 'beside_sample', 'open_competition']
 
 # %% ../../nbs/engine/data_competition.ipynb #data_competition-003
+import os
 from pathlib import Path
 
 import numpy as np
@@ -111,15 +112,33 @@ def _as_published(
     return path.suffix == ".dcm" and len(path.relative_to(root).parts) == 4
 
 
+def _only_published(
+    half: Path,  # train or test
+) -> list[Path] | None:  # None where anything lies otherwise
+    "The files of a half that holds STUDY/SERIES/IMAGE.dcm and nothing else: a million are found in half the time"
+    folders = [str(half)]
+    try:
+        for depth in range(3):
+            inside = [entry for folder in folders for entry in os.scandir(folder) if not entry.name.startswith(".")]
+            folders = [entry.path for entry in inside]
+            usual = (one.is_dir(follow_symlinks=False) if depth < 2 else one.name.endswith(".dcm") for one in inside)
+            if not all(usual) or (depth == 2 and not all(one.is_file(follow_symlinks=False) for one in inside)):
+                return None
+    except OSError:  # told by `xray_files`
+        return None
+    return sorted(map(Path, folders), key=lambda path: path.parts)
+
+
 def _image_files(
     root: Path,  # a competition folder
 ) -> tuple[dict[str, Path], list[str]]:  # image id to file; sentences for `problems`
     "The X-ray files of both halves; of two with one name, the one that lies as the competition's do"
     files: dict[str, Path] = {}
-    said, beside = [], []
-    for path in [
-        path for half in ("train", "test") if (root / half).is_dir() for path in xray_files(root / half, said)
-    ]:
+    said, beside, found = [], [], []
+    for half in [root / name for name in ("train", "test") if (root / name).is_dir()]:
+        published = _only_published(half)
+        found += xray_files(half, said) if published is None else published
+    for path in found:
         image_id = name_to_id(image_name(path), path.relative_to(root))
         if image_id in files:
             other = files[image_id]

@@ -615,7 +615,9 @@ def test_a_folders_xrays_are_called_as_prepare_calls_them(run, xrays, tmp_path, 
     names = prepare(tmp_path / "data", tmp_path / "cache", size=16, workers=1)["image_id"].tolist()
     predict(run, tmp_path / "data", tmp_path / "s.csv", extents=tmp_path / "x.csv")
     told = pd.read_csv(tmp_path / "x.csv")
-    assert told["image_id"].tolist() == names == ["b", "images-p1-IM1", "images-p2-IM1"] and told.notna().to_numpy().all()
+    assert (
+        told["image_id"].tolist() == names == ["b", "images-p1-IM1", "images-p2-IM1"] and told.notna().to_numpy().all()
+    )
     ids = [f"{name}_{kind}" for kind in ("study", "image") for name in names]
     assert pd.read_csv(tmp_path / "s.csv")["id"].tolist() == ids
 
