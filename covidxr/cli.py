@@ -209,6 +209,8 @@ def _predict(
         print(f"{out}: {answer['images']} images of {answer['studies']} studies. {NOT_CLINICAL}")
     for reason in answer["failed"]:
         print(f"not readable: {reason}", file=sys.stderr)
+    for number, reason in enumerate(answer["doubtful"], 1):
+        print(f"answered, but doubtful ({number} of {len(answer['doubtful'])}): {reason}", file=sys.stderr)
     return 1 if answer["failed"] else 0
 
 

@@ -94,6 +94,20 @@ def _find_files(
     return pd.Series(found, index=names.index, dtype=object)
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-009
+def _unnamed(
+    root: Path,  # a plain folder
+    images: pd.DataFrame,  # path, from the folder on
+    there: list[Path],  # the X-ray files in the folder and below it
+) -> list[Path]:
+    "X-rays that the table does not name"
+    named = set(images["path"])
+    rest = [path for path in there if str(path.relative_to(root)) not in named]
+    if rest:  # a file may be reached by several ways
+        places = {os.path.realpath(root / name) for name in named}
+        rest = [path for path in rest if os.path.realpath(path) not in places]
+    return rest
+
+
 def _folder_images(
     root: Path,  # a folder with images.csv
     table: pd.DataFrame,  # what that holds
@@ -106,7 +120,7 @@ def _folder_images(
     images = pd.DataFrame({"image_id": "", "path": _find_files(root, files, there, closed)})
     refuse_rows(images["path"].duplicated(), path, "file {} appears twice; keep one row", files)
     paths = [root / one for one in images["path"]]
-    images["image_id"] = image_ids(paths, root)
+    images["image_id"] = image_ids([*paths, *_unnamed(root, images, there)], root)[: len(paths)]
     images["study_id"] = images["image_id"]
     if "study_id" in table:
         told = table["study_id"].str.strip().mask(is_unknown(table["study_id"]))
@@ -149,12 +163,8 @@ def _left_out(
     images: pd.DataFrame,  # its images
     there: list[Path],  # the X-ray files in the folder and below it
 ) -> list[str]:  # a sentence, where there is one, for `problems`
-    "X-rays that the table does not name"
-    named = set(images["path"])
-    rest = [path for path in there if str(path.relative_to(root)) not in named]
-    if rest:  # a file may be reached by several ways
-        places = {os.path.realpath(root / name) for name in named}
-        rest = [path for path in rest if os.path.realpath(path) not in places]
+    "What is said of X-rays that the table does not name"
+    rest = _unnamed(root, images, there)
     if not rest:
         return []
     verb = "is" if len(rest) == 1 else "are"
@@ -182,13 +192,14 @@ def _boxed_images(
     "Whose boxes are these? A file is found as images.csv's are, or else by its name without suffix"
     known = dict(zip(images["path"], images["image_id"], strict=True))
     known |= dict(zip(files, images["image_id"], strict=True))
-    ids = set(images["image_id"])
+    bare = images.assign(bare=images["path"].map(image_name)).drop_duplicates("bare", keep=False)
+    ids = dict(zip(bare["bare"], bare["image_id"], strict=True)) | {name: name for name in images["image_id"]}
     meant = {}
     for name, paths in _named_in(root, set(names) - set(known), there).items():
         if len(paths) == 1:
             meant[name] = known.get(_within(paths[0], root) or "")
         elif not paths and _bare_name(name) in ids:  # boxes of a copy in another format
-            meant[name] = _bare_name(name)
+            meant[name] = ids[_bare_name(name)]
     found = names.map(known | meant)
     refuse_rows(
         found.isna(), root / "boxes.csv", "its file {} is not in images.csv; write it as it stands there", names

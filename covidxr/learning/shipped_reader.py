@@ -24,7 +24,7 @@ from ..base.files import read_json
 from ..base.terms import LEAST_SIDE
 from ..boxes.network_answers import map_boxes
 from ..prepare import fit_square
-from ..xray.facts import Xray
+from ..xray.facts import Xray, not_frontal_chest
 
 # %% ../../nbs/engine/shipped_reader.ipynb #shipped-005
 @dataclass
@@ -142,6 +142,9 @@ def _checked_pixels(
 ) -> np.ndarray:  # (height, width) from 0 to 1
     "The pixels of a picture that may be an X-ray; DataError where it cannot be one"
     pixels = xray.pixels if isinstance(xray, Xray) else xray
+    against = not_frontal_chest(xray.facts) if isinstance(xray, Xray) else ""
+    if against:
+        raise DataError(f"this is no frontal chest X-ray: i{against[1:].rstrip('.')}")
     if not isinstance(pixels, np.ndarray):
         raise DataError(f"an X-ray is what read_xray gives, or an array of its pixels, not {type(pixels).__name__}")
     if pixels.ndim != 2 or min(pixels.shape) < LEAST_SIDE:

@@ -31,11 +31,11 @@ from ..learning.extents import graded_extent, lung_percents
 from ..learning.shipped_reader import Reading, interpret
 from ..phantom import simulate
 from ..severity import Severity
+from ..xray.facts import not_frontal_chest
 from ..xray.reading import read_checked
 
 # %% ../../nbs/engine/answer.ipynb #answer-006
 _GRID, _ALIKE = 16, 0.2  # squares of the template along each side; how much a picture must look like it
-_XRAYS = {"", "CR", "DX", "RG", "XR", "OT", "SC"}  # modalities that can hold a chest X-ray
 
 
 def _squares(
@@ -71,11 +71,9 @@ def not_a_chest(
     xray: Xray,  # what `read_xray` gave
 ) -> str:  # empty where nothing speaks against it
     "Why this is no frontal chest X-ray, as far as its header and its looks tell"
-    facts = xray.facts
-    if facts.modality.upper() not in _XRAYS:
-        return f"Its header says that it is of the kind {facts.modality}, not an X-ray (CR or DX)."
-    if facts.view.upper() in ("LL", "RL", "LATERAL", "LLO", "RLO"):
-        return f"Its header says that the view is {facts.view}; only frontal views (PA, AP) can be read."
+    against = not_frontal_chest(xray.facts)
+    if against:
+        return against
     if looks_like_chest(xray.pixels) < _ALIKE:
         return "It does not look like an upright frontal chest: perhaps another part, turned, or shown as a negative."
     return ""

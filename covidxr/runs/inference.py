@@ -28,6 +28,7 @@ from ..base.extras import MissingExtra, opencv, require
 from ..base.files import check_file, owned_file
 from ..base.progress import log_line
 from ..base.terms import LEAST_SIDE
+from ..cache.pictures import against_chest
 from ..data.ids import spell_name
 from ..dataset import image_ids, xray_files
 from ..dicom import read_facts
@@ -40,6 +41,7 @@ from covidxr.runs.streaming import (
     BATCH,
     ask_networks,
     decoded_batches,
+    doubtful,
 )
 from ..xray.facts import is_picture
 
@@ -85,7 +87,8 @@ def given_files(
             closed[0] if closed else f"{', '.join(map(str, named))}: no X-rays here; files must be DICOM, PNG or JPEG"
         )
     folders = _study_folders(files)
-    ids = image_ids(files)
+    alone = len(named) == 1 and Path(named[0]).is_dir()
+    ids = image_ids(files, named[0] if alone else None)
     named_so = list(zip(files, ids, strict=True))
     lone = {image_id for path, image_id in named_so if path not in folders}
     studies = [image_id if folders.get(path, image_id) in lone else folders[path] for path, image_id in named_so]
@@ -94,12 +97,13 @@ def given_files(
 # %% ../../nbs/engine/inference.ipynb #inference-010b
 def _grade(
     picture: np.ndarray,  # uint8 (size, size), prepared
-    shape: tuple[float, float] = (LEAST_SIDE, LEAST_SIDE),  # of the X-ray: in its square a strip does not show
-) -> list[float | None]:  # extent, low, high; None where `severity` would refuse: a strip, or hardly any contrast
+    row: dict | None = None,  # height, width (in its square a strip does not show) and checks of the X-ray, where known
+) -> list[float | None]:  # extent, low, high; None where `severity` would refuse it
     "The extent on one prepared image, with its interval"
     from covidxr.severity import severity
 
-    if min(shape) < LEAST_SIDE:
+    known = {"height": LEAST_SIDE, "width": LEAST_SIDE, "checks": ""} | (row or {})
+    if min(known["height"], known["width"]) < LEAST_SIDE or against_chest(known["checks"]):
         return [None, None, None]
     try:
         told = severity(picture.astype("float32") / 255)
@@ -173,8 +177,8 @@ def _through_torch(
             ask = predict_classifier if classifies else predict_detector
             answers[name] = ask(run / "models" / name, table, flip_tta=True)
         if extents:
-            rows = table.itertuples()
-            graded = {one.image_id: _grade(read_prepared(one.file), (one.height, one.width)) for one in rows}
+            rows = table.to_dict("records")
+            graded = {row["image_id"]: _grade(read_prepared(row["file"]), row) for row in rows}
     return _Told(index, failed, answers, graded)
 
 
@@ -195,7 +199,7 @@ def _served(
         for name, table in ask_networks(networks, whole).items() if whole else ():
             parts[name].append(table)
         if extents:
-            graded |= {one.row["image_id"]: _grade(one.picture, (one.row["height"], one.row["width"])) for one in whole}
+            graded |= {one.row["image_id"]: _grade(one.picture, one.row) for one in whole}
     said = [printable(row.get("error") or row["full"]) for row in sorted(failed, key=lambda row: row["image_id"])]
     answers = {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items() if tables}
     return _Told(pd.DataFrame(rows), said, answers, graded)
@@ -211,9 +215,12 @@ def _ask(
     workers: int | None = None,  # processes or threads that read X-rays; one for each core where None
 ) -> _Told:
     "Ask the run's networks, by the quicker way that is open"
+    own = images.assign(image_id=image_ids(list(images["path"])))  # as `prepare` calls files of no known folder
     if networks:
-        return _served(networks, images, size, extents, workers)
-    return _through_torch(files, names, images, size, extents, workers)
+        told = _served(networks, own, size, extents, workers)
+    else:
+        told = _through_torch(files, names, own, size, extents, workers)
+    return _renamed(told, images.to_dict("records"))
 
 # %% ../../nbs/engine/inference.ipynb #inference-018
 _PART = 4 * BATCH  # X-rays that a machine of a cluster predicts at once
@@ -246,7 +253,7 @@ def _predict_part(
             networks = _open(files, names)
         except CovidxrError as error:
             return f"{platform.node()}: {error}"
-        return _renamed(_ask(networks, files, names, pd.DataFrame(rows), size, extents, workers=1), rows)
+        return _ask(networks, files, names, pd.DataFrame(rows), size, extents, workers=1)
 
 
 def _again(
@@ -354,7 +361,7 @@ def predict(
     out: str | Path,  # the submission to write; a file that covidxr did not write is never written over
     extents: str | Path | None = None,  # also write this table: image_id, study_id, extent and its interval
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
-) -> dict:  # images and studies predicted, and what failed
+) -> dict:  # images and studies predicted, what failed, and what is no frontal chest X-ray by its header
     """Predict new X-rays with all models of a run; what cannot be read is listed and left out
 
     Example:
@@ -384,4 +391,5 @@ def predict(
     if extents is not None:
         _write_extents(images, extents, told.graded)
     write_submission(fuse_submissions(tables) if len(tables) > 1 else tables[0], submission_ids(images), out)
-    return {"images": len(images), "studies": int(images["study_id"].nunique()), "failed": told.failed}
+    answer = {"images": len(images), "studies": int(images["study_id"].nunique()), "failed": told.failed}
+    return answer | {"doubtful": doubtful(images, told.index)}

@@ -21,7 +21,7 @@ from ..base.progress import log_line
 from ..dataset import Dataset, open_dataset
 from ..prepare import prepare, read_failed
 from .profiles import PROFILES, Profile
-from .run import Steps, file_hash, fingerprint
+from .run import Steps, file_hash, fingerprint, sample_gaps
 
 # %% ../../nbs/engine/inputs.ipynb #inputs-006
 PACKAGES = (  # whose versions decide a result
@@ -147,6 +147,11 @@ def prepare_data(
     failed = read_failed(folder / "cache")["error"].tolist()
     for reason in failed:
         log_line(f"not readable, so only guessed: {reason}")
+    missing, unknown = sample_gaps(dataset)
+    said = [one for one in dataset.notes if one.startswith("sample_submission.csv: ")] if missing or unknown else []
+    for one in said:  # there may be thousands of ids
+        log_line(one)
+    failed += [f"{dataset.root / 'test'}: no file of {name}, which is in sample_submission.csv" for name in missing]
     return index, failed
 
 
@@ -180,7 +185,8 @@ def tables_key(
 ) -> str:
     "The fingerprint of a dataset's tables"
     images = dataset.images[[name for name in dataset.images if name != "path"]]
-    return fingerprint(dataset.simulated, dataset.classes, dataset.studies, images, dataset.boxes)
+    gaps = [one for one in sample_gaps(dataset) if one]  # a folder that fits its sample has the key that it always had
+    return fingerprint(dataset.simulated, dataset.classes, dataset.studies, images, dataset.boxes, *gaps)
 
 
 def truth_key(

@@ -17,9 +17,10 @@ import pandas as pd
 
 from ..base.files import atomic_path, write_json
 from ..base.terms import BOX_COLUMNS
+from ..data.competition import sample_ids
 from ..dataset import Dataset
 from ..folds import Round
-from .baselines import nothing_submission, prior_submission, with_unread
+from .baselines import as_sampled, nothing_submission, prior_submission, with_unread
 from .run import Run, image_parts, write_parquet
 from .training import model_name
 
@@ -252,6 +253,24 @@ def _remove_submissions(
         path.unlink()
 
 
+def _write_final(
+    run: Run,
+    tables: dict[str, pd.DataFrame],  # name to submission
+) -> None:
+    "submission.csv: the ensemble on the test half, with the ids that the competition's sample has"
+    from covidxr.submission import submission_ids, write_submission
+
+    final = "extra" if "extra" in tables else "ensemble"
+    test_half = run.dataset.images[run.dataset.images["split"] == "test"]
+    ids = sample_ids(run.dataset.root)[0] or submission_ids(test_half)
+    with atomic_path(run.folder / "submission.csv") as path:
+        if not ids or set(ids) == set(tables[final]["id"]):
+            shutil.copyfile(run.folder / "submissions" / f"{final}.csv", path)
+            return
+        of_test = tables[final] if final == "extra" or run.hidden else tables[final][:0]  # folds are no test half
+        write_submission(as_sampled(of_test, run.dataset, ids), sorted(ids), path)
+
+
 def write_submissions(
     run: Run,
 ) -> list[str]:  # the files that were written, from the run's folder on
@@ -261,14 +280,12 @@ def write_submissions(
     _remove_submissions(run)
     rounds = [_submissions_of_round(run, number) for number in range(1, len(run.rounds) + 1)]
     names = list(rounds[0][1])
-    for name in names:
-        table = _over_rounds(name, [made[name] for _, made in rounds], run.rounds)
+    tables = {name: _over_rounds(name, [made[name] for _, made in rounds], run.rounds) for name in names}
+    for name, table in tables.items():
         write_parquet(as_submitted(table), run.folder / "predictions" / f"{name}.parquet")
         with atomic_path(run.folder / "submissions" / f"{name}.csv") as partial:  # the run's folder is ours as a whole
             write_submission(table, sorted(table["id"].unique()), partial)
     write_json([choice for choice, _ in rounds], run.folder / "choices.json")
-    final = "extra" if "extra" in names else "ensemble"
-    with atomic_path(run.folder / "submission.csv") as path:
-        shutil.copyfile(run.folder / "submissions" / f"{final}.csv", path)
+    _write_final(run, tables)
     written = [f"predictions/{name}.parquet" for name in names] + [f"submissions/{name}.csv" for name in names]
     return ["choices.json", "submission.csv", *written]

@@ -357,6 +357,116 @@ def test_a_study_is_called_by_a_folder_of_any_name_as_its_images_are(name, tmp_p
     assert given.nunique() == 3, "two folders whose names are spelled alike are not one study"
 
 
+def test_one_file_has_one_id_for_whatever_takes_its_folder(tmp_path):
+    root = tmp_path / "data"
+    for place in ("images/p1/IM1", "images/p2/IM1", "images/p3/IM2"):
+        _dicom(root / f"{place}.dcm")
+    (root / "images.csv").write_text("file,label\nimages/p1/IM1.dcm,x\nimages/p3/IM2.dcm,y\n")
+    (root / "boxes.csv").write_text("file,x,y,width,height\nIM2.png,1,1,4,4\n")
+    for folder in (root, root / "images", root / "images" / "p1"):
+        given = given_files(folder, []).set_index("path")["image_id"]
+        assert given_files([str(folder)], [])["image_id"].tolist() == given.tolist()
+        if folder != root:
+            names = prepare(folder, tmp_path / f"out-{folder.name}", size=16, workers=1)["image_id"]
+            assert sorted(names) == sorted(given)
+    given = given_files(root).set_index("path")["image_id"]
+    assert given.tolist() == ["images-p1-IM1", "images-p2-IM1", "IM2"]
+    dataset = open_dataset(root)  # whose table does not name the second, which is there nevertheless
+    assert dataset.images["image_id"].tolist() == ["images-p1-IM1", "IM2"]
+    assert dataset.boxes["image_id"].tolist() == ["IM2"]
+    assert prepare(root, tmp_path / "out", size=16, workers=1)["image_id"].tolist() == ["IM2", "images-p1-IM1"]
+    (root / "boxes.csv").write_text("file,x,y,width,height\nIM1.png,1,1,4,4\n")  # of a copy: one IM1 is in the table
+    assert open_dataset(root).boxes["image_id"].tolist() == ["images-p1-IM1"]
+
+
+def _sampled(folder: Path, *ids: str) -> Path:
+    "A dataset of the competition's layout with two studies, whose sample has these ids"
+    root = _competition(folder, "s1_study,1,0,0,0\ns2_study,0,1,0,0\n", "i1_image,,,s1\ni2_image,,,s2\n")
+    for number in (1, 2):
+        _dicom(root / "train" / f"s{number}" / "e" / f"i{number}.dcm", patient=f"p{number}")
+    rows = "".join(f"{name},none 1 0 0 1 1\n" for name in ids)
+    if ids:
+        (root / "sample_submission.csv").write_text(f"id,PredictionString\n{rows}")
+    return root
+
+
+@pytest.mark.parametrize("half", ["train", "test"])
+@pytest.mark.parametrize("way", ["{0}/e/{1}.DCM", "{0}/e/{1}", "{0}/{1}.dcm", "more/{0}/e/{1}.dicom"])
+def test_the_competitions_files_are_found_as_everywhere_else(half, way, tmp_path):
+    root = _sampled(tmp_path / "comp", "t_study", "j_image")
+    _dicom(root / "test" / "t" / "e" / "j.dcm", patient="q")
+    study, image = ("s1", "i1") if half == "train" else ("t", "j")
+    (root / half / study / "e" / f"{image}.dcm").rename(_placed(root / half / way.format(study, image)))
+    dataset = open_dataset(root)
+    assert problems(dataset) == [] and dataset.images["image_id"].tolist() == ["i1", "i2", "j"]
+    assert dataset.images["study_id"].tolist() == ["s1", "s2", "t"] and (dataset.images["path"] != "").all()
+
+
+def test_a_picture_beside_a_dicom_file_of_its_name_is_told_and_left_out(tmp_path):
+    root = _sampled(tmp_path / "comp")
+    shutil.copy(root / "train" / "s1" / "e" / "i1.dcm", root / "train" / "s1" / "e" / "i1.png")
+    (said,) = problems(open_dataset(root))
+    assert said.startswith("1 X-ray file has the name of a DICOM file in STUDY/SERIES, and so left out, first train/s1")
+    (root / "train" / "s1" / "e" / "i1.dcm").rename(root / "train" / "s1" / "e" / "i1.DCM")
+    with pytest.raises(DataError, match="names are image ids; remove or rename one"):
+        open_dataset(root)
+
+
+def test_what_the_sample_asks_for_and_no_file_gives_is_told_and_guessed(tmp_path):
+    from types import SimpleNamespace
+
+    from covidxr.runs.baselines import prior_submission
+    from covidxr.runs.inputs import prepare_data, tables_key
+    from covidxr.runs.opinions import _write_final
+    from covidxr.runs.run import Steps
+
+    ids = ["t_study", "u_study", "j_image", "k_image"]
+    root = _sampled(tmp_path / "comp", *ids)
+    for name in "tv":
+        _dicom(root / "test" / name / "e" / f"{'j' if name == 't' else 'l'}.dcm", patient=name)
+    dataset = open_dataset(root)
+    said = [
+        "sample_submission.csv: 2 ids without a file in test/, first u_study; `covidxr run` only guesses there",
+        "sample_submission.csv: 2 ids of files in test/ not among its own, first v_study; `covidxr run` leaves them out of "
+        "submission.csv",
+    ]
+    assert problems(dataset) == said
+    (tmp_path / "run").mkdir()
+    steps, profile = Steps(tmp_path / "run"), SimpleNamespace(cache_size=16)
+    failed = prepare_data(steps, dataset, tmp_path / "run", profile)[1]
+    assert [one.partition(": ")[2].split(",")[0] for one in failed] == ["no file of u_study", "no file of k_image"]
+    hidden = dataset.images[dataset.images["split"] == "test"]
+    told = prior_submission(dataset, ("s1",), hidden)
+    run = SimpleNamespace(dataset=dataset, folder=tmp_path / "run", hidden=False)
+    for tables in ({"ensemble": told, "extra": told}, {"ensemble": told}):  # without a test half nothing but guesses
+        _write_final(run, tables)
+        table = pd.read_csv(tmp_path / "run" / "submission.csv").set_index("id")["PredictionString"]
+        assert sorted(table.index) == sorted(ids) and table["u_study"].startswith("negative 0.5 0 0 1 1 typical 0.5")
+        assert table["k_image"] == "none 1 0 0 1 1" and ("negative 1 " in table["t_study"]) == ("extra" in tables)
+    key = tables_key(dataset)
+    (root / "sample_submission.csv").write_text("id,PredictionString\nt_study,\nv_study,\nj_image,\nl_image,\n")
+    assert problems(open_dataset(root)) == [] and tables_key(dataset) != key
+
+
+@pytest.mark.parametrize("text", ["name,x\na,b\n", "id,PredictionString\na,b\n", "id\na_image\na_image\n"])
+def test_a_sample_that_cannot_be_one_is_told_and_closes_no_dataset(text, tmp_path):
+    root = _sampled(tmp_path / "comp")
+    (root / "sample_submission.csv").write_text(text)
+    (said,) = problems(open_dataset(root))
+    assert "sample_submission.csv: row " in said and "is not compared with the files" in said
+
+
+def test_an_image_in_the_folder_of_another_study_is_told(tmp_path):
+    root = _sampled(tmp_path / "comp")
+    (root / "train_image_level.csv").write_text(IMAGES + "i1_image,,,s2\ni2_image,,,s2\n")
+    said = "train_image_level.csv: 1 image lies in the folder of another study, first i1: StudyInstanceUID is s2, its folder s1"
+    assert problems(open_dataset(root))[1:] == [f"{said}; an image takes the class of the table"]
+    (root / "train_image_level.csv").write_text(IMAGES + "i1_image,,,s1\ni2_image,,,s2\n")
+    for name in ("s1", "s2"):  # folders may be called otherwise than studies
+        (root / "train" / name).rename(root / "train" / f"exam {name}")
+    assert problems(open_dataset(root)) == []
+
+
 # Columns
 
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from conftest import TINY
 from fakes import shaken
@@ -27,10 +28,12 @@ from covidxr.base.terms import APPEARANCES, BOX_COLUMNS
 from covidxr.boxes.network_answers import fcos_boxes, yolo_boxes
 from covidxr.cli import main
 from covidxr.dicom import XrayFacts, read_xray, write_dicom
+from covidxr.learning.shipped_reader import interpret
 from covidxr.phantom import simulate
 from covidxr.pipeline import predict
-from covidxr.prepare import from_cache
+from covidxr.prepare import from_cache, prepare
 from covidxr.runs import exporting, inference, packed_files, serving
+from covidxr.runs.answer import answer_file
 from covidxr.runs.grading import read_severities
 from covidxr.runs.packing import pack_run
 from covidxr.submission import read_submission
@@ -516,6 +519,45 @@ def test_what_has_no_grade_has_none_by_either_command(run, xrays, tmp_path, monk
         assert told[list(grey)].isna().all() and told.notna().sum() == 1
 
 
+def _header_only(folder: Path) -> dict[str, str]:
+    "One chest with several headers: file to what is said against it"
+    facts = {
+        "hand": {"body_part": "HAND"},
+        "side": {"view": "LL"},
+        "thorax": {"body_part": "THORAX"},
+        "odd": {"body_part": "QX"},
+    }
+    pixels = (simulate(3, size=96).pixels * 4095).astype(np.uint16)
+    for name, said in facts.items():
+        write_dicom(folder / f"{name}.dcm", pixels, XrayFacts(name, name, **said))
+    scan = pydicom.dcmread(folder / "odd.dcm")
+    scan.Modality = "CT"
+    scan.save_as(folder / "scan.dcm")
+    return {"hand": "the body part HAND, not a chest", "scan": "of the kind CT", "side": "the view is LL"}
+
+
+def test_what_its_header_calls_no_frontal_chest_is_told_by_every_command(run, tmp_path, monkeypatch, capsys):
+    told = _header_only(tmp_path)
+    table, failed = read_severities(tmp_path, workers=1)
+    assert table["image_id"].tolist() == ["odd", "thorax"] and len(failed) == 3
+    for (name, said), line in zip(told.items(), failed, strict=True):
+        assert f"{name}.dcm: this is no frontal chest X-ray: its header says that" in line and said in line
+        assert said in answer_file(tmp_path / f"{name}.dcm").reasons[0]
+        with pytest.raises(DataError, match=said):
+            interpret(read_xray(tmp_path / f"{name}.dcm"))
+    for way in ("served", "torch"):
+        if way == "torch":
+            monkeypatch.setattr(inference, "_open", lambda files, names: None)
+        out = tmp_path / f"{way}.csv"
+        assert main(["predict", str(run), str(tmp_path), "--out", str(out), "--extents", f"{out}.x.csv"]) == 0
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("answered, but doubtful")]
+        assert len(lines) == 3 and "(1 of 3): " in lines[0]
+        assert all(f"{name}.dcm: its header says that" in line for name, line in zip(told, lines, strict=True))
+        assert len(pd.read_csv(out)) == 10, "no row is lost"
+        graded = pd.read_csv(f"{out}.x.csv").set_index("image_id")["extent"].notna()
+        assert graded.to_dict() == {"hand": False, "odd": True, "scan": False, "side": False, "thorax": True}
+
+
 def test_extents_are_those_of_the_other_way(run, xrays, tmp_path, monkeypatch):
     predict(run, xrays, tmp_path / "a.csv", extents=tmp_path / "served.csv")
     monkeypatch.setattr(inference, "_open", lambda files, names: None)
@@ -548,6 +590,24 @@ def test_a_cluster_predicts_the_very_same_also_where_files_of_one_name_lie_in_di
     assert there == here and here["images"] == 40 and len(here["failed"]) == 2
     assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
     assert (tmp_path / "there_extents.csv").read_bytes() == (tmp_path / "here_extents.csv").read_bytes()
+
+
+@pytest.mark.parametrize("torch", [False, True])
+def test_a_folders_xrays_are_called_as_prepare_calls_them(run, xrays, tmp_path, monkeypatch, torch):
+    for name in ("images/p1/IM1.png", "images/p2/IM1.png", "images/b.png"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(xrays[len(name) % 5].read_bytes())
+    if torch:
+        monkeypatch.setattr(inference, "_open", lambda files, names: None)
+    names = prepare(tmp_path / "data", tmp_path / "cache", size=16, workers=1)["image_id"].tolist()
+    predict(run, tmp_path / "data", tmp_path / "s.csv", extents=tmp_path / "x.csv")
+    told = pd.read_csv(tmp_path / "x.csv")
+    assert (
+        told["image_id"].tolist() == names == ["b", "images-p1-IM1", "images-p2-IM1"] and told.notna().to_numpy().all()
+    )
+    ids = [f"{name}_{kind}" for kind in ("study", "image") for name in names]
+    assert pd.read_csv(tmp_path / "s.csv")["id"].tolist() == ids
 
 
 def test_answers_of_a_part_get_the_ids_of_the_whole():
