@@ -169,7 +169,7 @@ def _through_torch(
         index = prepare(list(images["path"]), cache, size=size, workers=workers)
         failed, answers, graded = read_failed(cache)["error"].tolist(), {}, {}
         table = index.assign(file=[str(Path(cache) / name) for name in index["file"]])
-        table = images[["image_id"]].merge(table[["image_id", "file", "height", "width"]], on="image_id")
+        table = images[["image_id"]].merge(table[["image_id", "file", "height", "width", "checks"]], on="image_id")
         for name, classifies in names.items() if len(table) else ():
             from covidxr.classify import predict_classifier
             from covidxr.detect import predict_detector
