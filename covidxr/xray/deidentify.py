@@ -122,7 +122,7 @@ def _jpeg_without_texts(
 def _jpeg_2000_without_texts(
     stream: bytes,  # JPEG 2000, from its first mark on
 ) -> tuple[bytearray, int]:  # the same picture, and where its end mark ends
-    "Empty comments; raises ValueError where a segment is none of the standard's first part, as nobody knows what it holds"
+    "Empty comments; ValueError where a segment is none of the standard's first part: nobody knows what it holds"
     clean, end = bytearray(stream), 0
     for first, last in jpeg_2000_comments(stream):
         if first != last and stream[first - 3] != 0x64:
