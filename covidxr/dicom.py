@@ -16,9 +16,10 @@ import numpy as np
 
 from .base.errors import XrayError, printable
 from .xray.checks import as_array, numeric
-from .xray.deidentify import deidentify, identifying_elements, pseudonym
+from .xray.deidentify import deidentify, pseudonym
 from .xray.display import apply_window
 from .xray.facts import Xray, XrayFacts
+from .xray.identifying import identifying_elements
 from .xray.reading import read_checked, read_facts
 from .xray.standard import TRANSFER_SYNTAXES
 from .xray.writing import write_dicom

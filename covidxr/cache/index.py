@@ -322,4 +322,7 @@ def count_findings(
         raise DataError("this is no index of a cache: it has no column checks; give what `prepare` returned")
     told = index["checks"].fillna("").astype(str)
     found = told[told != ""].str.split("; ").explode()
-    return {str(name): int(count) for name, count in found.value_counts().items()}
+    counts = found.value_counts(sort=False).sort_values(
+        ascending=False, kind="stable"
+    )  # among equals, names come first
+    return {str(name): int(count) for name, count in counts.items()}

@@ -19,10 +19,10 @@ from ..base.extras import opencv
 from ..base.process import quiet
 from .checks import checked_path, given, is_whole
 from .codecs import stored_pixels
-from .deidentify import identifying
 from .display import brightness
 from .facts import Xray, XrayFacts, header_facts, is_picture
 from .headers import read_dataset
+from .identifying import identifying
 from .pictures import picture_facts, read_picture, shades
 from .standard import LARGEST_IMAGE, TURNS, USUAL
 

@@ -91,16 +91,20 @@ def jpeg_segments(
         yield mark, min(start + 2, place), place
 
 
+# all marks of JPEG 2000's first part and its younger form that say how a picture is coded (ITU-T T.800 A.2, T.814 A)
+_JPEG_2000_MARKS = bytes.fromhex("4f 50 51 52 53 55 57 58 59 5c 5d 5e 5f 60 61 63 90 93")
+
+
 def jpeg_2000_comments(
     stream: bytes,  # JPEG 2000, from its first mark on
 ) -> Iterator[tuple[int, int]]:  # where each starts and ends; the last is the end mark's place, twice
-    "Comments in the headers of a picture and of its tiles (ITU-T T.800 A.9.2, A.4.2)"
+    "Comments in the headers of a picture and of its tiles, and what might be some (ITU-T T.800 A.9.2, A.4.2)"
     place, tile_end = 2, 0
     while place + 4 <= len(stream) and stream[place] == 0xFF and stream[place + 1] != 0xD9:
         mark, length = stream[place + 1], int.from_bytes(stream[place + 2 : place + 4], "big")
         if mark == 0x90:  # a tile, and how long it is; 0 for up to the end
             tile_end = place + int.from_bytes(stream[place + 6 : place + 10], "big")
-        if mark == 0x64:
+        if mark not in _JPEG_2000_MARKS:
             yield place + 4, place + 2 + length
         if mark == 0x93 and tile_end <= place:
             tile_end = stream.find(b"\xff\xd9", place)  # coded data hold no such mark (A.2)

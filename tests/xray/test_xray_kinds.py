@@ -9,15 +9,18 @@ import imagecodecs
 import numpy as np
 import pydicom
 import pytest
+from pydicom._uid_dict import UID_dictionary
 from pydicom.encaps import encapsulate, generate_frames
 from xrays import CODINGS, LOSSY, NATIVE, WINDOW, chest, dataset, in_fragments, save
 
 from covidxr.base.errors import XrayError
-from covidxr.dicom import XrayFacts, deidentify, read_facts, read_xray, write_dicom
+from covidxr.dicom import XrayFacts, deidentify, identifying_elements, read_facts, read_xray, write_dicom
 from covidxr.xray import codecs
 from covidxr.xray.codecs import decode
+from covidxr.xray.confidential import HARMLESS, IDENTIFYING, KEPT
 from covidxr.xray.headers import read_dataset
-from covidxr.xray.standard import TRANSFER_SYNTAXES
+from covidxr.xray.standard import CODECS, HTJ2K, TRANSFER_SYNTAXES
+from covidxr.xray.standard import NATIVE as NATIVE_SYNTAXES
 
 CODED = ("rle", "jpeg-lossless", "jpeg-ls", "jpeg-2000", "ht-jpeg-2000")
 NAME = b"DOE^JANE 1950 "
@@ -418,3 +421,125 @@ def test_an_array_is_written_however_it_lies_in_memory(tmp_path, coding):
     ):
         write_dicom(tmp_path / f"{number}.dcm", kept, facts)
         assert (pydicom.dcmread(tmp_path / f"{number}.dcm").pixel_array == picture).all()
+
+
+# -- nothing is passed on that was not looked through -------------------------------------------------------------
+
+CODED_SYNTAXES = (*CODECS, *HTJ2K, TRANSFER_SYNTAXES["rle"])
+UNKNOWN = [
+    uid
+    for uid, (_, kind, *_) in UID_dictionary.items()
+    if kind == "Transfer Syntax" and uid not in (*CODED_SYNTAXES, *NATIVE_SYNTAXES)
+]
+
+
+@pytest.mark.parametrize("syntax", [*UNKNOWN, "1.2.276.0.99.1", "1.2.840.113619.5.2", "1.2.840.10008.1.2.4.110"])
+def test_a_coding_that_nobody_here_knows_is_refused_with_the_file_and_the_cure(syntax):
+    ds = dataset(chest(8), 8, allocated=8, coding="jpeg-8")
+    frame = _frame(ds)
+    ds.PixelData = encapsulate([frame[:2] + b"\xff\xfe\0\x10" + NAME + frame[2:]])
+    ds.file_meta.TransferSyntaxUID, ds.filename = syntax, "a.dcm"
+    with pytest.raises(XrayError, match=r"a\.dcm: pixels coded as .* cannot be looked through.*gdcmconv --raw"):
+        deidentify(ds, "a secret")
+
+
+def test_the_list_of_unknown_codings_is_long():
+    assert len(UNKNOWN) > 35 and "1.2.840.10008.1.2.4.52" in UNKNOWN and "1.2.840.10008.1.2.4.92" in UNKNOWN
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_coded_picture_whose_file_does_not_say_how_is_refused(missing):
+    ds = dataset(chest(8), 8, allocated=8, coding="jpeg-8")
+    if missing:
+        del ds.file_meta.TransferSyntaxUID
+    else:
+        ds.file_meta.TransferSyntaxUID = CODINGS["explicit"]
+    with pytest.raises(XrayError, match="does not say how"):
+        deidentify(ds, "a secret")
+
+
+def test_cut_pixels_and_streams_of_another_kind_are_refused():
+    ds = dataset(chest())
+    ds.PixelData = NAME + ds.PixelData[:100]
+    with pytest.raises(XrayError, match="the file was cut off"):
+        deidentify(ds, "a secret")
+    for coding in ("jpeg-8", "jpeg-2000"):
+        ds = dataset(chest(8), 8, allocated=8, coding=coding)
+        for frame in (NAME * 20, _frame(ds).rstrip(b"\0")[:-2] + NAME):
+            ds.PixelData = encapsulate([frame])
+            with pytest.raises(XrayError, match="cannot be looked through"):
+                deidentify(ds, "a secret")
+
+
+def test_nothing_stays_between_the_segments_of_a_jpeg_or_in_marks_that_are_free(tmp_path):
+    ds = dataset(chest(8), 8, allocated=8, coding="jpeg-8")
+    frame, wanted = _frame(ds), _values(save(ds, tmp_path / "b.dcm"))
+    for more in (NAME, b"\xff\xf0\0\x10" + NAME, b"\xff\xbf\0\x10" + NAME):
+        ds.PixelData = encapsulate([frame[:2] + more + frame[2:]])
+        path = _cleaned(ds, tmp_path / "a.dcm")
+        assert NAME not in path.read_bytes()
+        if more is NAME:  # decoders know none of the free marks
+            assert np.array_equal(_values(path), wanted)
+
+
+# -- what could tell who it is ------------------------------------------------------------------------------------
+
+
+def _with(name: str, value: str) -> pydicom.Dataset:
+    ds = pydicom.Dataset()
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    with warnings.catch_warnings(action="ignore"):
+        setattr(ds, name, value)
+    return ds
+
+
+SAYS = {"DA": "20200401", "TM": "101010", "DT": "20200401101010", "AS": "095Y", "DS": "61", "IS": "3", "US": 4}
+SAYS |= {"OB": b"Jane", "UN": b"Jane", "AE": "HOSPITAL"}
+
+
+def test_all_that_the_table_of_the_standard_names_is_told_at_any_depth():
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    tried = 0
+    for name in IDENTIFYING:
+        tag = tag_for_keyword(name)
+        kind = dictionary_VR(tag) if tag else "SQ"
+        if kind == "SQ" or name in (*KEPT, *HARMLESS):
+            continue
+        ds, outer = _with(name, SAYS.get(kind, "Smith")), pydicom.Dataset()
+        outer.RequestAttributesSequence = [ds]
+        for one in (ds, outer):
+            assert identifying_elements(one) == [f"{name} in the header"]
+            assert not identifying_elements(deidentify(one, "a secret"))
+        tried += 1
+    assert tried > 450
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PatientName", "ANONYMIZED"),
+        ("PatientName", "XXXXX^XXX"),
+        ("PatientID", "0"),
+        ("InstitutionName", "not available"),
+        ("StudyDate", "19000101"),
+        ("StudyDate", "1b6fa2c9d0e3"),
+        ("StudyTime", "000000.00"),
+        ("PatientAge", "089Y"),
+        ("PatientSex", "F"),
+        ("StudyInstanceUID", "1.2.3"),
+        ("ManufacturerModelName", "Zapper"),
+    ],
+)
+def test_what_deidentifiers_leave_and_what_every_file_has_is_not_told(name, value):
+    assert identifying_elements(_with(name, value)) == []
+
+
+def test_texts_that_no_list_knows_curves_and_the_files_own_header_are_told():
+    assert identifying_elements(_with("TextValue", "Smith")) == ["TextValue in the header"]
+    ds = _with("Rows", 4)
+    ds.add_new(0x50000020, "CS", "ECG")
+    ds.add_new(0x00081990, "LO", "Smith")
+    ds.file_meta.SourceApplicationEntityTitle = "HOSPITAL"
+    wanted = ["SourceApplicationEntityTitle", "a curve", "elements that no dictionary has"]
+    assert identifying_elements(ds) == [f"{what} in the header" for what in wanted]
