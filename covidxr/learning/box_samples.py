@@ -8,6 +8,8 @@ Docs: https://covidxr.github.io/covidxr/engine/box_samples.html.md"""
 __all__ = ['Detect', 'check_boxes', 'check_unit', 'box_shares', 'read_samples', 'predict_boxes', 'ask_detector']
 
 # %% ../../nbs/engine/box_samples.ipynb #box_samples-003
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,11 +22,26 @@ import torch
 from ..base.errors import DataError, reason
 from ..base.process import kept_memory
 from ..base.progress import progress
-from ..base.terms import BOX_COLUMNS
+from ..base.terms import BOX_COLUMNS, CLASS_OF_BOXES
+from ..boxes.network_answers import cut_boxes
 from .data import asked_images, read_squares
 from .models import number, whole
 
 # %% ../../nbs/engine/box_samples.ipynb #box_samples-006
+def _tell_classes(
+    boxes: pd.DataFrame,  # what somebody gave
+) -> None:
+    "Warn of columns that tell kinds of boxes apart, as a detector learns one: opacity"
+    for name in boxes.columns:
+        if not isinstance(name, str) or not re.fullmatch(CLASS_OF_BOXES, name.strip().lower()):
+            continue
+        kinds = sorted(map(str, boxes[name].dropna().unique()))
+        if len(kinds) > 1:
+            shown = ", ".join(kind[:30] for kind in kinds[:4]) + (", …" if len(kinds) > 4 else "")
+            why = "is not read, so every box counts as an opacity; take out the rows that are none"
+            warnings.warn(f"the table of boxes: the column {name} ({shown}) {why}", stacklevel=5)
+
+
 def check_boxes(
     boxes: pd.DataFrame,  # what somebody gave
 ) -> pd.DataFrame:  # the same, its corners as numbers
@@ -51,6 +68,7 @@ def check_boxes(
             f"image {boxes['image_id'].iloc[row]}: a box ends before it begins ({corners[row].tolist()}); "
             "are its columns swapped, or are they width and height?"
         )
+    _tell_classes(boxes)
     return boxes
 
 
@@ -134,10 +152,11 @@ def predict_boxes(
         for answer, found in zip(rows, detect(batch), strict=True):
             for image_id, place, boxes in zip(part["image_id"], places.to_numpy(), found, strict=True):
                 corners = (boxes[:, :4].cpu().numpy().clip(0, size) - place[[1, 2, 1, 2]]) / place[0]
-                sure = boxes[:, 4].tolist()
-                answer += [(image_id, *corner, one) for corner, one in zip(corners.tolist(), sure, strict=True)]
-    names = [*BOX_COLUMNS, "confidence"]  # numbers also where nothing was found
-    return [pd.DataFrame(one, columns=["image_id", *names]).astype(dict.fromkeys(names, float)) for one in rows]
+                told = zip(corners.tolist(), boxes[:, 4].tolist(), strict=True)
+                answer += [(image_id, *corner, sure, *place[[3, 4]]) for corner, sure in told]
+    names = [*BOX_COLUMNS, "confidence", "height", "width"]  # numbers also where nothing was found
+    tables = [pd.DataFrame(one, columns=["image_id", *names]).astype(dict.fromkeys(names, float)) for one in rows]
+    return [cut_boxes(one, one.pop("width").to_numpy(), one.pop("height").to_numpy()) for one in tables]
 
 
 def ask_detector(
