@@ -96,7 +96,7 @@ def predict_views(
             answer = view_geometry.check_asked(predict(images[["image_id"]].assign(file=files)), sizes)
         if set(BOX_COLUMNS) <= set(answer.columns):
             height, width = np.array([sizes[name] for name in answer["image_id"]]).reshape(-1, 2).T
-            answer = boxes_back(answer, view, width, height)
+            answer = view_geometry.cut_at_edges(boxes_back(answer, view, width, height), sizes)
         answers.append(answer.assign(model=view.name))
     together = pd.concat(answers, ignore_index=True)
     together.attrs["views"] = [view.name for view in views]  # also those that found nothing, for `fuse_views`

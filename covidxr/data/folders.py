@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..base.csv_files import read_table
 from ..base.errors import DataError, XrayError
-from ..base.terms import BOX_COLUMNS
+from ..base.terms import BOX_COLUMNS, CLASS_OF_BOXES
 from .cells import finite_numbers, is_unknown, refuse_rows
 from .files import xray_files
 from .headers import scan_headers
@@ -137,9 +137,8 @@ def _folder_images(
     return images.assign(height=sizes["rows"].to_numpy(), width=sizes["columns"].to_numpy(), split="train")
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-010
-# what a table may call the column that tells the halves of a dataset apart, or kinds of boxes
+# what a table may call the column that tells the halves of a dataset apart
 _HALVES = r"(.*_)?(split|subset|set|partition)"
-_CLASS_OF_BOXES = r"(.*_)?(label|class|category|finding|diagnosis|target)(_?(id|name))?|name|type|kind"
 
 
 def _not_read(
@@ -225,7 +224,7 @@ def _folder_boxes(
     refuse_rows(endless, path, "x, y, width and height {} are too large", drawn.astype(str).agg(", ".join, axis=1))
     boxes = pd.DataFrame({"image_id": ids, **dict(zip(BOX_COLUMNS, corners, strict=True))}).reset_index(drop=True)
     why = "so every box counts as an opacity; take out the rows that are none"
-    return boxes, _not_read(path, table, _CLASS_OF_BOXES, why)
+    return boxes, _not_read(path, table, CLASS_OF_BOXES, why)
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-012
 def open_folder(

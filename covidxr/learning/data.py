@@ -125,7 +125,7 @@ def labelled_images(
 def read_squares(
     files: Sequence[str | Path],  # prepared images: 8-bit grey PNG
     size: int,  # the side that the network takes, pixels
-) -> tuple[np.ndarray, pd.DataFrame]:  # uint8 (images, size, size); and scale, left, top of each
+) -> tuple[np.ndarray, pd.DataFrame]:  # uint8 (images, size, size); scale, left, top, height and width of each
     "Read small images into memory, each fitted to a square; raises DataError"
     files, size = [files] if isinstance(files, str | Path) else list(files), whole(size, "size", 1, LARGEST_SIZE)
     squares, places = np.zeros((len(files), size, size), np.uint8), []
@@ -137,8 +137,8 @@ def read_squares(
         if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.dtype != np.uint8 or not pixels.size:
             raise DataError(f"{file}: not a prepared image, which is grey with 8 bits; run `covidxr prepare` first")
         squares[row], place = fit_square(pixels.astype(np.float32) / 255, size)
-        places.append(place)
-    return squares, pd.DataFrame(places, columns=["scale", "left", "top"])
+        places.append(place | dict(zip(("height", "width"), pixels.shape)))
+    return squares, pd.DataFrame(places, columns=["scale", "left", "top", "height", "width"])
 
 # %% ../../nbs/engine/data.ipynb #data-013
 MEAN, SPREAD = 0.5, 0.25  # pixels of 0 to 1 are centred with these

@@ -28,6 +28,7 @@ from ..base.extras import MissingExtra, opencv, require
 from ..base.files import check_file, owned_file
 from ..base.progress import log_line
 from ..base.terms import LEAST_SIDE
+from ..boxes.network_answers import cut_boxes
 from ..cache.pictures import against_chest
 from ..data.ids import spell_name
 from ..dataset import image_ids, xray_files
@@ -337,7 +338,8 @@ def _opinions(
             raise DataError(f"{run / 'choices.json'}: names classes that {name}-{number} does not know; run it again")
         studies[name] = study_probabilities(chances, images, classes)
     for name in choice["box_weights"]:
-        boxes.append(from_cache(told.answers[f"{name}-{number}"], told.index).assign(model=name))
+        found = cut_boxes(from_cache(told.answers[f"{name}-{number}"], told.index))  # none in the padding
+        boxes.append(found.assign(model=name))
     together = pd.concat(boxes, ignore_index=True)
     return Opinions(images[["image_id", "study_id"]], classes, studies, together, pd.Series(choice["shares"]))
 

@@ -21,6 +21,7 @@ from ..base.errors import printable
 from ..base.process import cores
 from ..base.progress import progress
 from ..base.terms import BOX_COLUMNS
+from ..boxes.network_answers import cut_boxes
 from ..cache.geometry import fit_square
 from ..cache.originals import list_tasks
 from ..cache.pictures import Task, against_chest, check_settings, read_one
@@ -97,7 +98,7 @@ def _found(
         parts.append(np.column_stack([(one[:, :4] - margin) / place["scale"], one[:, 4]]))
     table = pd.DataFrame(np.concatenate(parts), columns=[*BOX_COLUMNS, "confidence"])
     table.insert(0, "image_id", np.repeat(np.array(ids, object), [len(one) for one in boxes]))
-    return table
+    return cut_boxes(table)  # they are cut at the square, which is the whole prepared picture
 
 
 def ask_networks(

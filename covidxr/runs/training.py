@@ -17,6 +17,7 @@ from ..base.errors import ModelError
 from ..base.files import read_json
 from ..base.progress import log_line
 from ..base.seeds import generator
+from ..boxes.network_answers import cut_boxes
 from ..folds import Round
 from ..prepare import from_cache, to_cache
 from .profiles import ModelPlan
@@ -129,7 +130,8 @@ def predict_model(
     else:
         from covidxr.detect import predict_detector_views
 
-        views = [from_cache(view, run.index) for view in predict_detector_views(place, unseen)]
+        told = predict_detector_views(place, unseen)
+        views = [cut_boxes(from_cache(view, run.index)) for view in told]  # none in the padding
     files = [f"predictions/{name}.parquet", f"predictions/{name}-mirror.parquet"]
     for view, file in zip(views, files, strict=True):
         write_parquet(view, run.folder / file)

@@ -10,6 +10,7 @@ import pytest
 
 from covidxr.base.arguments import check_cells
 from covidxr.base.errors import DataError, XrayError
+from covidxr.base.extras import opencv
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.boxes.classes import class_score_draws
 from covidxr.boxes.competition import study_rows
@@ -371,3 +372,19 @@ def test_a_view_of_a_picture_of_another_machine_is_the_same_view(kind):
     for view in (View(scale=0.5), View(flip=True, scale=1.25), View(crop=(0.0, 0.0, 0.75, 0.75))):
         found = apply_view(picture.astype(f">{kind}"), view)
         assert (found == apply_view(picture, view)).all() and found.dtype.isnative
+
+
+def test_boxes_of_views_are_cut_at_the_edges_of_the_whole_picture(tmp_path):
+    file = str(tmp_path / "wide.png")
+    opencv().imwrite(file, np.zeros((40, 80), np.uint8))
+
+    def beyond(table: pd.DataFrame) -> pd.DataFrame:  # the last lies below every view
+        rows = [(10, 10, 30, 30), (-9, 5, 500, 500), (5, 300, 30, 400)]
+        corners = pd.DataFrame(rows, columns=BOX_COLUMNS, dtype=float)
+        return corners.assign(image_id=table["image_id"].iloc[0], confidence=0.5, width="kept")
+
+    seen = predict_views(beyond, pd.DataFrame({"image_id": ["a"], "file": [file]}), VIEWS["flip and scales"])
+    corners = seen[BOX_COLUMNS].to_numpy()
+    assert len(seen) == 12 and set(seen["width"]) == {"kept"}
+    assert corners.min() >= 0 and (corners <= [80, 40, 80, 40]).all()
+    assert corners[1].tolist() == [0, 5, 80, 40]

@@ -367,7 +367,7 @@ def test_text_of_numpy_counts_as_text_of_python(answer, expected, alike):
 NUMPY = {
     "folds.1": """
 def leaks(fold, owner):
-    owners, folds = np.array(list(owner.values())), np.array(list(fold.values()))
+    owners, folds = np.array(list(owner.values())), np.array([fold[study] for study in owner])
     return [one for one in np.unique(owners) if len(np.unique(folds[owners == one])) > 1]
 """,
     "submission.1": """
@@ -448,3 +448,143 @@ def test_the_boxes_of_a_map_lie_on_the_borders_of_its_cells():
         boxes, cells = _drawn(EXERCISES["eda.1"], number)
         assert all(int(value * cells) == round(value * cells, 9) for box in boxes for value in box)
         assert all(box[0] < box[2] <= 1 and box[1] < box[3] <= 1 for box in boxes)
+
+
+CARELESS = {  # wrong where a question names a case: just at a border, or where dictionaries and tables differ in order
+    "phantom.1, from 25 %": """
+def extent(lung, opacity):
+    return int(np.ceil(4 * (lung & opacity).sum() / max(lung.sum(), 1)))
+""",
+    "phantom.1, to 50 %": """
+def extent(lung, opacity):
+    share = (lung & opacity).sum() / max(lung.sum(), 1)
+    return 0 if share == 0 else 1 + int(share >= 0.25) + int(share >= 0.5) + int(share > 0.75)
+""",
+    "phantom.1, to 75 %": """
+def extent(lung, opacity):
+    share = (lung & opacity).sum() / max(lung.sum(), 1)
+    return 0 if share == 0 else 1 + int(share >= 0.25) + int(share > 0.5) + int(share >= 0.75)
+""",
+    "explain.1, at the end of the reach": """
+def points(heat, mask, reach):
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    rows, columns = np.nonzero(mask)
+    return bool((np.maximum(abs(rows - row), abs(columns - column)) < max(reach, 0.5)).any())
+""",
+    "explain.1, along a diagonal": """
+def points(heat, mask, reach):
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    rows, columns = np.nonzero(mask)
+    return bool((np.hypot(rows - row, columns - column) <= reach).any())
+""",
+    "metrics.1, no area": """
+def iou(first, second):
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    both = max(width, 0) * max(height, 0)
+    return both / (sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)) - both)
+""",
+    "scale.1, slower": """
+def speedup(alone, shared, start, cores):
+    return 1.0 if cores == 1 else max(1.0, (alone + shared) / (alone + start + shared / cores))
+""",
+    "folds.1, by place": """
+def leaks(fold, owner):
+    seen = {}
+    for number, patient in zip(fold.values(), owner.values()):
+        seen.setdefault(patient, set()).add(number)
+    return sorted(patient for patient, folds in seen.items() if len(folds) > 1)
+""",
+    "pipeline.1, by place": """
+def empty(chances, shares):
+    return sum(chance * share for chance, share in zip(chances.values(), shares.values()))
+""",
+    "ensemble.2, by place": """
+from covidxr.ensemble import choose_class_weights
+def weights(tables, truth, seen):
+    honest = {name: table.assign(study_id=truth.index) for name, table in tables.items() if name not in seen}
+    return dict.fromkeys(seen, 0.0) | choose_class_weights(honest, truth)
+""",
+}
+
+
+@pytest.mark.parametrize("name", CARELESS)
+def test_an_answer_that_errs_where_a_question_names_a_case_fails(name):
+    one = EXERCISES[name.split(",")[0]]
+    assert not one.check(_made(CARELESS[name], one.name)).right
+    assert one.check(_solved(one.key)).right
+
+
+def test_every_border_of_the_extent_is_reached_and_missed_by_a_pixel():
+    shares = []
+    for number in range(TRIALS):
+        lung, opacity = _drawn(EXERCISES["phantom.1"], number)
+        shares.append((int((lung & opacity).sum()), int(lung.sum())))
+    for quarters in (1, 2, 3):
+        apart = [4 * opaque - quarters * lung for opaque, lung in shares if lung]
+        assert apart.count(0) >= 6 and -4 in apart and 4 in apart, quarters
+    assert any(not lung for _, lung in shares) and any(0 < 4 * opaque < lung for opaque, lung in shares)
+
+
+@pytest.mark.parametrize("key", ["folds.1", "pipeline.1", "eda.2", "detect.2", "ensemble.2"])
+def test_what_is_joined_by_a_key_lies_in_different_orders(key):
+    orders = set()
+    for number in range(0, 8) if EXERCISES[key].contest else range(30, TRIALS):
+        inputs = _drawn(EXERCISES[key], number)
+        if key == "ensemble.2":
+            keys = [table["study_id"].tolist() for table in inputs[0].values()] + [inputs[1].index.tolist()]
+            assert all(sorted(one) == sorted(keys[0]) for one in keys) and len(set(map(tuple, keys))) == 5
+            continue
+        first, second = (list(one.keys() if isinstance(one, dict) else []) for one in inputs)
+        orders.add(tuple(second) if not first else first == second)
+    assert key == "ensemble.2" or (False in orders if key.endswith(".1") else len(orders) > 1)
+
+
+EMPTY = ["app.1", "classify.1", "dataset.1", "eda.1", "folds.1", "transfer.1", "views.1"]  # no question speaks of none
+
+
+@pytest.mark.parametrize("key", EMPTY)
+def test_no_input_is_empty_where_no_question_says_so(key):
+    one = EXERCISES[key]
+    assert all(len(_drawn(one, number)[0]) for number in range(TRIALS))
+    assert one.check(_solved(key)).right
+
+
+def test_the_call_of_scikit_learn_is_a_right_confusion_table():
+    from sklearn.metrics import confusion_matrix
+
+    one = EXERCISES["classify.1"]
+    verdict = one.check(lambda truth, predicted, classes: confusion_matrix(truth, predicted, labels=classes))
+    assert verdict.right, verdict.text
+
+
+def _patients_dealt(table: pd.DataFrame) -> pd.Series:
+    "Patients dealt out at random, whoever is ill"
+    names = np.random.default_rng(0).permutation(table["patient_id"].unique())
+    return table["patient_id"].map({name: number % 5 for number, name in enumerate(names)})
+
+
+def _in_groups(table: pd.DataFrame, **choices: Any) -> np.ndarray:
+    "Folds of scikit-learn's GroupKFold"
+    from sklearn.model_selection import GroupKFold
+
+    answer = np.zeros(len(table), int)
+    for number, (_, held_out) in enumerate(GroupKFold(5, **choices).split(table, groups=table["patient_id"])):
+        answer[held_out] = number
+    return answer
+
+
+def _only_ill(table: pd.DataFrame) -> pd.Series:
+    "Patients who are always ill in the last fold, the others in the first four"
+    always = table.groupby("patient_id")["ill"].min()
+    place = {name: 4 if ill else number % 4 for number, (name, ill) in enumerate(always.items())}
+    return table["patient_id"].map(place)
+
+
+def test_every_split_by_patient_with_ill_and_healthy_in_each_fold_is_right():
+    one = EXERCISES["folds.2"]
+    for answer in (_in_groups, lambda table: _in_groups(table, shuffle=True, random_state=1), _patients_dealt):
+        verdict = one.check(answer)
+        assert verdict.right, verdict.text
+    verdict = _shorter("folds.2").check(_only_ill)
+    assert not verdict.right and one.verdicts["fault"] in verdict.text

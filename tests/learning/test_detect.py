@@ -398,3 +398,19 @@ def test_ultralytics_own_commands_work_offline_and_leave_nothing_but_their_resul
     done = subprocess.run(command, cwd=home, env=place, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and [path for path in home.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("flip_tta", [False, True])
+def test_no_box_of_yolo_reaches_beyond_a_picture_that_is_not_square(
+    trained: Path, tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path, flip_tta: bool
+) -> None:
+    rows = []
+    for one in tables[0][:4].itertuples():
+        file = tmp_path / f"{one.image_id}.png"
+        opencv().imwrite(str(file), opencv().imread(one.file, 0)[:, 30:66])  # higher than wide
+        rows.append((one.image_id, str(file)))
+    high = pd.DataFrame(rows, columns=["image_id", "file"])
+    found = predict_detector(trained, high, confidence=1e-6, max_boxes=300, flip_tta=flip_tta)
+    corners = found[BOX_COLUMNS].to_numpy()
+    assert len(found) and corners.min() >= 0 and (corners <= [36, 96, 36, 96]).all()
+    assert (corners[:, 2:] > corners[:, :2]).all()

@@ -391,3 +391,37 @@ def test_damaged_weights_are_noticed(trained: Path, tmp_path: Path) -> None:
     save_file(state | {name: torch.full_like(state[name], torch.nan)}, str(tmp_path / "model.safetensors"))
     with pytest.raises(ModelError, match="not finite"):
         load_detector(tmp_path)
+
+
+def _wide(tables: Tables, folder: Path) -> pd.DataFrame:
+    "The same pictures without their upper and lower quarters, so that the square has margins"
+    rows = []
+    for one in tables[0].itertuples():
+        pixels = opencv().imread(one.file, 0)
+        file = folder / Path(one.file).name
+        opencv().imwrite(str(file), pixels[len(pixels) // 4 : -len(pixels) // 4])
+        rows.append((one.image_id, str(file)))
+    return pd.DataFrame(rows, columns=["image_id", "file"])
+
+
+@pytest.mark.parametrize("flip_tta", [False, True])
+def test_no_box_reaches_beyond_a_picture_that_is_not_square(
+    trained: Path, tables: Tables, tmp_path: Path, flip_tta: bool
+) -> None:
+    wide = _wide(tables, tmp_path)
+    height, width = opencv().imread(wide["file"][0], 0).shape
+    assert height < width
+    found = predict_detector(trained, wide, confidence=1e-5, flip_tta=flip_tta)
+    corners = found[BOX_COLUMNS].to_numpy()
+    assert len(found) and corners.min() >= 0 and (corners <= [width, height, width, height]).all()
+    assert (corners[:, 2:] > corners[:, :2]).all()
+
+
+def test_a_column_with_several_kinds_of_boxes_is_told(tables: Tables, tmp_path: Path) -> None:
+    images, boxes = tables
+    kinds = np.where(np.arange(len(boxes)) % 2, "nodule", "mass")
+    with pytest.warns(UserWarning, match=r"the column label \(mass, nodule\) is not read, so every box counts"):
+        train((images, boxes.assign(label=kinds)), tmp_path / "two", epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        box_samples.check_boxes(boxes.assign(label="opacity", note=kinds))

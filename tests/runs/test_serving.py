@@ -899,3 +899,22 @@ def test_each_byte_of_a_pack_counts(packed, xrays, tmp_path):
                 assert [files.read(name) for name in files.members] == [whole.read(name) for name in whole.members]
         data[place] ^= 1
     assert json.loads(zipfile.ZipFile(packed).read("pack.json"))["format"] == packed_files.PACK_FORMAT
+
+
+def test_a_box_in_the_padding_of_a_prepared_picture_is_none(tmp_path):
+    place = {"height": 50, "width": 100, "scale": 0.64, "scale_y": 0.64, "left": 0, "top": 16, "size": 64}
+    corners = [(10, 2, 30, 12), (10, 10, 30, 30), (10, 60, 30, 64)]  # the first and the last lie in the margins
+    found = pd.DataFrame(corners, columns=BOX_COLUMNS, dtype=float)
+    told = inference._Told(
+        pd.DataFrame([{"image_id": "a", **place}]),
+        [],
+        {
+            "net-1": found.assign(image_id="a", confidence=0.5),
+            "sure-1": pd.DataFrame({"image_id": ["a"], "typical": [1.0]}),
+        },
+        {},
+    )
+    images = pd.DataFrame({"image_id": ["a"], "study_id": ["s"]})
+    choice = {"shares": {"typical": 0.5}, "class_weights": {"sure": 1.0}, "box_weights": {"net": 1.0}}
+    boxes = inference._opinions(tmp_path, told, images, 1, choice).boxes
+    assert boxes[BOX_COLUMNS].round(3).to_numpy().tolist() == [[15.625, 0, 46.875, 21.875]]

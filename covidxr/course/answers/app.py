@@ -26,7 +26,7 @@ def _text(
     size: int,  # from 0 to 9
 ) -> tuple[str]:
     "A file's name as a stranger may have chosen it"
-    return ("".join(rng.choice(_PIECES, size)),)
+    return ("".join(rng.choice(_PIECES, 1 + size)),)
 
 
 _KNOWN, _NEW, _WRONG = 400, 400, 4  # patients with and without a known class; what a wrong answer costs

@@ -21,11 +21,11 @@ from ...metrics import confusion_table
 # %% ../../../nbs/engine/course_answers_classify.ipynb #answers_classify-006
 def _true_and_predicted(
     rng: np.random.Generator,  # decides what is drawn
-    size: int,  # how many studies
+    size: int,  # one less than there are studies
 ) -> tuple[list[str], list[str], list[str]]:  # true classes, predicted ones, all classes
     "True and predicted classes; some of all classes, in any order"
     names = rng.permutation(["negative", "typical", "atypical", "indeterminate"])[: int(rng.integers(2, 5))].tolist()
-    return rng.choice(names, size).tolist(), rng.choice(names, size).tolist(), names
+    return rng.choice(names, 1 + size).tolist(), rng.choice(names, 1 + size).tolist(), names
 
 
 def _confusion(

@@ -26,7 +26,7 @@ def _cells_of_boxes(
 ) -> tuple[list[tuple]]:
     "Rows of an image id and a cell of boxes; some cells are empty"
     names, rows = ("x", "y", "width", "height"), []
-    for number in range(size // 2):
+    for number in range(1 + size // 2):
         corners = rng.integers(1, 90, (int(rng.integers(0, 3)), 4)) / 2
         boxes = [{name: float(value) for name, value in zip(names, box, strict=True)} for box in corners]
         rows.append((f"i{number}", str(boxes) if boxes else None))

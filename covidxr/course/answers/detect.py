@@ -93,7 +93,8 @@ def _detector(
     habit = rng.uniform(-3.5, 1.5)
     parts = {split: _images(rng, split, count, habit) for split, count in (("train", 200), ("valid", 150))}
     boxes = pd.concat([table for table, _ in parts.values()], ignore_index=True)
-    inputs = boxes.sample(frac=1, random_state=rng, ignore_index=True), {name: n for name, (_, n) in parts.items()}
+    opacities = {name: parts[name][1] for name in rng.permutation(list(parts)).tolist()}
+    inputs = boxes.sample(frac=1, random_state=rng, ignore_index=True), opacities
     return inputs, _images(rng, "test", 500, habit)
 
 

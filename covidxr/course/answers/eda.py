@@ -28,7 +28,7 @@ def _boxes_in_shares(
 ) -> tuple[list[list[float]], int]:  # corners in shares of the picture; cells
     "Boxes whose corners lie on a grid"
     cells, boxes = int(rng.integers(3, 7)), []
-    for _ in range(size // 2):
+    for _ in range(1 + size // 2):
         low, high = rng.integers(0, cells - 1, 2), rng.integers(1, 3, 2)
         boxes.append([int(value) / cells for value in (*low, *np.minimum(cells, low + high))])
     return boxes, cells
@@ -87,7 +87,7 @@ def _stitched(
         habit = habits[detector]
         measures = _measured(rng, ill, habit, 0.0 if hospital == "new" else 2.0)
         parts.append(pd.DataFrame(measures, columns=names)[_COLUMNS].assign(hospital=hospital, ill=ill))
-    recorded = {name: "after" if name == names[5] else "before" for name in _COLUMNS}
+    recorded = {name: "after" if name == names[5] else "before" for name in rng.permutation(_COLUMNS).tolist()}
     table = pd.concat(parts[:2]).sample(frac=1, random_state=int(rng.integers(10**6))).reset_index(drop=True)
     return (table, recorded), (parts[2][_COLUMNS].to_numpy(), parts[2]["ill"].to_numpy())
 

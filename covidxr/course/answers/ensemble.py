@@ -53,16 +53,17 @@ def _said(
     truth: pd.Series,  # the class of each study
     skill: float,  # 0 knows nothing
 ) -> pd.DataFrame:  # study_id and a probability per class
-    "What a simulated classifier says"
+    "What a simulated classifier says, in an order of its own"
     evidence = skill * (truth.to_numpy()[:, None] == np.array(_CLASSES)) + rng.normal(0, 1, (len(truth), 4))
     chances = np.exp(evidence) / np.exp(evidence).sum(axis=1, keepdims=True)
-    return pd.DataFrame(chances, columns=_CLASSES).assign(study_id=truth.index)
+    table = pd.DataFrame(chances, columns=_CLASSES).assign(study_id=truth.index)
+    return table.sample(frac=1, random_state=rng, ignore_index=True)
 
 
 def _classifiers(
     rng: np.random.Generator,  # decides what is drawn
 ) -> tuple[tuple[dict[str, pd.DataFrame], pd.Series, list[str]], tuple[dict[str, pd.DataFrame], pd.Series]]:
-    "What five classifiers say of validation studies, the classes, and who learnt from these; the same on test studies"
+    "What four classifiers say of validation studies, the classes, and who learnt from these; the same on test studies"
     skills = dict(zip("ABCD", rng.permutation([1.6, 1.1, 0.2, 0.4]), strict=True))
     seen = [name for name, skill in skills.items() if skill == 0.4]
     parts = []
@@ -70,7 +71,8 @@ def _classifiers(
         names = [f"{split} {number}" for number in range(count)]
         truth = pd.Series(rng.choice(_CLASSES, count, p=[0.28, 0.47, 0.17, 0.08]), names)
         known = {name: 4.0 if split == "valid" and name in seen else skill for name, skill in skills.items()}
-        parts.append(({name: _said(rng, truth, skill) for name, skill in known.items()}, truth))
+        tables = {name: _said(rng, truth, skill) for name, skill in known.items()}
+        parts.append((tables, truth.sample(frac=1, random_state=rng)))
     return (*parts[0], seen), parts[1]
 
 

@@ -24,12 +24,17 @@ def _heat_and_mask(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # from 0 to 9
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    "A heat map without ties, a mask and how far a hit may lie from it"
-    shape = (3 + size // 2, 4 + size // 2)
+    "A heat map without ties, a mask and how far a hit may lie from it; of odd sizes it lies just there, or just beyond"
+    shape, reach = (4 + size // 2, 5 + size // 2), int(rng.integers(0, 3))
+    far = reach + int(rng.integers(2)) if size % 2 else 0  # steps along a diagonal
+    row, column = rng.integers(far, shape).tolist()
     mask = np.zeros(shape, bool)
-    row, column = int(rng.integers(shape[0])), int(rng.integers(shape[1]))
     mask[row : row + 2, column : column + 1 + size // 3] = True
-    return rng.permutation(mask.size).reshape(shape).astype(float), mask, int(rng.integers(0, 3))
+    heat = rng.permutation(mask.size).reshape(shape).astype(float)
+    if size % 2:
+        heat[row - far, column - far] = mask.size
+    turned = tuple(slice(None, None, int(step)) for step in rng.choice([-1, 1], 2))
+    return heat[turned].copy(), mask[turned].copy(), reach
 
 
 def _points(

@@ -24,12 +24,14 @@ def _two_boxes(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # from 0 to 9
 ) -> tuple[list[float], list[float]]:
-    "Two boxes that overlap, touch, lie apart or have no area"
+    "Two boxes that overlap, touch, lie apart, are the same or have no area"
     boxes = []
     for _ in range(2):
         x, y = rng.integers(0, 3 + size // 2, 2)
-        least = 0 if size < 3 else 1
-        boxes.append([float(x), float(y), float(x + rng.integers(least, 5)), float(y + rng.integers(1, 5))])
+        wide = 0 if size == 1 else rng.integers(0 if size < 3 else 1, 5)
+        boxes.append([float(x), float(y), float(x + wide), float(y + rng.integers(1, 5))])
+    if size == 4:
+        boxes[1] = list(boxes[0])
     return boxes[0], boxes[1]
 
 

@@ -23,11 +23,31 @@ from ..contests import Contest
 from ...phantom import opacity_extent, random_patient, random_pose, simulate
 
 # %% ../../../nbs/engine/course_answers_phantom.ipynb #answers_phantom-006
+_QUARTERS = {1: 1, 2: 2, 3: 3, 6: 1, 7: 2, 8: 3}  # of the lung that are opaque, by size
+
+
+def _near_a_border(
+    rng: np.random.Generator,  # decides what is drawn
+    size: int,  # one of _QUARTERS
+) -> tuple[np.ndarray, np.ndarray]:  # two masks of one shape
+    "Small sizes have exactly so many quarters of the lung opaque, large ones a pixel more or less"
+    masks = np.zeros((2, 1 + size // 4, int(rng.choice([4, 8]))), bool)
+    places = rng.permutation(masks[0].size)
+    count = 4 * int(rng.integers(1, masks[0].size // 4 + 1))  # pixels of the lung
+    opaque = count * _QUARTERS[size] // 4 + (0 if size < 5 else int(rng.choice([-1, 1])))
+    masks[0].flat[places[:count]] = True
+    masks[1].flat[places[:opaque]] = True
+    masks[1].flat[places[count:]] = rng.random(masks[0].size - count) < 0.5  # beside the lung, where it does not count
+    return masks[0], masks[1]
+
+
 def _lung_and_opacity(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # from 0 to 9
 ) -> tuple[np.ndarray, np.ndarray]:  # two masks of one shape
-    "A lung and what is opaque; sizes make 25, 50 and 75 % occur exactly"
+    "A lung and what is opaque: exactly 25, 50 or 75 % of it, one pixel more or less, or any share"
+    if size in _QUARTERS:
+        return _near_a_border(rng, size)
     shape = (1 + size // 4, int(rng.choice([1, 2, 4, 8])))
     lung = rng.random(shape) < rng.choice([0.0, 0.6, 1.0])
     return lung, rng.random(shape) < rng.choice([0.0, 0.25, 0.5, 0.8, 1.0])

@@ -25,11 +25,12 @@ def _probabilities_and_shares(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # from 0 to 9
 ) -> tuple[dict[str, float], dict[str, float]]:  # class to its probability; class to its share of images without a box
-    "The classes of a study, and how often the images of each have no box"
+    "The classes of a study, and how often the images of each have no box; in another order"
     names = list(APPEARANCES[: 2 + size // 3 if size < 6 else 4])
     values = rng.integers(1, 10, len(names)).astype(float)
     probabilities = dict(zip(names, (values / values.sum()).round(6).tolist(), strict=True))
-    return probabilities, {name: 1.0 if name == "negative" else float(rng.integers(0, 5)) / 10 for name in names}
+    shares = {name: 1.0 if name == "negative" else float(rng.integers(0, 5)) / 10 for name in names}
+    return probabilities, {name: shares[name] for name in rng.permutation(names[::-1]).tolist()}
 
 
 def _probability_of_no_box(

@@ -28,13 +28,16 @@ def _placed_box(
     rng: np.random.Generator,  # decides what is drawn
     size: int,  # from 0 to 9
 ) -> tuple[list[float], int, int, float, int, int]:  # box, height, width, scale, left, top
-    "A box of an image, and where the image is in its copy; the box may reach beyond the image"
+    "A box of an image, and where the image is in its copy; of large sizes the box reaches beyond the image"
     height, width = int(rng.integers(10, 20 + 5 * size)), int(rng.integers(10, 20 + 5 * size))
     scale = float(rng.choice([0.5, 1.0, 2.0]))
     left, top = int(rng.integers(0, 4)), int(rng.integers(0, 4))
-    lowest = -3 if size > 5 else 0
-    x, y = rng.integers(lowest, width - 4), rng.integers(lowest, height - 4)
+    x, y = rng.integers(0, width - 4), rng.integers(0, height - 4)
     box = [float(x), float(y), float(x + rng.integers(2, 12)), float(y + rng.integers(2, 12))]
+    if size > 5:
+        edge = int(rng.integers(4))
+        beyond = float(rng.integers(1, 4))
+        box[edge] = (-beyond, -beyond, width + beyond, height + beyond)[edge]
     return box, height, width, scale, left, top
 
 

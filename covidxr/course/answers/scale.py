@@ -24,6 +24,9 @@ def _job(
 ) -> tuple[float, float, float, int]:
     "Seconds that cannot be divided, that can, and that a process takes to begin; cores"
     alone, shared, start = np.round(rng.uniform((0, 1, 0), (10, 100, 5)), 1)
+    if size % 3 == 1:  # so little to share that processes take longer to begin
+        shared = np.round(1 + start * rng.uniform(0.2, 0.8), 1)
+        start = shared + start
     return float(alone), float(shared), float(start), 1 if size == 0 else int(rng.integers(1, 65))
 
 

@@ -24,7 +24,7 @@ def _boxes_of_cells(
 ) -> tuple[list[tuple[int, int, int, int]], int, int]:
     "Boxes in a square picture, some of which overlap; its cells in each direction, and their pixels"
     cells, stride = 2 + size // 4, int(rng.integers(2, 6))
-    corners = rng.integers(0, cells * stride - 2, (size // 2, 2))
+    corners = rng.integers(0, cells * stride - 2, (1 + size // 2, 2))
     ends = np.minimum(corners + rng.integers(2, 3 + stride * cells // 2, corners.shape), cells * stride)
     return [tuple(int(one) for one in row) for row in np.hstack([corners, ends])], cells, stride
 

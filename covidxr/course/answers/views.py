@@ -41,7 +41,7 @@ def _boxes_of_half(
     "Boxes in the view of a wide or a high picture, away from its edges; the picture's width and height"
     width, height = (2 * int(half) for half in rng.integers(15, 51, 2))  # the view is `width` by `2 * height` pixels
     ranges = [(3, width // 3), (3, height // 2), (width // 2, width - 4), (height, 2 * height - 10)]
-    return [[float(rng.integers(*ends)) for ends in ranges] for _ in range(size // 3)], width, height
+    return [[float(rng.integers(*ends)) for ends in ranges] for _ in range(1 + size // 3)], width, height
 
 # %% ../../../nbs/engine/course_answers_views.ipynb #answers_views-008
 _VIEWS = ("as it is", "mirrored", "smaller", "its middle", "on its head")
