@@ -357,7 +357,7 @@ def predict(
     extents: str | Path | None = None,  # also write this table: image_id, study_id, extent and its interval
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
 ) -> dict:  # images and studies predicted, and what failed
-    """Predict new X-rays with all models of a run; what cannot be read is listed and left out
+    """Predict new X-rays with all models of a run; what cannot be read is listed and left out; raises DataError
 
     Example:
 
