@@ -168,7 +168,5 @@ def check_pose(
         check_number(distance, "pose: shift", *_SHIFT)
     for name in ("leads", "tubes", "pacemaker", "letters", "supine"):
         check_flag(getattr(pose, name), f"pose: {name}")
-    if pose.supine and pose.view == "PA":
-        raise DataError("pose: view 'PA': must be AP where supine is True, as the rays come from above")
     check_letter(pose.letter, "pose")
     check_word(pose.word, "pose")
