@@ -80,9 +80,8 @@ def run(
         >>> metrics = covidxr.run("phantom", "runs/demo")  # takes minutes  # doctest: +SKIP
     """
     folder, phantom, asked = check_path(out), isinstance(data, str) and data == "phantom", check_profile(profile)
-    seed = check_whole(seed, "seed")
     (profile, left_out), device = installed_models(asked), training_device(gpus, asked)
-    root = folder / "data" if phantom else check_path(data)
+    root, seed = folder / "data" if phantom else check_path(data), check_whole(seed, "seed")
     opened = None if phantom else check_dataset(data, folder)
     claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asked.decisive()}
     with owned_folder(folder, "run", claim):

@@ -37,7 +37,6 @@ def subgroups(
     "ROC AUC of each subgroup with its interval and counts, after that of all; raises DataError"
     columns = [by] if isinstance(by, str) else check_list(by, "by (columns that tell groups apart)")
     table = check_groups(table, columns, target, value, patient)
-    table = table.copy()
     table[target] = table[target].astype(bool)  # a column may be called by a number
     found = {(name, group): part for name in columns for group, part in table.groupby(name, dropna=False)}
     parts = {("all", "all"): table, **found}
