@@ -52,7 +52,7 @@ class RunFiles(Protocol):
 def how_to_finish(
     folder: Path,  # of a run that was begun
 ) -> str:  # the end of a sentence
-    "The command that goes on with a run, with all that the run asked for when it was begun; what else helps if none can"
+    "The command that goes on with a run, with all that the run asked for, or what else helps where none can"
     claim = folder_claim(folder)
     if folder_kind(folder) != "run" or not {"data", "seed", "profile"} <= set(claim):
         return "give the folder of a run, or the file that `covidxr pack` made of it"
