@@ -112,7 +112,7 @@ def _course(
     lessons, said = Path(folder) / ("lessons" if lang == "en" else f"lessons_{lang}"), sentences(lang)["course"]
     counts = {name: len(files) for name, files in found.items()}
     print(said["kept" if found["kept"] else "written"].format(folder=folder, **counts))
-    print(course_note(lang), said["open"].format(command=f"jupyter lab {shlex.quote(str(lessons))}"), sep="\n")
+    print(course_note(lang), said["open"].format(command=shlex.join(["jupyter", "lab", str(lessons)])), sep="\n")
     return 0
 
 # %% ../nbs/engine/cli.ipynb #cli-009

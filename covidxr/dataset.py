@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from .base.arguments import check_path
-from .base.errors import DataError
+from .base.errors import DataError, as_command
 from .data.cells import parse_boxes
 from .data.competition import open_competition
 from .data.download import download_competition
@@ -79,8 +79,11 @@ def open_dataset(
         (12, 'simulated X-rays')
     """
     root = check_path(root)
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; `covidxr data phantom --out {root}` makes a simulated dataset there")
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root}: is a file; give the folder of a dataset")
+    if not root.exists():
+        simulate = as_command("covidxr", "data", "phantom", "--out", root)
+        raise DataError(f"{root}: no such folder; {simulate} makes a simulated dataset there")
     if (root / "train_study_level.csv").exists() and (root / "train_image_level.csv").exists():
         tables = open_competition(root)
     elif (root / "images.csv").exists():
@@ -93,7 +96,8 @@ def open_dataset(
 
 # %% ../nbs/04_dataset.ipynb #03-039
 def problems(
-    dataset: Dataset,  # any dataset
+    dataset: Dataset | str | Path,  # any dataset, or its folder
 ) -> list[str]:  # one sentence each; empty where all is well
-    "What is odd in a dataset's tables, with the first place where it is seen"
+    "What is odd in a dataset's tables, with the first place where it is seen; raises DataError"
+    dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     return [*odd_boxes(dataset.boxes, dataset.images), *odd_images(dataset.images), *dataset.notes]

@@ -14,13 +14,15 @@ from typing import Any
 from .base.files import check_folder, owned_folder
 from .data.cells import is_unknown
 from .dataset import Dataset, open_dataset, problems
+from .tables.splits import given_dataset
 from .tables.summaries import PLOTS, box_map, plot_classes, summary_text, train_boxes, train_half, write_summary
 
 # %% ../nbs/05_eda.ipynb #05-009
 def summary(
-    dataset: Dataset,  # any dataset
+    dataset: Dataset | str | Path,  # any dataset, or its folder
 ) -> dict[str, Any]:  # plain numbers, fit for JSON
-    "Count studies, classes, images, boxes and patients of the labelled half"
+    "Count studies, classes, images, boxes and patients of the labelled half; raises DataError"
+    dataset = given_dataset(dataset)
     studies, images = train_half(dataset)
     labels = dataset.labels()
     images = images.assign(label=images["study_id"].map(labels))
@@ -48,11 +50,12 @@ def summary(
 
 # %% ../nbs/05_eda.ipynb #05-016
 def figure(
-    dataset: Dataset,  # any dataset
+    dataset: Dataset | str | Path,  # any dataset, or its folder
 ) -> Any:  # a matplotlib figure
-    "Six questions about a dataset on one page"
+    "Six questions about a dataset on one page; raises DataError"
     from matplotlib.figure import Figure
 
+    dataset = given_dataset(dataset)
     page = Figure(figsize=(9.5, 10), dpi=90, layout="constrained")
     for plot, ax in zip(PLOTS, page.subplots(3, 2).flat):
         plot(dataset, ax)
@@ -68,7 +71,7 @@ def explore(
     "Count and draw a dataset; raises DataError where `out` holds anything that an earlier call did not write"
     if out is not None:
         check_folder(out, "eda")  # told before the time is spent
-    dataset = source if isinstance(source, Dataset) else open_dataset(source)
+    dataset = given_dataset(source)
     numbers = summary(dataset)
     if out is not None:
         with owned_folder(out, "eda") as folder:

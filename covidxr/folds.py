@@ -10,16 +10,17 @@ __all__ = ['patient_folds', 'Round', 'rounds']
 # %% ../nbs/07_folds.ipynb #06-003
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from .base.process import quiet, same_dice
 from .dataset import Dataset
-from .tables.splits import check_rounds, check_split, fill_empty_folds, owned_studies
+from .tables.splits import check_rounds, check_split, fill_empty_folds, given_dataset, owned_studies
 
 # %% ../nbs/07_folds.ipynb #06-011
 def patient_folds(
-    dataset: Dataset,  # any dataset; its labelled half is split
+    dataset: Dataset | str | Path,  # any dataset, or its folder; its labelled half is split
     folds: int = 5,  # how many, 2 or more; each gets a patient
     seed: int = 0,  # decides which patient goes where, 0 or more
 ) -> pd.Series:  # the fold of each training study, by study id
@@ -35,7 +36,7 @@ def patient_folds(
         from sklearn.model_selection import StratifiedGroupKFold
 
     check_split(folds, seed)
-    owned = owned_studies(dataset, folds)
+    owned = owned_studies(given_dataset(dataset), folds)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fold = pd.Series(0, index=pd.Index(owned["study_id"], name="study_id"), name="fold")
     with quiet():  # a class rarer than the folds is spread as far as it goes

@@ -59,7 +59,7 @@ def precision_recall(
     iou_threshold: float = 0.5,
     method: str = "voc",  # the rule of matching, as in `match`
 ) -> pd.DataFrame:  # confidence, recall, precision; one row a distinct confidence, the surest first
-    "The curve behind the average precision"
+    "The curve behind the average precision; raises DataError"
     matched = match(truth, prediction, iou_threshold, method)
     right, seen = matched["hit"].cumsum(), np.arange(1, len(matched) + 1)
     points = {"confidence": matched["confidence"], "recall": right / max(len(truth), 1), "precision": right / seen}

@@ -33,7 +33,7 @@ def simulate(
     tone: Tone | None = None,  # exposure and tone curve; random where None
     site: Site | str | None = None,  # the hospital whose habits decide pose and tone, or its name in SITES
 ) -> SimulatedXray:
-    """Simulate one chest X-ray with its truth; raises DataError for a class, size or pose that is not possible
+    """Simulate one chest X-ray with its truth; raises DataError for a class, size, patient or pose that cannot be
 
     Example:
 
@@ -41,7 +41,7 @@ def simulate(
         >>> one.pixels.shape, len(one.boxes)
         ((125, 128), 2)
     """
-    size = check_simulation(appearance, size, strength, pose, marked, seed=seed, disease=disease)
+    size = check_simulation(appearance, size, strength, pose, marked, patient, seed=seed, disease=disease)
     person = patient if isinstance(patient, Patient) else random_patient(seed if patient is None else patient)
     pose, tone = exposure_of(seed, pose, tone, site)
     canvas = Canvas(person, pose, size)

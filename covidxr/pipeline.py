@@ -11,7 +11,7 @@ __all__ = ['run', 'predict', 'score_lines']
 from dataclasses import asdict
 from pathlib import Path
 
-from .base.arguments import check_path
+from .base.arguments import check_path, check_whole
 from .base.files import owned_folder, read_json, write_json
 from .base.progress import log_line
 from .dataset import open_dataset
@@ -81,7 +81,7 @@ def run(
     """
     folder, phantom, asked = check_path(out), isinstance(data, str) and data == "phantom", check_profile(profile)
     (profile, left_out), device = installed_models(asked), training_device(gpus, asked)
-    root = folder / "data" if phantom else check_path(data)
+    root, seed = folder / "data" if phantom else check_path(data), check_whole(seed, "seed")
     opened = None if phantom else check_dataset(data, folder)
     claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asked.decisive()}
     with owned_folder(folder, "run", claim):

@@ -32,7 +32,7 @@ def to_cache(
     boxes: pd.DataFrame,  # image_id and corners in pixels of the original images
     index: pd.DataFrame,  # what `prepare` returned
 ) -> pd.DataFrame:  # the same boxes in pixels of the prepared images, cut at the edge; those cropped away are left out
-    "Map boxes from the original image to its prepared copy"
+    "Map boxes from the original image to its prepared copy; raises DataError"
     placed, mapped = upright_boxes(box_places(boxes, index)), boxes.copy()
     for name, margin, length, scale in SIDES:
         inside = np.clip(placed[name], 0, placed[length])
@@ -47,7 +47,7 @@ def from_cache(
     boxes: pd.DataFrame,  # image_id and corners in pixels of the prepared images
     index: pd.DataFrame,  # what `prepare` returned
 ) -> pd.DataFrame:  # the same boxes in pixels of the original images, cut at the image's edge
-    "Map boxes from the prepared copy back to the original image"
+    "Map boxes from the prepared copy back to the original image; raises DataError"
     placed, mapped = box_places(boxes, index), boxes.copy()
     for name, margin, length, scale in SIDES:
         mapped[name] = np.clip((placed[name] - placed[margin]) / placed[scale], 0, placed[length]).to_numpy()

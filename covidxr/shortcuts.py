@@ -37,12 +37,12 @@ def subgroups(
     "ROC AUC of each subgroup with its interval and counts, after that of all; raises DataError"
     columns = [by] if isinstance(by, str) else check_list(by, "by (columns that tell groups apart)")
     table = check_groups(table, columns, target, value, patient)
-    table = table.assign(**{target: table[target].astype(bool)})
+    table[target] = table[target].astype(bool)  # a column may be called by a number
     found = {(name, group): part for name in columns for group, part in table.groupby(name, dropna=False)}
     parts = {("all", "all"): table, **found}
     rows = {}
     for key, part in parts.items():
-        owners = part[patient].to_numpy() if patient else None
+        owners = None if patient is None else part[patient].to_numpy()
         known = part[target].nunique() == 2
         area = (
             roc_auc(part[target], part[value], owners, draws, seed) if known else dict.fromkeys(("auc", "low", "high"))

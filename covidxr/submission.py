@@ -93,7 +93,7 @@ def fuse_submissions(
     iou_threshold: float = 0.55,
     method: str = "wbf",  # how boxes are fused, as in `fuse_boxes`
 ) -> pd.DataFrame:  # a tidy submission
-    "Fuse submissions for the same ids; raises SubmissionError where a table or the weights do not fit"
+    "Fuse submissions for the same ids; raises SubmissionError or DataError where something does not fit"
     tables = check_list(tables, "submissions", SubmissionError)
     if not tables:
         raise SubmissionError("there is no submission to fuse; give at least one")
@@ -114,7 +114,7 @@ def fuse_submission_files(
     weights: Sequence[float] | None = None,  # a weight each; all the same where None
     method: str = "wbf",  # how boxes are fused: "wbf", "nmw", "soft-nms" or "nms"
 ) -> None:
-    "Fuse submission files; raises SubmissionError where there are fewer than two or their ids differ"
+    "Fuse submission files; raises SubmissionError, or DataError for a wrong method"
     paths, out = check_fusable_files(paths, out)
     ids = read_ids(paths[0])
     tables = [read_submission(paths[0])]

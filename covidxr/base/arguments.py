@@ -14,8 +14,8 @@ __all__ = ['shown', 'check_number', 'check_whole', 'check_flag', 'check_function
 import math
 import numbers
 import os
-import re
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence, Set
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import pandas as pd
 
 from .columns import plain_columns, plain_values
 from .errors import CovidxrError, DataError
+from .files import ADDRESS, is_address
 
 # %% ../../nbs/engine/arguments.ipynb #arguments-006
 def _single(
@@ -62,10 +63,12 @@ def check_number(
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> float:  # the number
     "A number within bounds; nan is none"
-    value = _single(value)
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if number and low <= value <= high and not (above and value == low):
-        return float(value)
+    value, number = _single(value), math.nan
+    if isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool):
+        with suppress(OverflowError, ValueError):  # more than a float holds; a decimal that signals
+            number = float(value)
+    if low <= number <= high and not (above and number == low):
+        return number
     least = f"be {'above' if above else 'at least'} {low:g}" if math.isfinite(low) else "be a number"
     until = f"{least} and at most {high:g}" if above else f"lie from {low:g} to {high:g}"
     raise fault(f"{what} must {until if math.isfinite(high) else least}, not {shown(value)}")
@@ -135,9 +138,8 @@ def check_path(
         raise fault(f"{shown(path)}: not a file's name; give it as text or as a Path")
     if not (name.strip() if isinstance(path, str) else name):  # a Path of blanks comes from a folder's list
         raise fault(f"{shown(path)}: not a file's name; is a variable not set?")
-    if re.match(r"[A-Za-z][\w+.-]+:/", name):  # C:/ has one letter before its colon
-        cure = "fetch what is there, and give its place here"
-        raise fault(f"{shown(path)}: an address, not a file of this machine; {cure}")
+    if is_address(name):
+        raise fault(f"{shown(path)}: {ADDRESS}")
     return Path(name)
 
 
@@ -210,7 +212,7 @@ def check_each(
     fault: type[CovidxrError] = DataError,  # what to raise
 ) -> np.ndarray:  # (count,) numbers above 0
     "One number for all, or one for each"
-    single = isinstance(_single(values), numbers.Real)
+    single = isinstance(_single(values), numbers.Real | Decimal)
     given = np.full(count, float(_single(values))) if single else check_numbers(values, what, fault)
     if len(given) != count or not (np.isfinite(given) & (given > 0)).all():
         raise fault(f"{what} must be a number above 0, or one for each of {count}, not {shown(values)}")
@@ -313,7 +315,7 @@ def check_table(
         raise fault(f"the {what} must be a pandas table (DataFrame), not {shown(table)}")
     absent = [name for name in columns if name not in table.columns]
     if absent:
-        raise fault(f"the {what} has no column {absent[0]}; add it, as it needs {', '.join(columns)}")
+        raise fault(f"the {what} has no column {absent[0]}; add it, as it needs {', '.join(map(str, columns))}")
     doubled = table.columns[table.columns.duplicated()]
     if len(doubled):
         raise fault(f"the {what} has two columns {doubled[0]}; keep one")

@@ -9,6 +9,7 @@ __all__ = ['generator']
 
 # %% ../../nbs/engine/seeds.ipynb #seeds-003
 import hashlib
+import numbers
 import zlib
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ def generator(
     "A random stream of its own for each purpose, the same in every process (NumPy SeedSequence); raises DataError"
     import numpy as np
 
-    if seed < 0:
+    whole = isinstance(seed, numbers.Integral | np.ndarray)  # `numbers` knows NumPy's whole numbers, too
+    if not whole or seed < 0:
         raise DataError(f"seed {seed}: a seed is a whole number from 0")
     words = _words(keys)
     plain = not keys or (isinstance(keys[0], str) and words[-1] != 0 and all(0 <= word < 2**32 for word in words))

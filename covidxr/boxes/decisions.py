@@ -47,7 +47,7 @@ def check_groups(
     target: str,  # the column with the truth
     value: str,  # that with the model's answer
     patient: str | None,  # that with the patient, if any
-) -> pd.DataFrame:  # the table, its numbers as this machine stores them
+) -> pd.DataFrame:  # a copy, its numbers as this machine stores them
     "DataError for a table that cannot be told apart by groups, or whose truth is not whole; one answer alone is fine"
     columns = [*by, target, value, *([] if patient is None else [patient])]
     for name in columns:
@@ -66,7 +66,7 @@ def check_groups(
         if odd.any():
             cell = f"row {odd.argmax()} (from 0) of the table: {name}"
             raise DataError(f"{cell} must be a text or a number, not {shown(table[name].iloc[odd.argmax()])}")
-    return table
+    return table.copy()
 
 
 def check_order(

@@ -317,7 +317,7 @@ def read_failed(
 def count_findings(
     index: pd.DataFrame,  # what `prepare` returned
 ) -> dict[str, int]:  # finding to number of images, the commonest first
-    "What headers and names hold that could tell who the patients are; of these, only the names are in the cache"
+    "What headers and names hold that could tell who the patients are; only names are in the cache; raises DataError"
     if not isinstance(index, pd.DataFrame) or "checks" not in index:
         raise DataError("this is no index of a cache: it has no column checks; give what `prepare` returned")
     told = index["checks"].fillna("").astype(str)

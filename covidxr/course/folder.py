@@ -25,7 +25,15 @@ import pandas as pd
 
 from ..base.errors import DataError, reason
 from ..base.extras import opencv
-from ..base.files import atomic_path, check_folder, owned_folder, read_json, write_json
+from covidxr.base.files import (
+    ADDRESS,
+    atomic_path,
+    check_folder,
+    is_address,
+    owned_folder,
+    read_json,
+    write_json,
+)
 from ..base.parallel import parallel
 from ..base.process import one_opencv_thread
 from ..base.progress import log_line
@@ -59,6 +67,8 @@ def _cache() -> Path:
 def _home() -> Path:
     "The folder of all sizes"
     chosen = os.environ.get(_PLACE, "")
+    if is_address(chosen):
+        raise DataError(f"{_PLACE} is {chosen}: {ADDRESS}")
     try:
         return Path(chosen).expanduser().absolute() if chosen else _cache() / "covidxr" / "course"
     except RuntimeError as error:  # a user without a home, as in some containers

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from ..base.errors import CovidxrError, DataError, reason
-from ..base.files import read_json, write_json
+from ..base.files import ADDRESS, is_address, read_json, write_json
 from .sentences import sentences
 
 # %% ../../nbs/engine/course_progress.ipynb #course_progress-006
@@ -26,6 +26,8 @@ _FORMER = {  # the number that a lesson had in ids such as "07.1", and its name
 def _place() -> Path | None:
     "Where progress is kept; None if it is not kept"
     place = os.environ.get("COVIDXR_PROGRESS", "")
+    if is_address(place):
+        raise DataError(f"COVIDXR_PROGRESS is {place}: {ADDRESS}")
     if place:
         try:
             return None if place == "off" else Path(place).expanduser()  # no shell has seen what a notebook sets
@@ -69,10 +71,10 @@ def remember(
     "Keep that an exercise was solved; a disk that cannot be written to is no reason to fail"
     from filelock import FileLock
 
-    path = _place()
-    if path is None:
-        return ""
     try:
+        path = _place()
+        if path is None:
+            return ""
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=10):  # two notebooks may solve at the same time
             known = _read(path, language) if os.path.lexists(path) else []

@@ -12,6 +12,8 @@ import os
 import warnings
 from pathlib import Path
 
+from ..base.arguments import check_path
+from ..base.errors import DataError
 from ..base.files import folder_kind
 from .problems import count_text
 from ..xray.standard import XRAY_SUFFIXES
@@ -75,12 +77,33 @@ def _unread_text(
     return f"{root}: {count_text(len(unread), 'picture')} of a kind that covidxr does not read {cure}"
 
 
+_MADE = {"run": "a run", "model": "a model", "eda": "an exploration", "space": "a Space"}  # no folders of X-rays
+_FIGURES = ("figures", "models", "onnx", "predictions")  # in a run's folder, without a mark of their own
+
+
+def _check_not_ours(
+    root: Path,  # a folder that somebody named
+) -> None:
+    "Refuse a folder whose pictures are plots that covidxr drew; the X-rays that a run simulated lie in a dataset"
+    place = Path(os.path.realpath(root))
+    for folder in (place, *place.parents):
+        kind = folder_kind(folder)
+        if kind:  # the nearest mark counts: a dataset or a cache inside a run is what it is
+            break
+    inside = place.relative_to(folder).parts[:1]
+    if kind in _MADE and (not inside or inside[0] in _FIGURES):
+        what = f"{'lies in' if inside else 'is'} {_MADE[kind]} that covidxr wrote, and holds plots"
+        raise DataError(f"{root}: {what}; name a folder of X-rays")
+
+
 def xray_files(
     root: str | Path,  # a folder
     # gets why folders cannot be looked into, and which pictures are of a kind that is not read; where None, warnings
     closed: list[str] | None = None,
 ) -> list[Path]:  # every file below it with an X-ray's suffix, and every other DICOM file, sorted; no hidden ones
-    "The X-ray files of a folder and those below it, but for what we made of them; links are followed, each once"
+    "X-ray files in a folder and below it, but for what we made of them, each once; raises DataError for a run's folder"
+    root = check_path(root)
+    _check_not_ours(root)
     found, seen, folders, links, unread, said = [], set(), [str(root)], [], [], []
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)  # a folder's own name goes before a link's

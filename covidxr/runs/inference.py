@@ -132,9 +132,7 @@ def _write_extents(
 class _Told:
     "What networks say of some X-rays"
 
-    index: (
-        pd.DataFrame
-    )  # image_id, height, width, orientation, scale, … of those that could be read, as `prepare` gives them
+    index: pd.DataFrame  # what `prepare` says of those that could be read: image_id, height, width, scale, …
     failed: list[str]  # why others could not
     answers: dict[str, pd.DataFrame]  # by network: a probability per class, or boxes in pixels of prepared images
     graded: dict[str, list]  # by image_id: extent, low, high; where that was asked for
@@ -364,7 +362,7 @@ def predict(
     extents: str | Path | None = None,  # also write this table: image_id, study_id, extent and its interval
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
 ) -> dict:  # images and studies predicted, what failed, and what is no frontal chest X-ray by its header
-    """Predict new X-rays with all models of a run; what cannot be read is listed and left out
+    """Predict new X-rays with all models of a run; what cannot be read is listed and left out; raises DataError
 
     Example:
 

@@ -20,7 +20,7 @@ from ..base.errors import DataError
 from ..base.files import check_file, json_text, owned_file, read_json
 from ..base.terms import NOT_CLINICAL
 from .packed_files import CALIBRATION, CARD, CONTENTS, PACK_FORMAT, packable
-from .run_files import MODEL, NETWORKS, WEIGHTS, FolderFiles, model_kinds, read_choices
+from .run_files import MODEL, NETWORKS, WEIGHTS, FolderFiles, how_to_finish, model_kinds, read_choices
 
 # %% ../../nbs/engine/packing.ipynb #packing-006
 def _interval(
@@ -85,8 +85,8 @@ def _check_finished(
     folder: Path,  # a run's
 ) -> None:
     "Raise DataError for a run that is not finished, or whose files are not its own any more"
-    again = f"`covidxr run` with --out {folder} finishes it"
     FolderFiles(folder).check_finished()
+    again = how_to_finish(folder)
     steps, metrics = read_json(folder / "steps.json"), read_json(folder / "metrics.json")
     kept = {name: folder / f"{name}.json" for name in ("scores", "trust", "probes")}
     told = {name: read_json(path) for name, path in kept.items() if path.is_file()}

@@ -30,6 +30,7 @@ from ..data.competition import beside_sample, sample_ids
 from ..dataset import Dataset, open_dataset
 from ..folds import Round, patient_folds, rounds
 from .profiles import ModelPlan, Profile
+from .run_files import how_to_finish
 
 # %% ../../nbs/engine/run.ipynb #run-006
 @contextmanager
@@ -239,6 +240,8 @@ def open_run(
 ) -> Run:
     "A run as its `config.json` describes it; raises DataError where the folder holds no whole run"
     folder = check_path(folder)
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder")
     config = read_json(folder / "config.json")
     try:
         plans = tuple(ModelPlan(**plan) for plan in config["profile"]["models"])
@@ -248,7 +251,7 @@ def open_run(
         raise DataError(f"{folder / 'config.json'}: is not as a run writes it; run it again") from error
     index = folder / "cache" / "images.parquet"
     if not index.exists():
-        raise DataError(f"{folder}: has no prepared images; `covidxr run --out {folder}` goes on with it")
+        raise DataError(f"{folder}: has no prepared images; {how_to_finish(folder)}")
     dataset = open_dataset(folder / "data" if data == "phantom" else data)
     return Run(folder, dataset, pd.read_parquet(index), plan_rounds(dataset, profile, seed), profile, seed)
 

@@ -19,7 +19,7 @@ from ..base.terms import BOX_COLUMNS
 from ..dicom import Xray, XrayFacts
 from .canvas import Canvas
 from .disease import check_appearance
-from .patient import Patient, Pose, check_pose
+from .patient import Patient, Pose, check_patient, check_pose
 from .physics import Tone
 
 # %% ../../nbs/engine/truth.ipynb #truth-006
@@ -132,6 +132,7 @@ def check_simulation(
     strength: float | None,  # 0.05 to 10: fainter disease is in the truth, and not in the picture
     pose: Pose | None,
     marked: bool = True,  # the word SIMULATED
+    patient: int | Patient | None = None,  # or the patient's number
     **seeds: int | None,  # by their names
 ) -> int:  # the size as Python's own whole number
     "Check what a caller of `simulate` asks for; raises DataError"
@@ -144,4 +145,8 @@ def check_simulation(
     check_flag(marked, "marked")
     if pose is not None:
         check_pose(pose)
+    if isinstance(patient, Patient):
+        check_patient(patient)
+    elif patient is not None:
+        check_whole(patient, "patient (a number, or what random_patient gives)")
     return check_whole(size, "size", *SIZES)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import XrayError
+from ..base.files import ADDRESS, is_address
 
 # %% ../../nbs/engine/checks.ipynb #checks-006
 def given(
@@ -42,6 +43,8 @@ def checked_path(
         name = "\0"
     if not name or "\0" in name:  # `Path` would take no name for the working folder
         raise XrayError(f"{given(value)}: no file can have such a name")
+    if is_address(name):
+        raise XrayError(f"{name}: {ADDRESS}")
     return Path(name)
 
 # %% ../../nbs/engine/checks.ipynb #checks-012

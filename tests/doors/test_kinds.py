@@ -2,28 +2,42 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import unicodedata
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from covidxr.base.arguments import check_path
+from covidxr.base.arguments import check_each, check_number, check_path
 from covidxr.base.errors import CovidxrError, DataError, XrayError
 from covidxr.base.extras import opencv
-from covidxr.base.files import check_file, owned_file, owned_folder
+from covidxr.base.files import check_file, check_folder, owned_file, owned_folder
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.base.words import filled
+from covidxr.calibrate import reliability
+from covidxr.cli import parser
 from covidxr.data.files import xray_files
-from covidxr.dataset import open_dataset
-from covidxr.dicom import XrayFacts, read_xray, write_dicom
+from covidxr.dataset import open_dataset, problems
+from covidxr.dicom import XrayFacts, read_facts, read_xray, write_dicom
+from covidxr.eda import figure, summary
 from covidxr.ensemble import class_score, revise_classes, weighted_boxes_fusion
-from covidxr.folds import rounds
+from covidxr.folds import patient_folds, rounds
+from covidxr.hospital import simulate_dataset
 from covidxr.metrics import bootstrap_scores, paired_difference, score
 from covidxr.prepare import prepare
+from covidxr.runs.inference import given_files, predict
+from covidxr.runs.packing import pack_run
+from covidxr.runs.profiles import PROFILES
+from covidxr.runs.run import open_run
+from covidxr.shortcuts import only_changed, subgroups
 from covidxr.submission import submission_table, write_submission
 
 
@@ -70,11 +84,139 @@ def test_a_pipe_is_no_file_to_write(tmp_path):
 @pytest.mark.parametrize("name", ["s3://bucket/x", "gs:/tmp/x", "https://x.org/a.png", "file:///tmp/x"])
 def test_an_address_is_no_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for call in (check_path, lambda one: prepare("x.png", one), open_dataset):
+    grey = np.zeros((64, 64), np.uint16)
+    for call in (
+        check_path,
+        lambda one: prepare("x.png", one),
+        open_dataset,
+        read_xray,
+        read_facts,
+        xray_files,
+        lambda one: write_dicom(one, grey, XrayFacts("a")),
+    ):
         for one in (name, Path(name)):
             with pytest.raises(CovidxrError, match="an address, not a file of this machine"):
                 call(one)
     assert os.listdir(tmp_path) == []
+
+
+def test_an_address_in_the_environment_is_no_folder_either(tmp_path, monkeypatch):
+    from covidxr.course.folder import course_folder
+    from covidxr.course.progress import remember, solved
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COVIDXR_COURSE", "gs://bucket/c")
+    monkeypatch.setenv("COVIDXR_PROGRESS", "s3://bucket/p.json")
+    with pytest.raises(DataError, match="COVIDXR_COURSE is gs://bucket/c: an address"):
+        course_folder()
+    with pytest.raises(DataError, match="COVIDXR_PROGRESS is s3://bucket/p.json: an address"):
+        solved()
+    assert "COVIDXR_PROGRESS is s3://bucket/p.json: an address" in remember("metrics.1")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["run", "eda", "model", "space"])
+def test_plots_that_we_drew_are_no_xrays_even_where_their_folder_is_named(kind, tmp_path):
+    place = tmp_path / "ours"
+    with owned_folder(place, kind):
+        _pictures(place, "eda-figure.png")
+        _pictures(place / "figures", "curves.png")
+    for named in (place, place / "figures"):
+        for call in (xray_files, lambda one: prepare(one, tmp_path / "small"), given_files):
+            with pytest.raises(DataError, match="that covidxr wrote, and holds plots; name a folder of X-rays"):
+                call(named)
+    with owned_folder(place / "data", "data"):
+        _pictures(place / "data" / "train", "x.png")
+    _pictures(place / "mine", "y.png")
+    assert len(xray_files(place / "data")) == len(xray_files(place / "data" / "train")) == 1, "a dataset in a run"
+    assert len(xray_files(place / "mine")) == 1, "somebody's own X-rays beside them"
+
+
+def test_a_command_in_a_message_can_be_typed_as_it_stands(tmp_path):
+    for name in ("my xrays", "it's", "$HOME"):
+        with pytest.raises(DataError) as told:
+            open_dataset(tmp_path / name)
+        command = re.search("`(.*)`", str(told.value))[1]
+        assert shlex.split(command) == ["covidxr", "data", "phantom", "--out", str(tmp_path / name)]
+    (tmp_path / "table.csv").write_text("id\n")
+    with pytest.raises(DataError, match="table.csv: is a file; give the folder of a dataset"):
+        open_dataset(tmp_path / "table.csv")
+
+
+def _begun(folder: Path, **changes) -> Path:
+    "A run that was begun and stopped"
+    claim = {"data": "phantom", "seed": 6, "profile": PROFILES["quick"].decisive()} | changes
+    with owned_folder(folder, "run", claim):
+        pass
+    return folder
+
+
+@pytest.mark.parametrize("changes", [{}, {"data": "/my data"}, {"profile": PROFILES["full"].decisive()}])
+def test_the_cure_for_an_unfinished_run_is_one_that_its_folder_takes(changes, tmp_path):
+    folder = _begun(tmp_path / "a run", **changes)
+    for ask in (lambda: predict(folder, "x.dcm", tmp_path / "s.csv"), lambda: pack_run(folder, tmp_path / "m.zip")):
+        with pytest.raises(DataError, match="a run: not a finished run; `covidxr run .*` finishes it") as told:
+            ask()
+    words = parser(False).parse_args(shlex.split(re.search("`covidxr (.*)`", str(told.value))[1]))
+    asked = {"data": words.data, "seed": words.seed, "profile": PROFILES[words.profile].decisive()}
+    check_folder(words.out, "run", asked)  # would refuse another claim
+    assert Path(words.out) == folder
+
+
+def test_where_no_command_finishes_a_run_none_is_named(tmp_path):
+    own = _begun(tmp_path / "own", profile=replace(PROFILES["quick"], draws=7).decisive())
+    with pytest.raises(DataError, match="`covidxr.run` in Python finishes it, with the profile quick as it was then"):
+        predict(own, "x.dcm", tmp_path / "s.csv")
+    (tmp_path / "xrays").mkdir()
+    with pytest.raises(DataError, match="xrays: not a finished run; give the folder of a run, or the file"):
+        predict(tmp_path / "xrays", "x.dcm", tmp_path / "s.csv")
+    for ask in (predict, pack_run, lambda run, *_: open_run(run)):
+        with pytest.raises(DataError, match="model_v2.zip: no such f"):
+            ask(tmp_path / "model_v2.zip", *([["x.dcm"]] if ask is predict else []), tmp_path / "s.zip")
+
+
+def test_a_seed_is_a_whole_number_wherever_chance_decides(tmp_path):
+    from covidxr.base.seeds import generator
+    from covidxr.pipeline import run
+
+    for seed in (float("nan"), 1.5, None, "7", -1):
+        for call in (lambda one: generator(one, "x"), lambda one: run("phantom", tmp_path / "r", seed=one)):
+            with pytest.raises(DataError, match="seed"):
+                call(seed)
+        with pytest.raises(DataError, match="seed"):
+            only_changed(seed, {"letter": "R"}, size=64)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_stands_for_its_dataset_wherever_one_is_taken(tmp_path):
+    simulate_dataset(tmp_path / "d", studies=30, seed=1, size=64)
+    dataset = open_dataset(tmp_path / "d")
+    for call in (summary, problems, lambda one: patient_folds(one, 2).to_dict()):
+        assert call(dataset) == call(tmp_path / "d") == call(str(tmp_path / "d"))
+    figure(str(tmp_path / "d"))
+    for call in (summary, problems, figure, patient_folds):
+        for other in (7, None, tmp_path / "nowhere"):
+            with pytest.raises(DataError):
+                call(other)
+
+
+def test_columns_may_be_called_by_numbers():
+    table = pd.DataFrame({1: list("aabb") * 5, 2: [True, False] * 10, 0: range(20), 3: range(20)})
+    found = subgroups(table, [1], target=2, value=3, patient=0, draws=20)
+    assert list(found["pictures"]) == [20, 10, 10]
+    with pytest.raises(DataError, match="has no column 5; add it, as it needs 1, 5, 2, 3"):
+        subgroups(table, [1, 5], target=2, value=3)
+    chances = pd.DataFrame(np.full((4, 3), 1 / 3)).assign(label=[0, 1, 2, 0])
+    with pytest.raises(DataError, match="has no column 3"):
+        reliability(chances, classes=[0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("number", [Decimal("0.5"), Fraction(1, 2), np.float32(0.5), np.array(0.5)])
+def test_numbers_of_every_kind_are_numbers(number):
+    assert check_number(number, "it", 0, 1) == 0.5 and check_each(number, 2, "it").tolist() == [0.5, 0.5]
+    for odd in (Decimal("NaN"), Decimal("sNaN"), Decimal(2), Fraction(3, 2), 10**400, True, "0.5", None):
+        with pytest.raises(DataError, match="it must lie from 0 to 1"):
+            check_number(odd, "it", 0, 1)
 
 
 def test_a_drive_is_no_address_and_home_is_spelled_out_in_a_terminal(monkeypatch):

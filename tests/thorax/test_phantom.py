@@ -23,6 +23,7 @@ from covidxr.hospital import Shares, plan_dataset, simulate_dataset
 from covidxr.phantom import opacity_extent, random_patient, random_pose, simulate, simulate_study
 from covidxr.thorax.canvas import side_generator
 from covidxr.thorax.disease import add_disease
+from covidxr.thorax.patient import check_patient, check_pose
 from covidxr.thorax.truth import reader_boxes
 
 LUNGS, MEAN = [1082, 1192], 0.42050  # of `simulate(3, "typical", 96)`: pixels of each lung, mean of the picture
@@ -338,3 +339,23 @@ def test_a_worker_that_is_killed_is_said_in_words_and_the_next_call_goes_on(tmp_
     answer = subprocess.run(words, capture_output=True, text=True)
     assert "a process was ended from outside" in answer.stdout and "goes on where it stopped" in answer.stdout
     assert (simulate_dataset(tmp_path / "data", studies=12, size=64, workers=1) / "simulated.json").exists()
+
+
+def test_a_pose_or_a_patient_that_cannot_be_is_refused_by_its_field():
+    pose, person = replace(random_pose(1), view="AP"), random_patient(1)
+    with pytest.raises(DataError, match="pose: supine must be True or False, not 'no'"):
+        simulate(1, size=64, pose=replace(pose, supine="no"))
+    wrong = {"sex": ["X", None], "age": [-5, 1.5, 200], "scale": [5.0, 0], "fat": [-1], "heart": [float("nan"), 9]}
+    for name, values in (wrong | {"breadth": [0], "scoliosis": [90], "seed": [-1, "a"]}).items():
+        for value in values:
+            with pytest.raises(DataError, match=f"patient: {name}.*must"):
+                simulate(1, size=64, patient=replace(person, **{name: value}))
+    for number in (-1, "x", 1.5, True):
+        with pytest.raises(DataError, match=r"^patient .*must be a whole number from 0"):
+            simulate(1, size=64, patient=number)
+    for field, values in {"scale": (0.6, 1.5), "fat": (0, 3), "heart": (0.5, 2), "breadth": (0.7, 1.6)}.items():
+        for value in values:
+            assert len(simulate(1, size=64, patient=replace(person, **{field: value})).boxes)
+    for seed in range(300):
+        check_patient(random_patient(seed))
+        check_pose(random_pose(seed))
