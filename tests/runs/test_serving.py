@@ -361,7 +361,9 @@ def test_a_run_that_was_begun_again_and_stopped_answers_nothing(copied, xrays, t
             lambda: predict(copied, xrays[:1], tmp_path / "s.csv", extents=tmp_path / "e.csv"),
             lambda: pack_run(copied, tmp_path / "m.zip"),
         ):
-            with pytest.raises(DataError, match=r"copied: this run was begun again and is not finished; .*covidxr.run"):
+            with pytest.raises(
+                DataError, match=r"copied: this run was begun again and is not finished; give the folder of a run"
+            ):
                 ask()
         assert "begun again" in inference._predict_part((str(copied), [], False))  # on a machine of a cluster
     assert predict(tmp_path / "m.zip", xrays[:1], tmp_path / "s.csv") == first, "packed while it was finished"
