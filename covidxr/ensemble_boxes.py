@@ -125,7 +125,7 @@ def _image(
 ) -> tuple[np.ndarray, BoxArrays]:  # labels; boxes whose group is a label's number
     "The lists of one image as arrays; DataError says what cannot be fused"
     check_iou_threshold(iou_threshold)
-    check_number(least, "the score below which boxes are left out", 0, 1)
+    least = check_number(least, "the score below which boxes are left out", 0, 1)
     boxes, scores, labels, sizes = _lists(boxes, scores, labels, check_row)
     share = _check_weights(weights, len(boxes))
     corners, sure = np.concatenate([np.zeros((0, 4)), *boxes]), np.concatenate([np.zeros(0), *scores])
@@ -290,7 +290,7 @@ def nms_method(
     if isinstance(method, bool) or not isinstance(method, int | np.integer) or method not in (1, 2, 3):
         raise DataError(f"unknown method {shown(method)}; it can be 1 (linear), 2 (Gaussian) or 3 (NMS)")
     sigma = check_number(sigma, "sigma", 0, above=True)
-    check_number(thresh, "the threshold of a score that is kept", 0, 1)
+    thresh = check_number(thresh, "the threshold of a score that is kept", 0, 1)
     names, given = _image(boxes, scores, labels, weights, iou_thr)
     share = np.ones(len(given.weights)) if weights is None else given.weights / given.weights.sum()
     weighted = given.confidence * share[given.model]

@@ -59,7 +59,7 @@ def _check_shares(
     if not (classes >= 0).all() or not 0 < classes.sum() < np.inf:
         raise DataError(f"classes {shares.classes}: must be {count} shares of 0 or more, of which one is above 0")
     for name in ("test", "returning", "same_class", "several_images", "unboxed", "disagreement"):
-        check_number(getattr(shares, name), name, 0, 1)
+        check_number(getattr(shares, name), name, 0, 1, kept=True)
 
 
 @dataclass(frozen=True, slots=True)  # there may be a million

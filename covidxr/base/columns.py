@@ -15,11 +15,17 @@ import pandas as pd
 
 # %% ../../nbs/engine/columns.ipynb #columns-005
 def _plain_kind(
-    kind: Any,  # the type of a column
+    values: pd.Series,  # a column
 ) -> Any:  # the type that its values have by themselves; None where it is that
     "Some types cannot be sorted, filled or put together as others are"
+    kind = values.dtype
     if isinstance(kind, pd.CategoricalDtype):  # has an order of its own, and takes no other values
-        return kind.categories.dtype
+        own = kind.categories.dtype
+        if not values.isna().any():
+            return own
+        if isinstance(own, np.dtype) and own.kind in "iub":  # these have no room for a value that is missing
+            return object if own.kind == "b" else float
+        return object if isinstance(own, pd.IntervalDtype) else own
     if isinstance(kind, np.dtype) and not kind.isnative:  # pandas' own types know no byte order
         return kind.newbyteorder("=")
     return None
@@ -29,7 +35,7 @@ def plain_columns(
     table: pd.DataFrame,  # any
 ) -> pd.DataFrame:  # the same values; the very same table where nothing has to change
     "A table without categories and without another machine's numbers"
-    plain = {name: _plain_kind(kind) for name, kind in table.dtypes.items()}
+    plain = {name: _plain_kind(column) for name, column in table.items()}
     changed = {name: kind for name, kind in plain.items() if kind is not None}
     return table.astype(changed) if changed else table
 
@@ -38,5 +44,5 @@ def plain_values(
     values: pd.Series,  # any
 ) -> pd.Series:  # the same values; the very same Series where nothing has to change
     "A Series that is no category and holds no numbers of another machine"
-    kind = _plain_kind(values.dtype)
+    kind = _plain_kind(values)
     return values if kind is None else values.astype(kind)

@@ -120,7 +120,7 @@ def fusable_boxes(
 ) -> BoxTable:
     "Check boxes and number what they belong to"
     check_iou_threshold(iou_threshold)
-    check_number(skip_below, "the confidence below which boxes are left out", 0, 1)
+    skip_below = check_number(skip_below, "the confidence below which boxes are left out", 0, 1)
     boxes = check_table(boxes, ["image_id", *BOX_COLUMNS, "confidence"], BOXES)
     group, images = factorize_column("image_id", {BOXES: boxes})
     boxes = confident_boxes(boxes)

@@ -207,7 +207,8 @@ def operating_point(
     if threshold is not None:
         threshold = check_number(threshold, "the threshold")
     else:
-        check_number(sensitivity, "either a threshold is given, or the sensitivity to reach, which", 0, 1, above=True)
+        what = "either a threshold is given, or the sensitivity to reach, which"
+        sensitivity = check_number(sensitivity, what, 0, 1, above=True)
         falling = np.sort(value[target])[::-1]
         least = max(int(np.ceil(sensitivity * len(falling) - 1e-9)), 1)  # how many must be found
         threshold = falling[least - 1]

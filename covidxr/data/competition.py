@@ -134,18 +134,24 @@ def _image_files(
 ) -> tuple[dict[str, Path], list[str]]:  # image id to file; sentences for `problems`
     "The X-ray files of both halves; of two with one name, the one that lies as the competition's do"
     files: dict[str, Path] = {}
-    said, beside, found = [], [], []
+    said, beside, found, mixed = [], [], [], []
     for half in [root / name for name in ("train", "test") if (root / name).is_dir()]:
         published = _only_published(half)
-        found += xray_files(half, said) if published is None else published
+        if published is None:
+            mixed += xray_files(half, said)
+        else:
+            found += published
+    found += sorted(
+        mixed, key=lambda path: not _as_published(path, root)
+    )  # those first, then what is named as they are
     for path in found:
         image_id = name_to_id(image_name(path), path.relative_to(root))
         if image_id in files:
             other = files[image_id]
-            if _as_published(path, root) == _as_published(other, root):
+            if _as_published(path, root) or not _as_published(other, root):
                 raise DataError(f"{path}: its name is that of {other}, and names are image ids; remove or rename one")
-            path, copy = (path, other) if _as_published(path, root) else (other, path)
-            beside.append(copy.relative_to(root))
+            beside.append(path.relative_to(root))
+            continue
         files[image_id] = path
     if beside:
         verb = "has" if len(beside) == 1 else "have"

@@ -136,6 +136,17 @@ Detect = Callable[[torch.Tensor], list[list[torch.Tensor]]]
 EVERY = 30_000  # more boxes than a detector finds in an image
 
 
+def _in_pictures(
+    rows: list[tuple],  # image_id, corners, confidence, and the picture's height and width; an image's surest box first
+    most: int,  # boxes that stay of an image
+) -> pd.DataFrame:  # image_id, corners, confidence
+    "What lies in the pictures, cut at their edges"
+    names = [*BOX_COLUMNS, "confidence", "height", "width"]  # numbers also where nothing was found
+    table = pd.DataFrame(rows, columns=["image_id", *names]).astype(dict.fromkeys(names, float))
+    cut = cut_boxes(table, table.pop("width").to_numpy(), table.pop("height").to_numpy())
+    return cut.groupby("image_id", sort=False).head(most).reset_index(drop=True)
+
+
 def predict_boxes(
     detect: Detect,  # a network, and how its doubles are removed
     table: pd.DataFrame,  # image_id and file, as `image_table` returned it
@@ -146,20 +157,19 @@ def predict_boxes(
     most: int = EVERY,  # boxes per image, the surest of those that lie in the picture
 ) -> list[pd.DataFrame]:  # per answer image_id, x_min, y_min, x_max, y_max in pixels of the files, confidence
     "Show a detector all images, each read once, and bring its boxes back to their files"
-    rows: list[list[tuple]] = [[] for _ in range(answers)]
+    parts: list[list[pd.DataFrame]] = [[_in_pictures([], most)] for _ in range(answers)]
     for start in progress(range(0, len(table), batch_size), "detect"):
         part = table.iloc[start : start + batch_size]
         squares, places = read_squares(part["file"], size)
         batch = torch.from_numpy(squares)[:, None].to(device).float() / 255
-        for answer, found in zip(rows, detect(batch), strict=True):
+        for answer, found in zip(parts, detect(batch), strict=True):
+            rows: list[tuple] = []
             for image_id, place, boxes in zip(part["image_id"], places.to_numpy(), found, strict=True):
                 corners = (boxes[:, :4].cpu().numpy().clip(0, size) - place[[1, 2, 1, 2]]) / place[0]
                 told = zip(corners.tolist(), boxes[:, 4].tolist(), strict=True)
-                answer += [(image_id, *corner, sure, *place[[3, 4]]) for corner, sure in told]
-    names = [*BOX_COLUMNS, "confidence", "height", "width"]  # numbers also where nothing was found
-    tables = [pd.DataFrame(one, columns=["image_id", *names]).astype(dict.fromkeys(names, float)) for one in rows]
-    cut = [cut_boxes(one, one.pop("width").to_numpy(), one.pop("height").to_numpy()) for one in tables]
-    return [one.groupby("image_id", sort=False).head(most).reset_index(drop=True) for one in cut]
+                rows += [(image_id, *corner, sure, *place[[3, 4]]) for corner, sure in told]
+            answer.append(_in_pictures(rows, most))
+    return [pd.concat(one, ignore_index=True) for one in parts]
 
 
 def ask_detector(

@@ -132,7 +132,7 @@ def check_patient(
         raise DataError(f"patient: sex {shown(patient.sex)}: must be F or M")
     check_whole(patient.age, "patient: age", 0, 120)
     for name, (low, high) in _PATIENT_LIMITS.items():
-        check_number(getattr(patient, name), f"patient: {name}", low, high)
+        check_number(getattr(patient, name), f"patient: {name}", low, high, kept=True)
 
 
 def check_letter(
@@ -163,9 +163,9 @@ def check_pose(
     if not isinstance(pose.view, str) or pose.view not in ("PA", "AP"):
         raise DataError(f"pose: view {shown(pose.view)}: must be PA or AP")
     for name, (low, high) in _POSE_LIMITS.items():
-        check_number(getattr(pose, name), f"pose: {name}", low, high)
+        check_number(getattr(pose, name), f"pose: {name}", low, high, kept=True)
     for distance in check_array(pose.shift, (2,), "pose: shift"):
-        check_number(distance, "pose: shift", *_SHIFT)
+        check_number(distance, "pose: shift", *_SHIFT, kept=True)
     for name in ("leads", "tubes", "pacemaker", "letters", "supine"):
         check_flag(getattr(pose, name), f"pose: {name}")
     check_letter(pose.letter, "pose")

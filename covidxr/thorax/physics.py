@@ -85,7 +85,7 @@ def check_tone(
     if not isinstance(tone, Tone):
         raise DataError(f"{what}: must be a Tone, such as Tone(middle=0.4), not {shown(tone)}")
     for name, (low, high) in TONE_LIMITS.items():
-        check_number(getattr(tone, name), f"{what}: {name}", low, high)
+        check_number(getattr(tone, name), f"{what}: {name}", low, high, kept=True)
 
 # %% ../../nbs/engine/physics.ipynb #physics-009
 def _flatten(

@@ -47,8 +47,8 @@ class Site:
             raise DataError(f"a site's name must be text, not {shown(self.name)}")
         what = f"site {self.name}"
         for name in _SHARES:
-            check_number(getattr(self, name), f"{what}: {name}", 0, 1)
-        check_number(self.field, f"{what}: field", *_FIELD)
+            check_number(getattr(self, name), f"{what}: {name}", 0, 1, kept=True)
+        check_number(self.field, f"{what}: field", *_FIELD, kept=True)
         check_letter(self.letter, what)
         words = check_list(self.words, f"{what}: words")
         if len(words) != 2:

@@ -141,7 +141,9 @@ def check_simulation(
         if seed is not None or what == "seed":
             check_whole(seed, what)
     if strength is not None:
-        check_number(strength, "the strength (0.4 is subtle, 1.6 obvious; none is the class negative)", 0.05, 10)
+        check_number(
+            strength, "the strength (0.4 is subtle, 1.6 obvious; none is the class negative)", 0.05, 10, kept=True
+        )
     check_flag(marked, "marked")
     if pose is not None:
         check_pose(pose)

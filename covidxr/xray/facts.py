@@ -52,7 +52,7 @@ class XrayFacts:
     # where rows and columns of the pixels run; L\F is the usual view: the patient's left is at the picture's right
     orientation: str = "L\\F"
     aspect: float = 1.0  # height of a pixel over its width
-    body_part: str = ""  # "CHEST", another word of the standard, "" unknown
+    body_part: str = ""  # "CHEST", another word of the standard, several with \\ between them, "" unknown
 
 
 @dataclass
@@ -90,7 +90,8 @@ def not_frontal_chest(
         return f"Its header says that it is of the kind {facts.modality}, not an X-ray (CR or DX)."
     if facts.view.upper() in _LATERAL:
         return f"Its header says that the view is {facts.view}; only frontal views (PA, AP) can be read."
-    if "".join(filter(str.isalpha, facts.body_part.upper())) in _ELSEWHERE:
+    parts = ["".join(filter(str.isalpha, one)) for one in facts.body_part.upper().split("\\")]
+    if all(one in _ELSEWHERE for one in parts):  # the chest and the abdomen show the chest, too
         return f"Its header says that it shows the body part {facts.body_part}, not a chest."
     return ""
 
@@ -117,6 +118,15 @@ def _orientation(
     several = value if hasattr(value, "__len__") and not isinstance(value, str | bytes) else [value]
     chief = [str(one).strip().upper()[:1] for one in several]
     return "\\".join(chief) if len(chief) == 2 and all(one and one in "LRFHAP" for one in chief) else "L\\F"
+
+
+def _body_part(
+    ds: Any,  # a pydicom Dataset
+) -> str:  # as XrayFacts has it
+    "BodyPartExamined; some write several words"
+    value = header_value(ds, "BodyPartExamined")
+    several = hasattr(value, "__len__") and not isinstance(value, str | bytes)
+    return "\\".join(str(one).strip() for one in value) if several else header_text(ds, "BodyPartExamined")
 
 
 def _spacing(
@@ -157,5 +167,5 @@ def header_facts(
         transfer_syntax=str(ds.file_meta.get("TransferSyntaxUID", "")),
         orientation=_orientation(header_value(ds, "PatientOrientation")),
         aspect=ratio[0] / ratio[1] if len(ratio) == 2 and all(ratio) else 1.0,
-        body_part=header_text(ds, "BodyPartExamined"),
+        body_part=_body_part(ds),
     )

@@ -59,7 +59,9 @@ def _header(
     ds.StudyDate = ds.StudyTime = ds.SeriesDate = ds.ContentDate = ds.ContentTime = ds.AcquisitionDate = ""
     ds.Modality, ds.Manufacturer = modality, facts.manufacturer
     ds.SeriesNumber, ds.InstanceNumber = 1, 1
-    ds.BodyPartExamined, ds.ViewPosition = facts.body_part or "CHEST", facts.view
+    words = facts.body_part.split("\\")  # others write words there that an element of this kind cannot hold
+    ds.BodyPartExamined = words if all(re.fullmatch(r"[A-Z0-9_ ]{1,16}", one) for one in words) else "CHEST"
+    ds.ViewPosition = facts.view
     ds.PatientOrientation = facts.orientation.split("\\")
     ds.ImageType = ["DERIVED", "PRIMARY"]
     if modality == "DX":  # the DX image module asks for more (PS3.3 C.8.11)
@@ -80,7 +82,7 @@ _WORDS = {  # the longest text that such an element can hold (PS3.5 section 6.2)
     "image_id": (None, ()),
     "patient_id": (64, ()),
     "view": (16, ()),
-    "body_part": (16, ()),
+    "body_part": (None, ()),
     "manufacturer": (64, ()),
     "sex": (16, ("", "F", "M", "O")),
     "modality": (16, ("", *SOP_CLASSES)),

@@ -412,6 +412,19 @@ def test_a_picture_beside_a_dicom_file_of_its_name_is_told_and_left_out(tmp_path
         open_dataset(root)
 
 
+@pytest.mark.parametrize("folders", [("0_jpg", "0_png"), ("zz_jpg", "zz_png"), ("0_jpg", "zz_png")])
+def test_two_conversions_beside_the_competitions_files_are_told_wherever_they_sort(folders, tmp_path):
+    root = _sampled(tmp_path / "comp")
+    for name in folders:
+        for number in (1, 2):
+            target = _placed(root / "train" / name / f"i{number}.png")
+            shutil.copy(root / "train" / f"s{number}" / "e" / f"i{number}.dcm", target)
+    dataset = open_dataset(root)
+    (said,) = problems(dataset)
+    assert said.startswith("4 X-ray files have the name of a DICOM file in STUDY/SERIES, and so left out")
+    assert sorted(dataset.images["path"]) == ["train/s1/e/i1.dcm", "train/s2/e/i2.dcm"]
+
+
 def test_what_the_sample_asks_for_and_no_file_gives_is_told_and_guessed(tmp_path):
     from types import SimpleNamespace
 

@@ -163,7 +163,9 @@ def _unread(table: pd.DataFrame) -> pd.DataFrame:
     number = np.arange(len(table))
     day = pd.Timestamp("2020-03-01")
     return table.assign(
-        groups=pd.cut(number, [-1, 5, 1000]),
+        groups=pd.cut(number, [0, 5, 1000]),  # the first is in none
+        grade=pd.Categorical([None, *[2] * (len(table) - 1)]),
+        told=pd.Categorical([None, *[True] * (len(table) - 1)]),
         view=pd.Categorical(["PA", "AP"] * len(table))[: len(table)],
         zoned=day.tz_localize("Asia/Seoul"),
         day=day,

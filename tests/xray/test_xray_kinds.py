@@ -18,6 +18,7 @@ from covidxr.dicom import XrayFacts, deidentify, identifying_elements, read_fact
 from covidxr.xray import codecs
 from covidxr.xray.codecs import decode
 from covidxr.xray.confidential import HARMLESS, IDENTIFYING, KEPT
+from covidxr.xray.facts import not_frontal_chest
 from covidxr.xray.headers import read_dataset
 from covidxr.xray.standard import CODECS, HTJ2K, TRANSFER_SYNTAXES
 from covidxr.xray.standard import NATIVE as NATIVE_SYNTAXES
@@ -543,3 +544,29 @@ def test_texts_that_no_list_knows_curves_and_the_files_own_header_are_told():
     ds.file_meta.SourceApplicationEntityTitle = "HOSPITAL"
     wanted = ["SourceApplicationEntityTitle", "a curve", "elements that no dictionary has"]
     assert identifying_elements(ds) == [f"{what} in the header" for what in wanted]
+
+
+@pytest.mark.parametrize(
+    "said, kept",
+    [
+        ("HAND", "HAND"),
+        ("CHEST PA/LAT 2VIEW", "CHEST"),
+        ("Tórax", "CHEST"),
+        ("", "CHEST"),
+        (["CHEST", "ABDOMEN"], "CHEST\\ABDOMEN"),
+        (["HAND", "WRIST"], "HAND\\WRIST"),
+    ],
+)
+def test_a_body_part_is_read_as_it_is_and_written_as_the_standard_has_it(tmp_path, said, kept):
+    path, again = tmp_path / "a.dcm", tmp_path / "b.dcm"
+    write_dicom(path, np.arange(4096, dtype=np.uint16).reshape(64, 64), XrayFacts("a", "s"))
+    ds = pydicom.dcmread(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom tells what is no code string
+        ds.BodyPartExamined = said
+        ds.save_as(path)
+        xray = read_xray(path)
+    assert xray.facts.body_part == ("\\".join(said) if isinstance(said, list) else said)
+    assert bool(not_frontal_chest(xray.facts)) == (said in ("HAND", ["HAND", "WRIST"]))
+    write_dicom(again, np.arange(4096, dtype=np.uint16).reshape(64, 64), xray.facts)
+    assert read_facts(again).body_part == kept
