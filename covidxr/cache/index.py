@@ -239,15 +239,15 @@ def _clear(
     asked: _Asked,
 ) -> None:
     "Remove rows and pictures that are no longer true, as their X-ray is gone, changed or now of another size"
-    for change in asked.changes:
-        change()
-    for image_id, file in asked.untrue:
+    for image_id, file in asked.untrue:  # before their rows: what no row names is removed by no later call
         place = asked.place.get(image_id)
         current = image_id in asked.others if place is None else asked.state[place] == _CURRENT
         ours = any(file == f"{image_id}.{format}" for format in FORMATS)  # a changed index cannot lead elsewhere
         if ours and not (current and file == f"{image_id}.{asked.settings['format']}"):
             with suppress(OSError):
                 (asked.out / file).unlink()
+    for change in asked.changes:
+        change()
 
 # %% ../../nbs/engine/cache_index.ipynb #cache_index-013
 class Known(NamedTuple):

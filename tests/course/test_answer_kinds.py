@@ -526,7 +526,7 @@ def test_every_border_of_the_extent_is_reached_and_missed_by_a_pixel():
     assert any(not lung for _, lung in shares) and any(0 < 4 * opaque < lung for opaque, lung in shares)
 
 
-@pytest.mark.parametrize("key", ["folds.1", "pipeline.1", "eda.2", "detect.2", "ensemble.2"])
+@pytest.mark.parametrize("key", ["folds.1", "pipeline.1", "detect.2", "ensemble.2"])
 def test_what_is_joined_by_a_key_lies_in_different_orders(key):
     orders = set()
     for number in range(0, 8) if EXERCISES[key].contest else range(30, TRIALS):

@@ -87,7 +87,7 @@ def _stitched(
         habit = habits[detector]
         measures = _measured(rng, ill, habit, 0.0 if hospital == "new" else 2.0)
         parts.append(pd.DataFrame(measures, columns=names)[_COLUMNS].assign(hospital=hospital, ill=ill))
-    recorded = {name: "after" if name == names[5] else "before" for name in rng.permutation(_COLUMNS).tolist()}
+    recorded = {name: "after" if name == names[5] else "before" for name in _COLUMNS}
     table = pd.concat(parts[:2]).sample(frac=1, random_state=int(rng.integers(10**6))).reset_index(drop=True)
     return (table, recorded), (parts[2][_COLUMNS].to_numpy(), parts[2]["ill"].to_numpy())
 
