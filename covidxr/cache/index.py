@@ -322,7 +322,6 @@ def count_findings(
         raise DataError("this is no index of a cache: it has no column checks; give what `prepare` returned")
     told = index["checks"].fillna("").astype(str)
     found = told[told != ""].str.split("; ").explode()
-    counts = found.value_counts(sort=False).sort_values(
-        ascending=False, kind="stable"
-    )  # among equals, names come first
+    # among equals, what was told first comes first: names before dates
+    counts = found.value_counts(sort=False).sort_values(ascending=False, kind="stable")
     return {str(name): int(count) for name, count in counts.items()}
