@@ -26,12 +26,12 @@ from covidxr.base.progress import progress
 from covidxr.base.seeds import generator
 from covidxr.base.terms import APPEARANCES
 from covidxr.boxes.calibration import chances_of, fit_temperature, labels_of
+from covidxr.boxes.network_answers import surest
 from covidxr.calibrate import calibrate, conformal, operating_points, reliability
 from covidxr.course.folder import course_images
 from covidxr.hospital import ImagePlan, Shares, plan_dataset
 from covidxr.learning import shipped_reader
 from covidxr.learning.map_training import ask_maps, load_maps, predict_maps
-from covidxr.learning.maps import surest
 from covidxr.phantom import simulate
 from covidxr.prepare import fit_square
 

@@ -35,10 +35,11 @@ from torch.nn.functional import cross_entropy
 from covidxr.base.csv_files import write_table
 from covidxr.base.seeds import generator
 from covidxr.base.terms import APPEARANCES
+from covidxr.boxes.network_answers import surest
 from covidxr.course.folder import course_boxes, course_images
 from covidxr.learning.data import read_squares
 from covidxr.learning.map_training import ask_maps
-from covidxr.learning.maps import MapNetwork, MapTruth, box_masks, map_loss, standardised, start_from, surest, varied
+from covidxr.learning.maps import MapNetwork, MapTruth, box_masks, map_loss, standardised, start_from, varied
 from covidxr.learning.weights import find_weights, read_weights
 from covidxr.prepare import to_cache
 

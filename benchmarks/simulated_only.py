@@ -19,8 +19,9 @@ from sklearn.metrics import roc_auc_score
 
 from covidxr.base.extras import opencv
 from covidxr.base.progress import progress
+from covidxr.boxes.network_answers import surest
 from covidxr.learning.map_training import ask_maps
-from covidxr.learning.maps import MapNetwork, map_loss, standardised, start_from, surest
+from covidxr.learning.maps import MapNetwork, map_loss, standardised, start_from
 from covidxr.learning.weights import find_weights, read_weights
 
 SIZE, BATCH, TWINS = 128, 24, 8
