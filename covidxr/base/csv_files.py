@@ -67,7 +67,7 @@ def _rows(
     separator: str,  # between two fields
     skip_blanks: bool,  # leave out blanks behind a separator
     fault: type[CovidxrError],  # what to raise
-) -> list[tuple[int, list[str]]]:  # the line on which each row begins, and its fields; blank lines are left out
+) -> list[tuple[int, Sequence[str]]]:  # the line on which each row begins, and its fields; blank lines are left out
     "Split a CSV file's text"
     rows, line = [], 1
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=skip_blanks, strict=True)
@@ -75,7 +75,9 @@ def _rows(
         try:
             for fields in reader:
                 if fields and (len(fields) > 1 or fields[0].strip()):
-                    rows.append((line, fields))
+                    rows.append(
+                        (line, tuple(fields))
+                    )  # lists of a million rows would cost the garbage collector half of the time
                 line = reader.line_num + 1
         except csv.Error as error:
             cure = "save it as plain CSV in UTF-8"
@@ -92,7 +94,7 @@ def _separator(
 
 
 def _names(
-    fields: list[str],  # the first row
+    fields: Sequence[str],  # the first row
     needed: Sequence[str],  # columns that must be there
     path: str | Path,  # the table's file
     line: int,  # where the first row stands
@@ -118,10 +120,10 @@ def _names(
 
 
 def _fitted(
-    fields: list[str],  # one row
+    fields: Sequence[str],  # one row
     width: int,  # how many columns there are
     lenient: bool,  # may a row end in separators?
-) -> list[str] | None:  # as many fields as columns; None where they do not fit
+) -> Sequence[str] | None:  # as many fields as columns; None where they do not fit
     "A row that ends in separators, as spreadsheets write it, holds nothing more than one without them"
     if lenient and len(fields) > width and not any(one.strip() for one in fields[width:]):
         return fields[:width]
@@ -135,7 +137,7 @@ def read_rows(
     separators: str = ",;\t",  # what may separate its columns
     lenient: bool = True,  # take what spreadsheets write: rows that end in separators, blanks round names, UTF-16
     fault: type[CovidxrError] = DataError,  # what to raise
-) -> tuple[list[str], list[tuple[int, list[str]]]]:  # the columns; the line on which each row begins, and its cells
+) -> tuple[list[str], list[tuple[int, Sequence[str]]]]:  # the columns; the line on which each row begins, its cells
     "The rows of a table, nothing guessed and nothing dropped; raises an error with the file, the row and the cure"
     text = _decoded(path, lenient, fault)
     first = next((line for line in text.splitlines() if line.strip()), "")

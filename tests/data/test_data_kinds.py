@@ -14,6 +14,7 @@ from xrays import chest, stored_so
 from covidxr.base.errors import DataError
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.cache.pictures import read_prepared
+from covidxr.data.competition import _only_published
 from covidxr.data.ids import spell_name
 from covidxr.dataset import Dataset, open_dataset, problems, xray_files
 from covidxr.dicom import XrayFacts, write_dicom
@@ -704,3 +705,17 @@ def test_a_class_called_by_braces_is_told_as_any_other():
     images = pd.DataFrame({"image_id": ["a"], "study_id": ["a"], "patient_id": ["p"], "split": "train"})
     with pytest.raises(DataError, match="study a must have a 1 for exactly one of the classes"):
         Dataset(".", False, ("{x}", "{}"), studies, images, pd.DataFrame())
+
+
+def test_files_that_lie_as_published_come_in_the_order_of_their_folders(tmp_path):
+    # blanks, hyphens and dots sort before the slash, so that whole paths as text come in another order
+    names = ["a", "a b", "a-b", "a.b", "ab", "a\x01", "é"]
+    for name in names:
+        file = tmp_path / "train" / name / f"{name}s" / f"{name}i.dcm"
+        file.parent.mkdir(parents=True)
+        file.touch()
+    found = _only_published(tmp_path / "train")
+    assert found == sorted((tmp_path / "train").rglob("*.dcm"), key=lambda path: path.parts)
+    assert [path.parts[-3] for path in found] == sorted(names) != [path.parts[-3] for path in sorted(found, key=str)]
+    (tmp_path / "train" / "a" / "as" / "b.png").touch()
+    assert _only_published(tmp_path / "train") is None
