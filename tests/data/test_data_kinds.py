@@ -144,6 +144,53 @@ def test_what_is_the_same_folder_is_prepared_into_its_cache_again(way, tmp_path)
     assert index["image_id"].tolist() == ["x", "y"] and same == [way != "changed", True]
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("way", ["into a subfolder", "exported again", "linked elsewhere", "named one by one"])
+def test_a_folders_own_xray_that_was_moved_is_prepared_anew(way, stopped, tmp_path, monkeypatch):
+    from PIL import Image
+
+    from covidxr import prepare as door
+
+    files = [_dicom(tmp_path / "src" / f"{name}.dcm", grey) for name, grey in {"x": 100, "y": 4000}.items()]
+    if way[0] == "l":
+        _dicom(tmp_path / "kept" / "x.dcm", 100)
+        files[0].unlink()
+        files[0].symlink_to(tmp_path / "kept" / "x.dcm")
+    with monkeypatch.context() as patch:
+        if stopped:
+            patch.setattr(door, "write_index", lambda *told: pd.DataFrame({"image_id": []}))
+        prepare(files if way[0] == "n" else tmp_path / "src", tmp_path / "out", size=16, workers=1)
+    files[0].unlink()
+    if way[0] == "i":
+        _dicom(tmp_path / "src" / "ward" / "x.dcm", 3000)
+    elif way[0] == "l":
+        files[0].symlink_to(_dicom(tmp_path / "other" / "z.dcm", 3000))
+    else:
+        files[0] = files[0].with_suffix(".png")
+        Image.fromarray(np.full((32, 32), 187, np.uint8)).save(files[0])
+    index = prepare(files if way[0] == "n" else tmp_path / "src", tmp_path / "out", size=16, workers=1)
+    assert index["image_id"].tolist() == ["x", "y"] and read_failed(tmp_path / "out").empty
+    shown = [read_prepared(tmp_path / "out" / name)[12, 12] for name in index["file"]]
+    assert shown == pytest.approx([187, 249], abs=1)
+
+
+def test_a_picture_whose_xray_is_still_there_is_not_lost_to_another_of_its_folder(tmp_path):
+    source = tmp_path / "src"
+    simulate_dataset(source, studies=4, size=64, seed=3, workers=1)
+    lone = next((source / "test").rglob("*.dcm"))
+    beside = lone.rename(source / "test" / lone.name)
+    prepare(source, tmp_path / "out", size=16, workers=1)
+    held = tmp_path / "out" / f"{lone.stem}.png"
+    before = held.read_bytes()
+    _dicom(lone)  # lies as the competition's files do, and so has the id now
+    with pytest.raises(DataError, match=f"holds the small copy of another X-ray under the id {lone.stem}"):
+        prepare(source, tmp_path / "out", size=16, workers=1)
+    assert held.read_bytes() == before
+    beside.unlink()
+    index = prepare(source, tmp_path / "out", size=16, workers=1).set_index("image_id")
+    assert index.loc[lone.stem, "source"] == lone.relative_to(source).as_posix()
+
+
 def test_a_cache_with_stamps_of_an_earlier_version_is_prepared_anew(tmp_path):
     from covidxr.cache.parts import index_parts, read_part, write_part
 
