@@ -368,6 +368,29 @@ def test_what_no_table_names_is_counted_with_the_first_of_it(folder, tmp_path):
     ]
 
 
+def test_files_of_one_name_that_no_table_names_are_left_out_of_train_and_told_apart_in_test(tmp_path):
+    root = _sampled(tmp_path / "comp")
+    _dicom(root / "test" / "t" / "e" / "j.dcm", patient="q")
+    before = open_dataset(root)
+    (train, other), test = sorted((root / "train").iterdir()), next((root / "test").iterdir())
+    for study in (train, other, other / "e"):
+        shutil.copy(root / "train" / "s1" / "e" / "i1.dcm", study / "thumb.png")
+    shutil.copy(next(test.rglob("*.dcm")), train / "e" / "j.dcm")  # the name of an image of the test half
+    dataset = open_dataset(root)
+    assert dataset.images["path"].tolist() == before.images["path"].tolist()
+    why = "4 X-ray files in train/ are not in train_image_level.csv, and so left out, first train/s1/"
+    assert [said[: len(why)] for said in problems(dataset)] == [why]
+    for place in (test, test / "e"):
+        shutil.copy(root / "train" / "s1" / "e" / "i1.dcm", place / "thumb.png")
+    with pytest.raises(DataError, match=r"test/.*thumb\.png: its name is that of .*test/.*thumb\.png, and names are"):
+        open_dataset(root)
+    for place in (test, test / "e"):
+        (place / "thumb.png").unlink()
+    shutil.copy(root / "train" / "s1" / "e" / "i1.dcm", other / "e" / "i1.dcm")  # which of them does the table mean?
+    with pytest.raises(DataError, match="names are image ids; remove or rename one"):
+        open_dataset(root)
+
+
 def test_an_xray_that_a_table_names_by_a_link_is_not_left_out(folder):
     (folder / "link.png").symlink_to(folder / "d.png")
     assert problems(_opened(folder, "file,label,patient_id\na.png,x,1\nb.png,y,2\nc.png,x,3\nlink.png,y,4\n")) == []
