@@ -121,7 +121,9 @@ def _write_extents(
     "The extent of each prepared image, with its interval; empty where it has none"
     if graded is None:
         read = opencv().imread
-        graded = {one.image_id: grade_prepared(read(one.file, opencv().IMREAD_GRAYSCALE)) for one in images.itertuples()}
+        graded = {
+            one.image_id: grade_prepared(read(one.file, opencv().IMREAD_GRAYSCALE)) for one in images.itertuples()
+        }
     table = images[["image_id", "study_id"]].reset_index(drop=True)
     table[["extent", "low", "high"]] = np.array([graded[name] for name in table["image_id"]], float).reshape(-1, 3)
     with owned_file(path) as partial:

@@ -501,6 +501,7 @@ def test_what_the_sample_asks_for_and_no_file_gives_is_told_and_guessed(tmp_path
     from covidxr.runs.baselines import prior_submission
     from covidxr.runs.inputs import prepare_data, tables_key
     from covidxr.runs.opinions import _write_final
+    from covidxr.runs.report import _missing_text
     from covidxr.runs.run import Steps
 
     ids = ["t_study", "u_study", "j_image", "k_image"]
@@ -516,8 +517,10 @@ def test_what_the_sample_asks_for_and_no_file_gives_is_told_and_guessed(tmp_path
     assert problems(dataset) == said
     (tmp_path / "run").mkdir()
     steps, profile = Steps(tmp_path / "run"), SimpleNamespace(cache_size=16)
-    failed = prepare_data(steps, dataset, tmp_path / "run", profile)[1]
-    assert [one.partition(": ")[2].split(",")[0] for one in failed] == ["no file of u_study", "no file of k_image"]
+    _, notes = prepare_data(steps, dataset, tmp_path / "run", profile)
+    assert notes == {"failed": [], "missing": ["u_study", "k_image"]}, "what is not there cannot be damaged"
+    why = "1 image and 1 study of sample_submission.csv have no file in test/, first u_study"
+    assert _missing_text(notes["missing"]) == why and _missing_text([]) == ""
     hidden = dataset.images[dataset.images["split"] == "test"]
     told = prior_submission(dataset, ("s1",), hidden)
     run = SimpleNamespace(dataset=dataset, folder=tmp_path / "run", hidden=False)
