@@ -38,7 +38,10 @@ def _plain_kind(
 def plain_columns(
     table: pd.DataFrame,  # any
 ) -> pd.DataFrame:  # the same values; the very same table where nothing has to change
-    "A table without categories and without another machine's numbers"
+    "A table without categories, without another machine's numbers, and without an index that is called as a column"
+    names = [None if name in table.columns else name for name in table.index.names]
+    if names != list(table.index.names):  # pandas would not know which of the two is meant
+        table = table.rename_axis(index=names)
     plain = {name: _plain_kind(column) for name, column in table.items()}
     changed = {name: kind for name, kind in plain.items() if kind is not None}
     return table.astype(changed) if changed else table
