@@ -73,7 +73,7 @@ def image_name(
 
 
 _XRAYS = {"", "CR", "DX", "DR", "RG", "XR", "OT", "SC"}  # modalities that can hold a chest X-ray
-# views (PS3.3 C.8.1.1 and what others write) from the side and oblique; LLD and RLD show who lies on a side from the front
+# views (PS3.3 C.8.1.1, and what others write) from the side and oblique; LLD and RLD are frontal views of who lies
 _LATERAL = frozenset("LL RL LAT LATERAL LLAT RLAT LTLAT RTLAT ML LM".split())
 _OBLIQUE = frozenset("LLO RLO LAO RAO LPO RPO MLO LMO OBL OBLIQUE".split())
 _FRONTAL = frozenset("AP PA FRONTAL DEC DECUB DECUBITUS".split())
