@@ -30,7 +30,7 @@ from covidxr.learning.attribution import (
     probable_class,
     xray_pixels,
 )
-from .learning.shipped_reader import as_learnt
+from .learning.shipped_reader import as_learnt, frontal_pixels
 from .phantom import SimulatedXray
 from .prepare import fit_square
 from .xray.facts import Xray
@@ -86,7 +86,8 @@ def explain(
 ) -> np.ndarray:  # float32, as large as the X-ray, 0 or more: what speaks for these classes; not scaled
     "A heat map: which pixels make a classifier sure of a class? Not for clinical use; raises DataError or ModelError"
     check_choice(method, METHODS, "method")
-    pixels, (networks, config) = xray_pixels(xray), open_classifier(model)
+    pixels = (frontal_pixels if model is None else xray_pixels)(xray)  # a run's classifier may know other pictures
+    networks, config = open_classifier(model)
     square, place = (as_learnt if model is None else fit_square)(pixels, config["size"])
     batch = network_input(square[None], config)
     asked = probable_class(networks, config, batch) if target is None else target

@@ -21,6 +21,7 @@ import pandas as pd
 from . import __version__
 from .base.arguments import check_address, check_array, check_number, check_path, check_whole, shown
 from .base.cluster import run_many
+from .base.columns import plain_fields
 from .base.csv_files import write_table
 from .base.errors import DataError
 from .base.files import check_folder, owned_folder, read_json, sweep, write_json
@@ -47,6 +48,9 @@ class Shares:
     unboxed: float = 0.0
     disagreement: float = 0.06  # studies to which the reader gave a neighbouring class, at most
 
+    def __post_init__(self) -> None:
+        plain_fields(self)
+
 
 def _check_shares(
     shares: Shares,  # as a caller made them
@@ -59,7 +63,7 @@ def _check_shares(
     if not (classes >= 0).all() or not 0 < classes.sum() < np.inf:
         raise DataError(f"classes {shares.classes}: must be {count} shares of 0 or more, of which one is above 0")
     for name in ("test", "returning", "same_class", "several_images", "unboxed", "disagreement"):
-        check_number(getattr(shares, name), name, 0, 1, kept=True)
+        check_number(getattr(shares, name), name, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)  # there may be a million

@@ -45,7 +45,7 @@ def _score_and_report(
     steps: Steps,
     this: Run,
     predicted: list[str],  # the fingerprints of all predictions
-    notes: dict,  # failed: why some files could not be read; left_out: models whose package is not installed
+    notes: dict,  # failed: why files could not be read; missing: ids without a file; left_out: models not installed
 ) -> dict:  # what metrics.json holds
     "Fuse what the models predict, score it, and write the report; the networks also become ONNX files"
     notes = notes | {"onnx": export_networks(steps, this)}
@@ -91,10 +91,10 @@ def run(
         if phantom:
             steps("simulate", lambda: simulate_data(root, profile, seed))
         dataset = open_dataset(root) if opened is None else opened
-        index, failed = prepare_data(steps, dataset, folder, profile)
+        index, notes = prepare_data(steps, dataset, folder, profile)
         steps("explore", lambda: explore_data(dataset, folder), tables_key(dataset))
         this = Run(folder, dataset, index, plan_rounds(dataset, profile, seed), profile, seed, device)
         keys = train_and_predict(steps, this)
-        metrics = _score_and_report(steps, this, keys, {"failed": failed, "left_out": left_out})
+        metrics = _score_and_report(steps, this, keys, notes | {"left_out": left_out})
     log_line("")  # in a notebook no line of progress is left behind
     return metrics

@@ -61,11 +61,10 @@ def check_number(
     high: float = math.inf,  # and the most
     above: bool = False,  # must it be above `low`?
     fault: type[CovidxrError] = DataError,  # what to raise
-    kept: bool = False,  # does the caller go on with what was given? Then no Decimal or Fraction, which meet no floats
 ) -> float:  # the number
     "A number within bounds; nan is none"
     value, number = _single(value), math.nan
-    if isinstance(value, int | float if kept else numbers.Real | Decimal) and not isinstance(value, bool):
+    if isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool):
         with suppress(OverflowError, ValueError):  # more than a float holds; a decimal that signals
             number = float(value)
     if low <= number <= high and not (above and number == low):

@@ -69,6 +69,18 @@ def _asked(
     return _Asked(out, tasks, settings, place, roots, bytearray(len(tasks)), set(), [], {}, [])
 
 
+def _is_no_more(
+    row: Any,  # of the index, or of a note
+    task: Task,  # asks for the same id with another file
+) -> bool:
+    "Is the X-ray of a picture known to be gone? It lay in the folder that is asked for, or beside the file"
+    folder = Path(task.path).parents[len(Path(task.source).parts) - 1]  # where `task.source` begins
+    old, place = folder / row.source, str(row.stamp).partition("-")[0]
+    same_folder = row.root == task.root != ""  # of a link the stamp tells another path
+    known = same_folder or path_hash(old) == place
+    return known and (row.source == task.source or not os.path.lexists(old))
+
+
 def _note_elsewhere(
     asked: _Asked,
     row: Any,  # of the index, or of a note; its picture is there
@@ -77,7 +89,7 @@ def _note_elsewhere(
 ) -> None:
     "Note a picture whose X-ray lay elsewhere; of a folder that was moved or copied, name, size and time stay"
     place, _, was = str(row.stamp).partition("-")
-    if place != path_hash(task.path):
+    if place != path_hash(task.path) and not _is_no_more(row, task):
         size_and_time = [told.rpartition("-")[0] for told in (was, stamp.partition("-")[2])]
         moved = row.source == task.source and size_and_time[0] == size_and_time[1] != ""
         asked.elsewhere.setdefault(moved, (task, row.sha256))

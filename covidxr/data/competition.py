@@ -140,10 +140,11 @@ def _only_published(
 
 def _image_files(
     root: Path,  # a competition folder
-) -> tuple[dict[str, Path], list[str]]:  # image id to file; sentences for `problems`
+    named: set[str],  # image ids of the training half: other files there may be called alike, such as thumb.png
+) -> tuple[dict[str, Path], list[Path], list[str]]:  # image id to file; what no table names; sentences for `problems`
     "The X-ray files of both halves; of two with one name, the one that lies as the competition's do"
     files: dict[str, Path] = {}
-    said, beside, found, mixed = [], [], [], []
+    said, beside, found, mixed, rest = [], [], [], [], []
     for half in [root / name for name in ("train", "test") if (root / name).is_dir()]:
         published = _only_published(half)
         if published is None:
@@ -154,19 +155,23 @@ def _image_files(
         mixed, key=lambda path: not _as_published(path, root)
     )  # those first, then what is named as they are
     for path in found:
-        image_id = name_to_id(image_name(path), path.relative_to(root))
+        way = path.relative_to(root)
+        image_id = name_to_id(image_name(path), way)
+        if way.parts[0] == "train" and image_id not in named:
+            rest.append(way)
+            continue
         if image_id in files:
             other = files[image_id]
             if _as_published(path, root) or not _as_published(other, root):
                 raise DataError(f"{path}: its name is that of {other}, and names are image ids; remove or rename one")
-            beside.append(path.relative_to(root))
+            beside.append(way)
             continue
         files[image_id] = path
     if beside:
         verb = "has" if len(beside) == 1 else "have"
         why = f"{verb} the name of a DICOM file in STUDY/SERIES, and so left out, first {beside[0]}"
         said.append(f"{count_text(len(beside), 'X-ray file')} {why}")
-    return files, said
+    return files, rest, said
 
 # %% ../../nbs/engine/data_competition.ipynb #data_competition-010
 def sample_ids(
@@ -251,19 +256,16 @@ def _test_half(
 
 
 def _left_out(
-    root: Path,  # a competition folder
-    files: dict[str, Path],  # image id to file
+    rest: list[Path],  # files in train/ that no table names, from the folder on
     studies: pd.DataFrame,  # those of the training half
     images: pd.DataFrame,
 ) -> list[str]:  # sentences for `problems`
     "Studies that have no image, and files that have no row"
-    said, named = [], set(images["image_id"])
+    said = []
     bare = studies["study_id"][~studies["study_id"].isin(images["study_id"])]
     if len(bare):
         verb = "has" if len(bare) == 1 else "have"
         said.append(f"{count_text(len(bare), 'study')} {verb} no image in train_image_level.csv, first {bare.iloc[0]}")
-    ways = [path.relative_to(root) for name, path in files.items() if name not in named]
-    rest = [way for way in ways if way.parts[0] == "train"]
     if rest:
         verb = "is" if len(rest) == 1 else "are"
         why = f"not in train_image_level.csv, and so left out, first {rest[0]}"
@@ -299,15 +301,15 @@ def open_competition(
 ) -> OpenedTables:
     "A folder in the competition's layout"
     studies, images, boxes, odd = _labelled_half(root)
-    files, beside = _image_files(root)
-    odd += beside + _left_out(root, files, studies, images) + _misplaced(root, files, studies, images)
+    files, rest, beside = _image_files(root, set(images["image_id"]))
+    odd += beside + _left_out(rest, studies, images) + _misplaced(root, files, studies, images)
     sample, unread = sample_ids(root)
     hidden = _test_half(root, files, studies, images, set(sample))
     if len(hidden):
         images = pd.concat([images, hidden], ignore_index=True)
         hidden_studies = hidden[["study_id", "split"]].drop_duplicates("study_id")
         studies = pd.concat([studies, hidden_studies], ignore_index=True)
-    if files:  # tables alone can be explored
+    if files or rest:  # tables alone can be explored
         odd += unread + _sample_notes(*beside_sample(sample, studies, images))
     headers, notes = dataset_headers(root, files)
     images = images.merge(headers.rename(columns={"rows": "height", "columns": "width"}), on="image_id", how="left")

@@ -136,7 +136,9 @@ def prepare_data(
     dataset: Dataset,
     folder: Path,  # the run's folder
     profile: Profile,
-) -> tuple[pd.DataFrame, list[str]]:  # the prepared images, with their content's sha256; why others could not be read
+) -> tuple[
+    pd.DataFrame, dict
+]:  # the prepared images; failed: why others could not be read, missing: ids without a file
     "The cache of a run, whole and up to date"
 
     def make() -> pd.DataFrame:
@@ -151,8 +153,7 @@ def prepare_data(
     said = [one for one in dataset.notes if one.startswith("sample_submission.csv: ")] if missing or unknown else []
     for one in said:  # there may be thousands of ids
         log_line(one)
-    failed += [f"{dataset.root / 'test'}: no file of {name}, which is in sample_submission.csv" for name in missing]
-    return index, failed
+    return index, {"failed": failed, "missing": missing}
 
 
 def explore_data(

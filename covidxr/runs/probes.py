@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..base.errors import DataError
 from ..base.files import read_json, write_json
 from ..base.plotting import draw_boxes
 from ..base.seeds import generator
 from ..boxes.intervals import number_patients, patient_draws
 from ..prepare import read_prepared, to_cache
 from .evaluate import tested_images, tested_truth
+from .inference import grade_prepared
 from .run import Run, image_parts
 
 # %% ../../nbs/engine/probes.ipynb #04836e9c
@@ -144,20 +144,8 @@ def pointing(
     return {"model": _asked_classifier(run).name, "images": len(hits)} | shares
 
 # %% ../../nbs/engine/probes.ipynb #2ae93412
-def _extent(
-    file: str,  # a prepared picture
-) -> float:  # 0 to 8; nan where `severity` would refuse: a strip, or hardly any contrast
-    "How much lung is opaque"
-    from covidxr.severity import severity
-
-    try:
-        return severity(read_prepared(file).astype(np.float32) / 255).extent
-    except DataError:
-        return float("nan")
-
-
 def extents(
-    images: pd.DataFrame,  # file, label: the true class of each image
+    images: pd.DataFrame,  # file, label (the true class of each image); height, width and checks of the X-ray, if known
     classes: list[str],  # in the order of the answer
     seed: int,
     most: int = 100,  # images that are graded
@@ -166,7 +154,8 @@ def extents(
     known = images[images["label"].notna()].reset_index(drop=True)
     if len(known) > most:
         known = known.iloc[np.sort(generator(seed, "extents").permutation(len(known))[:most])]
-    known, rows = known.assign(extent=[_extent(file) for file in known["file"]]).dropna(subset="extent"), []
+    grades = [grade_prepared(read_prepared(row["file"]), row)[0] for row in known.to_dict("records")]
+    known, rows = known.assign(extent=np.array(grades, float)).dropna(subset="extent"), []
     for label in [name.replace(" ", "-") for name in classes if name.replace(" ", "-") in set(known["label"])]:
         part = known.loc[known["label"] == label, "extent"]
         low, median, high = (float(one) for one in np.percentile(part, (5, 50, 95)))
@@ -176,9 +165,10 @@ def extents(
 # %% ../../nbs/engine/probes.ipynb #8a1deeda
 def judged_pictures(
     run: Run,
-) -> pd.DataFrame:  # image_id, study_id, file, patient_id, label (with hyphens)
-    "The tested images of the first round, with their prepared pictures and true classes"
-    first = image_parts(run, run.rounds[0]).query("part == 'test'")
+) -> pd.DataFrame:  # image_id, study_id, file, patient_id, label (with hyphens), height, width, checks
+    "The tested images of the first round, with their prepared pictures, true classes, and what the index says of them"
+    seen = run.index[["image_id", "height", "width", "checks"]].fillna({"checks": ""})
+    first = image_parts(run, run.rounds[0]).query("part == 'test'").merge(seen, on="image_id", how="left")
     images = tested_images(run)
     truth = tested_truth(run, images)
     classes = truth[truth["id"].str.endswith("_study")].drop_duplicates("id").set_index("id")["label"]

@@ -17,6 +17,7 @@ import pandas as pd
 from ..base.files import atomic_path, read_json, write_text
 from ..base.plotting import class_color, draw_boxes
 from ..base.terms import NOT_CLINICAL
+from ..data.problems import count_text
 from ..prepare import read_prepared, to_cache
 from .evaluate import not_in_front, tested_truth
 from .probes import looking_figure
@@ -128,6 +129,17 @@ def _examples(
     return images.sort_values("image_id").groupby("true").head(each).head(8)
 
 
+def _missing_text(
+    ids: list[str],  # of a sample_submission.csv, with _study and _image behind, for which test/ has no file
+) -> str:  # empty where there are none
+    "How many images and studies a run has only guessed, as they are not there: a thing of its own, and no broken file"
+    studies = sum(name.endswith("_study") for name in ids)
+    counts = [(len(ids) - studies, "image"), (studies, "study")]
+    told = " and ".join(count_text(number, what) for number, what in counts if number)
+    verb = "has" if len(ids) == 1 else "have"
+    return f"{told} of sample_submission.csv {verb} no file in test/, first {ids[0]}" if ids else ""
+
+
 def _models(
     run: Run,
 ) -> list[dict]:  # name, size, epochs, start
@@ -180,6 +192,8 @@ def write_report(
         choices=read_json(folder / "choices.json"),
         models=_models(run),
         metrics=metrics,
+        failed=count_text(len(metrics["failed"]), "file"),
+        missing=_missing_text(metrics.get("missing", [])),
         behind=not_in_front(metrics),
         figures={name: _data_uri(picture) for name, picture in pictures.items()},
     )

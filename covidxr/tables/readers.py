@@ -26,6 +26,7 @@ from covidxr.base.arguments import (
     check_table,
     shown,
 )
+from ..base.columns import plain_fields
 from ..base.errors import DataError
 from ..base.process import quiet
 from ..base.seeds import generator
@@ -64,9 +65,10 @@ class Reader:
     drift: float = 0.0  # is added to the last case of a session, half of it to the middle one
 
     def __post_init__(self) -> None:
-        check_number(self.bias, "a reader's bias", -100, 100, kept=True)
-        check_number(self.noise, "a reader's noise", 0, 100, kept=True)
-        check_number(self.drift, "a reader's drift", -100, 100, kept=True)
+        plain_fields(self)
+        check_number(self.bias, "a reader's bias", -100, 100)
+        check_number(self.noise, "a reader's noise", 0, 100)
+        check_number(self.drift, "a reader's drift", -100, 100)
 
 
 def read_lungs(

@@ -327,7 +327,7 @@ def add_disease(
     rng, total, masks = generator(seed, "disease"), np.zeros(canvas.shape, np.float32), []
     if appearance == "negative":
         return Finding("none", total, masks)
-    strength = float(np.exp(rng.uniform(np.log(0.4), np.log(1.6)))) if strength is None else strength
+    strength = float(np.exp(rng.uniform(np.log(0.4), np.log(1.6)))) if strength is None else float(strength)
     name, places = _FINDINGS[appearance](int(rng.choice([-1, 1])), rng)
     if name == "pneumothorax":
         return Finding(name, _pneumothorax(canvas, chest, places[0].side, rng), masks)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.arguments import check_array, check_flag, check_number, check_whole, shown
+from ..base.columns import plain_fields
 from ..base.errors import DataError
 from ..base.seeds import generator
 
@@ -29,6 +30,9 @@ class Patient:
     heart: float  # heart size, 1 is average
     scoliosis: float = 0.0  # sideways bend of the spine, cm
     breadth: float = 1.0  # width of the chest over that of a slender one
+
+    def __post_init__(self) -> None:
+        plain_fields(self)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class Pose:
     supine: bool = False  # lying on the back, as about half of the AP pictures are; the others stand or sit
     letter: str | None = None  # "L" or "R"; the exposure's own where None
     word: str | None = None  # on the view, "" for none; the exposure's own where None
+
+    def __post_init__(self) -> None:
+        plain_fields(self)
 
 # %% ../../nbs/engine/patient.ipynb #patient-008
 def random_patient(
@@ -132,7 +139,7 @@ def check_patient(
         raise DataError(f"patient: sex {shown(patient.sex)}: must be F or M")
     check_whole(patient.age, "patient: age", 0, 120)
     for name, (low, high) in _PATIENT_LIMITS.items():
-        check_number(getattr(patient, name), f"patient: {name}", low, high, kept=True)
+        check_number(getattr(patient, name), f"patient: {name}", low, high)
 
 
 def check_letter(
@@ -163,9 +170,9 @@ def check_pose(
     if not isinstance(pose.view, str) or pose.view not in ("PA", "AP"):
         raise DataError(f"pose: view {shown(pose.view)}: must be PA or AP")
     for name, (low, high) in _POSE_LIMITS.items():
-        check_number(getattr(pose, name), f"pose: {name}", low, high, kept=True)
+        check_number(getattr(pose, name), f"pose: {name}", low, high)
     for distance in check_array(pose.shift, (2,), "pose: shift"):
-        check_number(distance, "pose: shift", *_SHIFT, kept=True)
+        check_number(distance, "pose: shift", *_SHIFT)
     for name in ("leads", "tubes", "pacemaker", "letters", "supine"):
         check_flag(getattr(pose, name), f"pose: {name}")
     check_letter(pose.letter, "pose")

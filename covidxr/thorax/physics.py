@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.arguments import check_number, shown
+from ..base.columns import plain_fields
 from ..base.errors import DataError
 from ..base.extras import opencv
 from ..base.seeds import generator
@@ -64,6 +65,9 @@ class Tone:
     white: float = 0.875  # the brightest grey, from 0 to 1
     photons: float = 1.8e5  # per square millimetre in air; fewer make a grainier picture
 
+    def __post_init__(self) -> None:
+        plain_fields(self)
+
 
 def random_tone(
     seed: int,  # the exposure's number
@@ -85,7 +89,7 @@ def check_tone(
     if not isinstance(tone, Tone):
         raise DataError(f"{what}: must be a Tone, such as Tone(middle=0.4), not {shown(tone)}")
     for name, (low, high) in TONE_LIMITS.items():
-        check_number(getattr(tone, name), f"{what}: {name}", low, high, kept=True)
+        check_number(getattr(tone, name), f"{what}: {name}", low, high)
 
 # %% ../../nbs/engine/physics.ipynb #physics-009
 def _flatten(

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from ..base.arguments import check_choice, check_list, check_number, check_whole, shown
+from ..base.columns import plain_fields
 from ..base.errors import DataError
 from ..base.seeds import generator
 from ..base.terms import APPEARANCES
@@ -43,12 +44,13 @@ class Site:
     label_noise: float = 0.06  # of the studies, at most those to which the reader gives a neighbouring class
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not isinstance(self.name, str):
             raise DataError(f"a site's name must be text, not {shown(self.name)}")
         what = f"site {self.name}"
         for name in _SHARES:
-            check_number(getattr(self, name), f"{what}: {name}", 0, 1, kept=True)
-        check_number(self.field, f"{what}: field", *_FIELD, kept=True)
+            check_number(getattr(self, name), f"{what}: {name}", 0, 1)
+        check_number(self.field, f"{what}: field", *_FIELD)
         check_letter(self.letter, what)
         words = check_list(self.words, f"{what}: words")
         if len(words) != 2:

@@ -129,7 +129,7 @@ SIZES = (64, 8192)  # pixels: the smallest and the largest picture; no detector 
 def check_simulation(
     appearance: str,  # one of APPEARANCES
     size: int,  # the longer side, pixels
-    strength: float | None,  # 0.05 to 10: fainter disease is in the truth, and not in the picture
+    strength: float | None,  # 0.05 to 10: fainter disease is in the truth, and not in the picture; a negative has none
     pose: Pose | None,
     marked: bool = True,  # the word SIMULATED
     patient: int | Patient | None = None,  # or the patient's number
@@ -141,9 +141,8 @@ def check_simulation(
         if seed is not None or what == "seed":
             check_whole(seed, what)
     if strength is not None:
-        check_number(
-            strength, "the strength (0.4 is subtle, 1.6 obvious; none is the class negative)", 0.05, 10, kept=True
-        )
+        cure = "" if appearance == "negative" else " (0.4 is subtle, 1.6 obvious; none is the class negative)"
+        check_number(strength, f"the strength{cure}", 0.05 if cure else 0, 10)
     check_flag(marked, "marked")
     if pose is not None:
         check_pose(pose)

@@ -8,6 +8,7 @@ Docs: https://covidxr.github.io/covidxr/engine/facts.html.md"""
 __all__ = ['XrayFacts', 'Xray', 'image_name', 'not_frontal_chest', 'is_picture', 'header_facts']
 
 # %% ../../nbs/engine/facts.ipynb #facts-003
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,8 +72,11 @@ def image_name(
     return printable(path.stem if path.suffix.lower() in XRAY_SUFFIXES else path.name)
 
 
-_XRAYS = {"", "CR", "DX", "RG", "XR", "OT", "SC"}  # modalities that can hold a chest X-ray
-_LATERAL = {"LL", "RL", "LATERAL", "LLO", "RLO"}
+_XRAYS = {"", "CR", "DX", "DR", "RG", "XR", "OT", "SC"}  # modalities that can hold a chest X-ray
+# views (PS3.3 C.8.1.1, and what others write) from the side and oblique; LLD and RLD are frontal views of who lies
+_LATERAL = frozenset("LL RL LAT LATERAL LLAT RLAT LTLAT RTLAT ML LM".split())
+_OBLIQUE = frozenset("LLO RLO LAO RAO LPO RPO MLO LMO OBL OBLIQUE".split())
+_FRONTAL = frozenset("AP PA FRONTAL DEC DECUB DECUBITUS".split())
 # of the standard's words (PS3.16 annex L) those that cannot mean the chest, in capitals without blanks
 _ELSEWHERE = frozenset(
     "HAND FINGER THUMB WRIST FOREARM ELBOW ARM UPPERARM HUMERUS SHOULDER FOOT TOE HEEL CALCANEUS ANKLE LEG LOWERLEG "
@@ -82,16 +86,27 @@ _ELSEWHERE = frozenset(
 )
 
 
+def _is_from_aside(
+    view: str,  # as XrayFacts has it
+) -> bool:  # False for frontal views, and for words that nobody knows
+    "Is a view lateral or oblique? A lateral decubitus is frontal"
+    words = set(re.findall("[A-Z]+", view.upper()))
+    return bool(words & _OBLIQUE) or bool(words & _LATERAL and not words & _FRONTAL)
+
+
 def not_frontal_chest(
     facts: XrayFacts,  # of any file
 ) -> str:  # empty where nothing speaks against it: a header may say nothing, or a word that nobody knows
     "Why this is no frontal chest X-ray, as far as its header tells"
     if facts.modality.upper() not in _XRAYS:
-        return f"Its header says that it is of the kind {facts.modality}, not an X-ray (CR or DX)."
-    if facts.view.upper() in _LATERAL:
+        return f"Its header says that it is of the kind {facts.modality}, and a chest X-ray is CR or DX."
+    if _is_from_aside(facts.view):
         return f"Its header says that the view is {facts.view}; only frontal views (PA, AP) can be read."
+    if set(facts.orientation) & set("AP"):  # rows or columns that run to the front or the back (PS3.3 C.7.6.1.1.1)
+        return f"Its header says that the orientation is {facts.orientation}; only frontal views (PA, AP) can be read."
     parts = ["".join(filter(str.isalpha, one)) for one in facts.body_part.upper().split("\\")]
-    if all(one in _ELSEWHERE for one in parts):  # the chest and the abdomen show the chest, too
+    parts = [one for one in parts if one]
+    if parts and all(one in _ELSEWHERE for one in parts):  # the chest and the abdomen show the chest, too
         return f"Its header says that it shows the body part {facts.body_part}, not a chest."
     return ""
 

@@ -9,6 +9,7 @@ __all__ = ['write_dicom']
 
 # %% ../../nbs/engine/writing.ipynb #writing-003
 import re
+import unicodedata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,21 @@ def _chest() -> Any:  # a pydicom Dataset
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "51185008", "SCT", "Chest"
     return code
+
+
+def _body_part(
+    text: str,  # as XrayFacts has it: others write words there that an element of this kind cannot hold
+) -> list[str]:  # code strings (PS3.5 section 6.2); empty where it cannot be said in such
+    "What the header says of the body part: the chest where nothing is known, and never over another part"
+    parts = [one for one in text.split("\\") if one.strip()]
+    words = []
+    for part in parts or ["CHEST"]:
+        letters = "".join(one for one in unicodedata.normalize("NFKD", part) if not unicodedata.combining(one))
+        word = " ".join(re.findall(r"[A-Z0-9_]+", letters.upper()))
+        if len(word) > 16 and "CHEST" in word.split():
+            word = "CHEST"
+        words.append(word)
+    return words if all(0 < len(word) <= 16 for word in words) else []
 
 
 def _header(
@@ -59,8 +75,8 @@ def _header(
     ds.StudyDate = ds.StudyTime = ds.SeriesDate = ds.ContentDate = ds.ContentTime = ds.AcquisitionDate = ""
     ds.Modality, ds.Manufacturer = modality, facts.manufacturer
     ds.SeriesNumber, ds.InstanceNumber = 1, 1
-    words = facts.body_part.split("\\")  # others write words there that an element of this kind cannot hold
-    ds.BodyPartExamined = words if all(re.fullmatch(r"[A-Z0-9_ ]{1,16}", one) for one in words) else "CHEST"
+    parts = _body_part(facts.body_part)
+    ds.BodyPartExamined = parts
     ds.ViewPosition = facts.view
     ds.PatientOrientation = facts.orientation.split("\\")
     ds.ImageType = ["DERIVED", "PRIMARY"]
@@ -69,7 +85,8 @@ def _header(
         ds.PixelIntensityRelationship = "LOG"
         # do high stored values mean more radiation, or less?
         ds.PixelIntensityRelationshipSign = 1 if facts.photometric == "MONOCHROME1" else -1
-        ds.DetectorType, ds.AnatomicRegionSequence, ds.AcquisitionContextSequence = "", [_chest()], []
+        ds.DetectorType, ds.AcquisitionContextSequence = "", []
+        ds.AnatomicRegionSequence = [_chest()] if any("CHEST" in one for one in parts) else []
         ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
         ds.PresentationLUTShape = "INVERSE" if facts.photometric == "MONOCHROME1" else "IDENTITY"
         ds.LossyImageCompression, ds.BurnedInAnnotation = "00", "YES"

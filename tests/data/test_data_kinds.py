@@ -145,6 +145,53 @@ def test_what_is_the_same_folder_is_prepared_into_its_cache_again(way, tmp_path)
     assert index["image_id"].tolist() == ["x", "y"] and same == [way != "changed", True]
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("way", ["into a subfolder", "exported again", "linked elsewhere", "named one by one"])
+def test_a_folders_own_xray_that_was_moved_is_prepared_anew(way, stopped, tmp_path, monkeypatch):
+    from PIL import Image
+
+    from covidxr import prepare as door
+
+    files = [_dicom(tmp_path / "src" / f"{name}.dcm", grey) for name, grey in {"x": 100, "y": 4000}.items()]
+    if way[0] == "l":
+        _dicom(tmp_path / "kept" / "x.dcm", 100)
+        files[0].unlink()
+        files[0].symlink_to(tmp_path / "kept" / "x.dcm")
+    with monkeypatch.context() as patch:
+        if stopped:
+            patch.setattr(door, "write_index", lambda *told: pd.DataFrame({"image_id": []}))
+        prepare(files if way[0] == "n" else tmp_path / "src", tmp_path / "out", size=16, workers=1)
+    files[0].unlink()
+    if way[0] == "i":
+        _dicom(tmp_path / "src" / "ward" / "x.dcm", 3000)
+    elif way[0] == "l":
+        files[0].symlink_to(_dicom(tmp_path / "other" / "z.dcm", 3000))
+    else:
+        files[0] = files[0].with_suffix(".png")
+        Image.fromarray(np.full((32, 32), 187, np.uint8)).save(files[0])
+    index = prepare(files if way[0] == "n" else tmp_path / "src", tmp_path / "out", size=16, workers=1)
+    assert index["image_id"].tolist() == ["x", "y"] and read_failed(tmp_path / "out").empty
+    shown = [read_prepared(tmp_path / "out" / name)[12, 12] for name in index["file"]]
+    assert shown == pytest.approx([187, 249], abs=1)
+
+
+def test_a_picture_whose_xray_is_still_there_is_not_lost_to_another_of_its_folder(tmp_path):
+    source = tmp_path / "src"
+    simulate_dataset(source, studies=4, size=64, seed=3, workers=1)
+    lone = next((source / "test").rglob("*.dcm"))
+    beside = lone.rename(source / "test" / lone.name)
+    prepare(source, tmp_path / "out", size=16, workers=1)
+    held = tmp_path / "out" / f"{lone.stem}.png"
+    before = held.read_bytes()
+    _dicom(lone)  # lies as the competition's files do, and so has the id now
+    with pytest.raises(DataError, match=f"holds the small copy of another X-ray under the id {lone.stem}"):
+        prepare(source, tmp_path / "out", size=16, workers=1)
+    assert held.read_bytes() == before
+    beside.unlink()
+    index = prepare(source, tmp_path / "out", size=16, workers=1).set_index("image_id")
+    assert index.loc[lone.stem, "source"] == lone.relative_to(source).as_posix()
+
+
 def test_a_cache_with_stamps_of_an_earlier_version_is_prepared_anew(tmp_path):
     from covidxr.cache.parts import index_parts, read_part, write_part
 
@@ -322,6 +369,29 @@ def test_what_no_table_names_is_counted_with_the_first_of_it(folder, tmp_path):
     ]
 
 
+def test_files_of_one_name_that_no_table_names_are_left_out_of_train_and_told_apart_in_test(tmp_path):
+    root = _sampled(tmp_path / "comp")
+    _dicom(root / "test" / "t" / "e" / "j.dcm", patient="q")
+    before = open_dataset(root)
+    (train, other), test = sorted((root / "train").iterdir()), next((root / "test").iterdir())
+    for study in (train, other, other / "e"):
+        shutil.copy(root / "train" / "s1" / "e" / "i1.dcm", study / "thumb.png")
+    shutil.copy(next(test.rglob("*.dcm")), train / "e" / "j.dcm")  # the name of an image of the test half
+    dataset = open_dataset(root)
+    assert dataset.images["path"].tolist() == before.images["path"].tolist()
+    why = "4 X-ray files in train/ are not in train_image_level.csv, and so left out, first train/s1/"
+    assert [said[: len(why)] for said in problems(dataset)] == [why]
+    for place in (test, test / "e"):
+        shutil.copy(root / "train" / "s1" / "e" / "i1.dcm", place / "thumb.png")
+    with pytest.raises(DataError, match=r"test/.*thumb\.png: its name is that of .*test/.*thumb\.png, and names are"):
+        open_dataset(root)
+    for place in (test, test / "e"):
+        (place / "thumb.png").unlink()
+    shutil.copy(root / "train" / "s1" / "e" / "i1.dcm", other / "e" / "i1.dcm")  # which of them does the table mean?
+    with pytest.raises(DataError, match="names are image ids; remove or rename one"):
+        open_dataset(root)
+
+
 def test_an_xray_that_a_table_names_by_a_link_is_not_left_out(folder):
     (folder / "link.png").symlink_to(folder / "d.png")
     assert problems(_opened(folder, "file,label,patient_id\na.png,x,1\nb.png,y,2\nc.png,x,3\nlink.png,y,4\n")) == []
@@ -432,6 +502,7 @@ def test_what_the_sample_asks_for_and_no_file_gives_is_told_and_guessed(tmp_path
     from covidxr.runs.baselines import prior_submission
     from covidxr.runs.inputs import prepare_data, tables_key
     from covidxr.runs.opinions import _write_final
+    from covidxr.runs.report import _missing_text
     from covidxr.runs.run import Steps
 
     ids = ["t_study", "u_study", "j_image", "k_image"]
@@ -447,8 +518,10 @@ def test_what_the_sample_asks_for_and_no_file_gives_is_told_and_guessed(tmp_path
     assert problems(dataset) == said
     (tmp_path / "run").mkdir()
     steps, profile = Steps(tmp_path / "run"), SimpleNamespace(cache_size=16)
-    failed = prepare_data(steps, dataset, tmp_path / "run", profile)[1]
-    assert [one.partition(": ")[2].split(",")[0] for one in failed] == ["no file of u_study", "no file of k_image"]
+    _, notes = prepare_data(steps, dataset, tmp_path / "run", profile)
+    assert notes == {"failed": [], "missing": ["u_study", "k_image"]}, "what is not there cannot be damaged"
+    why = "1 image and 1 study of sample_submission.csv have no file in test/, first u_study"
+    assert _missing_text(notes["missing"]) == why and _missing_text([]) == ""
     hidden = dataset.images[dataset.images["split"] == "test"]
     told = prior_submission(dataset, ("s1",), hidden)
     run = SimpleNamespace(dataset=dataset, folder=tmp_path / "run", hidden=False)

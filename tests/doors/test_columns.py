@@ -218,6 +218,36 @@ def test_a_column_kept_in_another_way_changes_no_answer(door, kind):
     _same(found, wanted)
 
 
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    "The index is called as the first column, as after a loop of pandas"
+    return table.rename_axis(index=table.columns[0])
+
+
+def _levels(table: pd.DataFrame) -> pd.DataFrame:
+    "Every column is a level of the index, too"
+    return table.set_index(list(table.columns), drop=False)
+
+
+@pytest.mark.parametrize("way", [_named, _levels])
+@pytest.mark.parametrize("door", DOORS)
+def test_an_index_that_is_called_as_a_column_changes_no_answer(door, way):
+    tables, ask = DOORS[door]
+    wanted, found = ask(*(table.copy() for table in tables)), ask(*map(way, tables))
+    if isinstance(wanted, pd.DataFrame):
+        wanted, found = wanted.reset_index(drop=True), found.reset_index(drop=True)
+    _same(found, wanted)
+
+
+@pytest.mark.parametrize("way", [_named, _levels])
+def test_tables_with_such_an_index_are_left_as_they_are(way):
+    boxes = way(_boxes(1))
+    before = boxes.copy()
+    none_confidence(NONE, boxes)
+    weighted_boxes_fusion(boxes)
+    pd.testing.assert_frame_equal(boxes, before)
+    assert boxes.index.names == before.index.names
+
+
 def _same(found: pd.DataFrame | pd.Series | dict, wanted: pd.DataFrame | pd.Series | dict) -> None:
     "The values that a door gives, whatever they are kept in"
     if isinstance(wanted, pd.DataFrame):
@@ -245,9 +275,10 @@ def _dataset(way) -> Dataset:
     return Dataset("nowhere", True, tuple(CLASSES), way(studies), way(images), way(boxes))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "named", "levels"])
 def test_a_dataset_made_by_hand_is_split_and_told_alike(kind):
-    plain, other = _dataset(lambda table: table), _dataset(KINDS[kind])
+    ways = KINDS | {"named": _named, "levels": _levels}
+    plain, other = _dataset(lambda table: table), _dataset(ways[kind])
     _same(other.labels().sort_index(), plain.labels().sort_index())
     _same(patient_folds(other, folds=4), patient_folds(plain, folds=4))
     folds = [rounds(patient_folds(one, folds=4)) for one in (other, plain)]

@@ -9,6 +9,7 @@ import torch
 
 from covidxr.base.errors import DataError, ModelError
 from covidxr.base.terms import APPEARANCES
+from covidxr.dicom import Xray, XrayFacts
 from covidxr.explain import causal_truth, explain, map_scores, pointing_game
 from covidxr.learning import attribution
 from covidxr.learning.attribution import METHODS, Question, attribute, feature_layer, network_input, open_classifier
@@ -183,6 +184,9 @@ def test_what_cannot_be_explained_is_refused_in_words(tmp_path, xray):
         explain(None, "one.dcm")
     with pytest.raises(DataError, match="numbers from 0 to 1"):
         explain(None, xray.pixels * 255)
+    for facts in (XrayFacts(body_part="HAND"), XrayFacts(view="LL")):  # as `interpret` and `severity` do
+        with pytest.raises(DataError, match="no frontal chest X-ray: its header says that"):
+            explain(None, Xray(xray.pixels, facts))
     with pytest.raises(ModelError, match="config.json is missing"):
         explain(tmp_path, xray)
     with pytest.raises(ModelError, match="a model is a classifier's folder"):

@@ -12,9 +12,10 @@ import cv2
 from sklearn.metrics import cohen_kappa_score
 
 from covidxr.base.errors import DataError
-from covidxr.dicom import write_dicom
+from covidxr.dicom import XrayFacts, read_xray, write_dicom
 from covidxr.explain import explain
 from covidxr.phantom import opacity_extent, simulate
+from covidxr.prepare import prepare, read_prepared
 from covidxr.severity import agreement, severity
 from covidxr.start import interpret
 from covidxr.tables.readers import Reader, check_owners, extent_grades, pair_agreement, read_lungs, weighted_kappa
@@ -123,6 +124,29 @@ def test_a_picture_without_a_grade_is_left_out_of_a_run_and_empty_in_the_table(t
     inference._write_extents(images, tmp_path / "e.csv")
     table = pd.read_csv(tmp_path / "e.csv").set_index("image_id")
     assert table.loc["black", ["extent", "low", "high"]].isna().all() and table.loc["ill"].notna().all()
+
+
+@pytest.mark.parametrize("kind", ["lateral", "hand", "strip", "frontal"])
+def test_a_run_grades_no_tested_image_that_severity_refuses(kind, tmp_path):
+    from covidxr.runs.inference import grade_prepared
+    from covidxr.runs.probes import extents
+
+    told = {"lateral": {"view": "LL"}, "hand": {"body_part": "HAND"}}.get(kind, {})
+    pixels = (simulate(3, "typical", size=256).pixels * 4095).astype(np.uint16)
+    path = tmp_path / "src" / "a.dcm"
+    path.parent.mkdir()
+    write_dicom(path, pixels[100:108] if kind == "strip" else pixels, XrayFacts("a", **told))
+    index = prepare(path.parent, tmp_path / "out", size=160, workers=1)
+    images = index.assign(file=[str(tmp_path / "out" / name) for name in index["file"]], label="typical")
+    found = extents(images, ["typical"], seed=0)
+    (row,) = images.to_dict("records")
+    if kind == "frontal":
+        assert [one["median"] for one in found] == grade_prepared(read_prepared(row["file"]), row)[:1]
+        severity(read_xray(path))
+    else:
+        assert found == [] and grade_prepared(read_prepared(row["file"]), row) == [None] * 3
+        with pytest.raises(DataError):
+            severity(read_xray(path))
 
 
 def test_agreement_knows_perfect_readers_bias_and_chance():

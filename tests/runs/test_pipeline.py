@@ -455,6 +455,17 @@ def test_a_run_goes_on_after_a_file_was_mended_and_all_its_parts_tell_the_same(
         assert (tmp_path / "run" / name).read_bytes() == (folder / "run" / name).read_bytes()
 
 
+def test_an_xray_of_the_test_half_that_is_not_there_is_no_file_that_cannot_be_read(small, tmp_path):
+    shutil.rmtree(next((small / "test").iterdir()))
+    with fake_models():
+        metrics = run(small, tmp_path / "run", profile=QUICKEST)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert metrics["failed"] == [] and "could not be read" not in page
+    assert [name.rpartition("_")[2] for name in metrics["missing"]] == ["study", "image"]
+    why = f"1 image and 1 study of sample_submission.csv have no file in test/, first {metrics['missing'][0]}; what is"
+    assert page.count(why) == 1 and page.count(metrics["missing"][0]) == 1
+
+
 def test_what_is_scored_is_what_is_handed_in_to_the_last_digit(small, tmp_path):
     with fake_models():
         run(small, tmp_path / "run", profile=QUICKEST)

@@ -85,6 +85,8 @@ def test_classes_are_graded_in_their_order_and_opaque_lungs_get_more(finished: P
     assert medians["negative"] < medians["typical"]
     few = extents(judged_pictures(run), list(run.dataset.classes), seed=0, most=6)
     assert sum(row["images"] for row in few) == 6
+    run.index["checks"] = "its header says that the view is LL, only frontal views (PA, AP) can be read"
+    assert extents(judged_pictures(run), list(run.dataset.classes), seed=0) == [], "laterals have no grade"
 
 
 def test_the_report_tells_all_three(finished: Path, told: dict) -> None:

@@ -250,6 +250,16 @@ def test_the_faintest_disease_that_can_be_asked_for_is_in_the_picture():
     assert len(xray.boxes) and np.abs(xray.pixels - xray.healthy)[mask].max() > 1 / 255
 
 
+@pytest.mark.parametrize("strength", [0, 0.0, 0.01, 1])
+def test_a_negative_has_no_opacity_that_could_be_too_faint(strength):
+    np.testing.assert_array_equal(
+        simulate(7, "negative", 64, strength=strength).pixels, simulate(7, "negative", 64).pixels
+    )
+    for wrong in (-1, 11, float("nan"), "a", True):
+        with pytest.raises(DataError, match="the strength must lie from 0 to 10, not "):
+            simulate(7, "negative", 64, strength=wrong)
+
+
 def test_other_doors_of_the_simulator_say_what_cannot_be(tmp_path):
     for call in (random_patient, random_pose):
         for seed in (-1, 0.5, None):

@@ -1,5 +1,6 @@
 "Kinds of files that adversarial readers brought: what hides beside coded pixels, and headers that leave a word out."
 
+import re
 import struct
 import warnings
 import zlib
@@ -13,8 +14,9 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.encaps import encapsulate, generate_frames
 from xrays import CODINGS, LOSSY, NATIVE, WINDOW, chest, dataset, in_fragments, save
 
-from covidxr.base.errors import XrayError
+from covidxr.base.errors import DataError, XrayError
 from covidxr.dicom import XrayFacts, deidentify, identifying_elements, read_facts, read_xray, write_dicom
+from covidxr.phantom import simulate
 from covidxr.xray import codecs
 from covidxr.xray.codecs import decode
 from covidxr.xray.confidential import HARMLESS, IDENTIFYING, KEPT
@@ -551,7 +553,10 @@ def test_texts_that_no_list_knows_curves_and_the_files_own_header_are_told():
     [
         ("HAND", "HAND"),
         ("CHEST PA/LAT 2VIEW", "CHEST"),
-        ("Tórax", "CHEST"),
+        ("Tórax", "TORAX"),
+        ("Hand", "HAND"),
+        ("HAND, LEFT", "HAND LEFT"),
+        ("LOWER EXTREMITY, LEFT KNEE", ""),
         ("", "CHEST"),
         (["CHEST", "ABDOMEN"], "CHEST\\ABDOMEN"),
         (["HAND", "WRIST"], "HAND\\WRIST"),
@@ -567,6 +572,47 @@ def test_a_body_part_is_read_as_it_is_and_written_as_the_standard_has_it(tmp_pat
         ds.save_as(path)
         xray = read_xray(path)
     assert xray.facts.body_part == ("\\".join(said) if isinstance(said, list) else said)
-    assert bool(not_frontal_chest(xray.facts)) == (said in ("HAND", ["HAND", "WRIST"]))
+    assert bool(not_frontal_chest(xray.facts)) == (said in ("HAND", "Hand", ["HAND", "WRIST"]))
     write_dicom(again, np.arange(4096, dtype=np.uint16).reshape(64, 64), xray.facts)
     assert read_facts(again).body_part == kept
+    assert bool(not_frontal_chest(read_facts(again))) == bool(not_frontal_chest(xray.facts))
+    assert bool(pydicom.dcmread(again).AnatomicRegionSequence) == ("CHEST" in kept)
+
+
+@pytest.mark.parametrize(
+    "told, said",
+    [
+        ({"PatientOrientation": ["A", "F"]}, "the orientation is A\\F; only frontal views"),
+        ({"PatientOrientation": ["PL", "F"], "ViewPosition": "PA"}, "the orientation is P\\F; only frontal views"),
+        ({"ViewPosition": "LAT"}, "the view is LAT; only frontal views"),
+        ({"ViewPosition": "L_LAT"}, "the view is L_LAT; only frontal views"),
+        ({"ViewPosition": "RAO"}, "the view is RAO; only frontal views"),
+        ({"ViewPosition": "PA OBLIQUE"}, "the view is PA OBLIQUE; only frontal views"),
+        ({"Modality": "RF"}, "of the kind RF, and a chest X-ray is CR or DX"),
+        ({"BodyPartExamined": ["SHOULDER", ""]}, "the body part SHOULDER\\, not a chest"),
+        ({"PatientOrientation": ["F", "L"]}, ""),
+        ({"PatientOrientation": ""}, ""),
+        ({"ViewPosition": "LLD"}, ""),  # who lies on the left side is seen from the front or from behind
+        ({"ViewPosition": "RT LAT DECUB"}, ""),
+        ({"ViewPosition": "AP"}, ""),
+        ({"ViewPosition": "LORDOTIC"}, ""),
+        ({"ViewPosition": ""}, ""),
+        ({"Modality": "DR"}, ""),
+    ],
+)
+def test_a_view_that_is_not_frontal_is_refused_whichever_element_tells(tmp_path, told, said):
+    from covidxr.severity import severity
+
+    path = tmp_path / "a.dcm"
+    write_dicom(path, (simulate(3, size=96).pixels * 4095).astype(np.uint16), XrayFacts("a"))
+    ds = pydicom.dcmread(path)
+    for name, value in told.items():
+        setattr(ds, name, value)
+    ds.save_as(path)
+    xray = read_xray(path)
+    assert said in not_frontal_chest(xray.facts) and bool(said) == bool(not_frontal_chest(xray.facts))
+    if said:
+        with pytest.raises(DataError, match=re.escape(said)):
+            severity(xray)
+    else:
+        assert 0 <= severity(xray).extent <= 8
