@@ -392,6 +392,7 @@ def test_labels_in_any_script_stay_apart(plain):
         (["None", "sick"], "row 2: the label 'None' has a meaning"),
         (["Opacity", "well"], "row 2: the label 'Opacity' has a meaning"),
         (["split", "well"], "row 2: the label 'split' has a meaning"),
+        (["well", "Fold"], "row 3: the label 'Fold' has a meaning"),
         (["Not well", "not-well"], "'Not well' and 'not-well' would both be the class not-well"),
     ],
 )
