@@ -30,6 +30,7 @@ from ..base.progress import log_line
 from ..base.terms import LEAST_SIDE
 from ..boxes.network_answers import cut_boxes
 from ..cache.pictures import against_chest
+from ..data.folders import told_studies
 from ..data.ids import spell_name
 from ..dataset import image_ids, xray_files
 from ..dicom import read_facts
@@ -74,7 +75,7 @@ def given_files(
     xrays: str | Path | Iterable[str | Path],  # files and folders
     closed: list[str] | None = None,  # gets what the folders hold and cannot be read, as in `xray_files`
 ) -> pd.DataFrame:  # image_id, study_id, path
-    "The X-rays behind some names, with the ids that `prepare` gives them; one study each, unless headers tell more"
+    "The X-rays behind some names, with the ids that `prepare` gives; one study each, unless headers or images.csv tell more"
     named = list(xrays) if isinstance(xrays, Iterable) and not isinstance(xrays, str) else [xrays]
     files = []
     for given in map(check_path, named):  # an empty name, as of an unset variable, is no folder
@@ -93,6 +94,7 @@ def given_files(
     named_so = list(zip(files, ids, strict=True))
     lone = {image_id for path, image_id in named_so if path not in folders}
     studies = [image_id if folders.get(path, image_id) in lone else folders[path] for path, image_id in named_so]
+    studies = told_studies(Path(named[0]), files, studies) if alone else studies
     return pd.DataFrame({"image_id": ids, "study_id": studies, "path": files})
 
 # %% ../../nbs/engine/inference.ipynb #inference-010b

@@ -14,12 +14,20 @@ from xrays import chest, stored_so
 from covidxr.base.errors import DataError
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.cache.pictures import read_prepared
+from covidxr.cli import main
 from covidxr.data.ids import spell_name
 from covidxr.dataset import Dataset, open_dataset, problems, xray_files
 from covidxr.dicom import XrayFacts, write_dicom
 from covidxr.hospital import simulate_dataset
 from covidxr.prepare import count_findings, from_cache, prepare, read_failed, to_cache
 from covidxr.runs.inference import given_files
+from covidxr.submission import (
+    compare_submissions,
+    score_submission,
+    submission_ids,
+    submission_table,
+    write_submission,
+)
 from covidxr.xray.standard import TURNS
 
 STUDIES = "id,Negative for Pneumonia,Typical Appearance,Indeterminate Appearance,Atypical Appearance\n"
@@ -704,3 +712,28 @@ def test_a_class_called_by_braces_is_told_as_any_other():
     images = pd.DataFrame({"image_id": ["a"], "study_id": ["a"], "patient_id": ["p"], "split": "train"})
     with pytest.raises(DataError, match="study a must have a 1 for exactly one of the classes"):
         Dataset(".", False, ("{x}", "{}"), studies, images, pd.DataFrame())
+
+
+@pytest.mark.parametrize("boxes", [None, "file,x,y,width,height\na.png,1,2,20,20\n"])
+def test_a_plain_folder_is_the_truth_of_its_submissions(folder, tmp_path, boxes):
+    "Its own submission scores 1, and patients are drawn as its table has them"
+    dataset = _opened(folder, "file,label,patient_id\na.png,ill,p\nb.png,well,q\n", boxes)
+    certain = pd.DataFrame({"study_id": ["a", "b"], "ill": [1.0, 0.0], "well": [0.0, 1.0]})
+    table = submission_table(certain, dataset.boxes.assign(confidence=1.0), dataset.unboxed().astype(float))
+    out = tmp_path / "own.csv"
+    write_submission(table, submission_ids(dataset.images), out)
+    for truth in (folder, folder / "images.csv"):
+        assert score_submission(truth, out).map == 1
+    assert compare_submissions(folder, {"own": out}, draws=5)["drawn"] == "patients"
+    (folder / "images.csv").write_text("file,label\na.png,ill\nb.png,well\n")
+    assert compare_submissions(folder, {"own": out}, draws=5)["drawn"] == "studies"
+    assert main(["score", str(folder), str(out), "--versus", str(out), "--draws", "5"]) == 0
+
+
+def test_predict_calls_the_studies_of_a_plain_folder_as_the_dataset_does(folder):
+    shutil.copy(folder / "a.png", folder / "c.png")
+    dataset = _opened(folder, "file,label,study_id\na.png,ill,c\nb.png,ill,c\nc.png,ill,\n")
+    given = given_files(folder).set_index("image_id")["study_id"]
+    assert given.drop("d").to_dict() == dataset.images.set_index("image_id")["study_id"].to_dict()
+    (folder / "images.csv").write_text("somebody,else\n1,2\n")
+    assert given_files(folder)["study_id"].tolist() == ["a", "b", "c", "d"]
