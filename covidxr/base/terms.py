@@ -21,7 +21,11 @@ BOX_COLUMNS = ["x_min", "y_min", "x_max", "y_max"]
 # What a table of boxes may call the column that tells kinds of boxes apart; here a box is an opacity
 CLASS_OF_BOXES = r"(.*_)?(label|class|category|finding|diagnosis|target)(_?(id|name))?|name|type|kind"
 LEAST_SIDE = 16  # pixels of the shorter side of what can be an X-ray of a chest
-UNKNOWN = ("", "na", "n/a", "nan", "null", "none")  # how tables say that something, but not a label, is unknown
+# How tables and headers say that something, but not a label, is unknown; as a patient all of them would be one person
+UNKNOWN = tuple(
+    "na n/a n.a. #n/a <na> nan nat null none nil unknown unk undefined missing - -- ? ?? . anonymous anonymized "
+    "anonymised".split()
+) + ("", "not available", "not known")
 BOOKKEEPING = frozenset(  # columns that tell of an image or a study what is no class, compared in lower case
     "file file_name filename path split fold set subset partition phase hospital site center centre institution "
     "patient patient_id study study_id series series_id image image_id view projection position laterality "

@@ -26,7 +26,7 @@ from .ids import image_ids
 from .labels import class_labels
 from .problems import count_text
 from .tables import OpenedTables, fill_patients, free_names, note_unknown_patients
-from ..xray.facts import image_name
+from ..xray.facts import image_name, is_picture
 from ..xray.headers import years_of
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-006
@@ -130,12 +130,34 @@ def _unnamed(
     return rest
 
 
+def _told_by_headers(
+    images: pd.DataFrame,  # patient_id, and view, sex and age where the table has them
+    headers: pd.DataFrame,  # what `scan_headers` found in their files
+    paths: list[Path],  # these files
+) -> tuple[pd.DataFrame, list[str]]:  # with what the table does not say; a sentence, where patients were taken
+    "What the headers of DICOM files say of a patient; the table's own word counts"
+    headers = headers.set_axis(images.index)
+    named = zip(headers["patient_id"], paths, strict=True)
+    pictures = [name == image_name(path) and is_picture(path) for name, path in named]
+    headers["patient_id"] = headers["patient_id"].mask(pictures, "")  # without a header they are called by their file
+    for name in ("view", "sex"):
+        said = images[name] if name in images else pd.Series("", images.index)
+        found = said.where(said != "", headers[name].mask(is_unknown(headers[name]), ""))
+        images = images.assign(**{name: found}) if name in images or (found != "").any() else images
+    if "age" in images or headers["age"].notna().any():
+        images = images.assign(age=images["age"].fillna(headers["age"]) if "age" in images else headers["age"])
+    own = is_unknown(images["patient_id"].fillna("")) & ~is_unknown(headers["patient_id"])
+    images = images.assign(patient_id=images["patient_id"].mask(own, headers["patient_id"].str.strip()))
+    whose = f"the patients of {count_text(int(own.sum()), 'image')}"
+    return images, [f"images.csv names no patient there: {whose} are those of their headers"] if own.any() else []
+
+
 def _folder_images(
     root: Path,  # a folder with images.csv
     table: pd.DataFrame,  # what that holds
     there: list[Path],  # the X-ray files in the folder and below it
     closed: list[str],  # why they may not be all
-) -> pd.DataFrame:  # a row per image, as in `Dataset`, but with the table's patients; the index is the table's
+) -> tuple[pd.DataFrame, list[str]]:  # a row per image, as in `Dataset`; the index is the table's; for `problems`
     "The images of a plain folder, with what the table and the headers say about them"
     path, files = root / "images.csv", table["file"]
     refuse_rows(files.str.strip() == "", path, "the file is empty")
@@ -156,7 +178,8 @@ def _folder_images(
         years = pd.to_numeric(years, errors="coerce")
         images["age"] = years.where((years >= 0) & (years <= 150))
     sizes = scan_headers(paths)
-    return images.assign(height=sizes["rows"].to_numpy(), width=sizes["columns"].to_numpy(), split="train")
+    images, notes = _told_by_headers(images, sizes, paths)
+    return images.assign(height=sizes["rows"].to_numpy(), width=sizes["columns"].to_numpy(), split="train"), notes
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-010
 # what a table may call the column that tells the halves of a dataset apart
@@ -256,7 +279,7 @@ def open_folder(
     path = root / "images.csv"
     table, closed = read_table(path, ["file"]), []
     label, there = class_labels(table, path), xray_files(root, closed)
-    images = _folder_images(root, table, there, closed)
+    images, told = _folder_images(root, table, there, closed)
     first = label.groupby(images["study_id"]).transform("first")
     why = "its study {} has another label in a row above; a study has one"
     refuse_rows(label != first, path, why, images["study_id"])
@@ -265,7 +288,7 @@ def open_folder(
     studies = studies.drop_duplicates("study_id").reset_index(drop=True)
     boxes, notes = _folder_boxes(root, images, table["file"], there)
     whole = "so every image counts as training; leave the rows of another half out"
-    notes = note_unknown_patients(images) + _not_read(path, table, _HALVES, whole) + notes
+    notes = told + note_unknown_patients(images) + _not_read(path, table, _HALVES, whole) + notes
     notes += _left_out(root, images, there) + closed
     images = images.assign(patient_id=fill_patients(images)).reset_index(drop=True)
     return OpenedTables(classes, studies, images, boxes, tuple(notes))

@@ -75,7 +75,7 @@ def given_files(
     xrays: str | Path | Iterable[str | Path],  # files and folders
     closed: list[str] | None = None,  # gets what the folders hold and cannot be read, as in `xray_files`
 ) -> pd.DataFrame:  # image_id, study_id, path
-    "The X-rays behind some names, with the ids that `prepare` gives; one study each, unless headers or images.csv tell more"
+    "The X-rays behind some names, with `prepare`'s ids; one study each, unless headers or images.csv tell more"
     named = list(xrays) if isinstance(xrays, Iterable) and not isinstance(xrays, str) else [xrays]
     files = []
     for given in map(check_path, named):  # an empty name, as of an unset variable, is no folder

@@ -18,6 +18,8 @@ from covidxr.cli import main
 from covidxr.data.ids import spell_name
 from covidxr.dataset import Dataset, open_dataset, problems, xray_files
 from covidxr.dicom import XrayFacts, write_dicom
+from covidxr.eda import summary
+from covidxr.folds import patient_folds
 from covidxr.hospital import simulate_dataset
 from covidxr.prepare import count_findings, from_cache, prepare, read_failed, to_cache
 from covidxr.runs.inference import given_files
@@ -737,3 +739,49 @@ def test_predict_calls_the_studies_of_a_plain_folder_as_the_dataset_does(folder)
     assert given.drop("d").to_dict() == dataset.images.set_index("image_id")["study_id"].to_dict()
     (folder / "images.csv").write_text("somebody,else\n1,2\n")
     assert given_files(folder)["study_id"].tolist() == ["a", "b", "c", "d"]
+
+
+def test_the_patients_of_a_plain_folder_of_dicom_files_are_those_of_their_headers(tmp_path):
+    "Each file had been a patient of its own, and one person stood in both folds"
+    for number in range(8):
+        facts = XrayFacts(f"i{number}", patient_id=f"P{number // 4}", bits_stored=12, view="PA", sex="F", age=50)
+        write_dicom(tmp_path / f"i{number}.dcm", np.arange(1024).reshape(32, 32), facts)
+    lines = [f"i{number}.dcm,{'ill' if number % 2 else 'well'}," for number in range(8)]
+    (tmp_path / "images.csv").write_text("\n".join(["file,label,patient_id", *lines[:7], lines[7] + "own"]))
+    dataset = open_dataset(tmp_path)
+    assert dataset.images["patient_id"].tolist() == ["P0"] * 4 + ["P1"] * 3 + ["own"]
+    assert dataset.images[["view", "sex", "age"]].drop_duplicates().to_numpy().tolist() == [["PA", "F", 50]]
+    assert problems(dataset) == [
+        "images.csv names no patient there: the patients of 7 images are those of their headers"
+    ]
+    fold = patient_folds(dataset, 2)
+    assert pd.Series(dataset.images["patient_id"].to_numpy()).groupby(fold.to_numpy()).unique().map(len).sum() == 3
+
+
+def test_a_picture_without_a_header_is_no_patient_called_by_its_file(folder):
+    assert problems(_opened(folder, "file,label,study_id\na.png,x,s\nb.png,x,s\nc.png,y,t\nd.png,y,t\n"))[0].startswith(
+        "no patient ids"
+    )
+
+
+@pytest.mark.parametrize("word", ["unknown", "-", "?", "N.A.", "anonymous", "Missing"])
+def test_patients_called_unknown_are_not_one_person(folder, word):
+    dataset = _opened(folder, f"file,label,patient_id\na.png,x,{word}\nb.png,y,{word}\nc.png,x,p\nd.png,y,q\n")
+    assert dataset.images["patient_id"].tolist() == ["a", "b", "p", "q"]
+    assert "2 of 4 studies have no patient id" in problems(dataset)[0]
+    dataset.images["patient_id"] = [word, word, "p", "q"]
+    with pytest.raises(DataError, match="image a has no patient_id"):
+        patient_folds(dataset, 2)
+
+
+def test_patients_named_by_numbers_and_by_text_are_text_for_all(folder):
+    "patient_folds ended in a TypeError"
+    dataset = _by_hand()
+    images = pd.concat([dataset.images] * 2, ignore_index=True)
+    count = len(images)
+    images = images.assign(image_id=[f"i{row}" for row in range(count)], study_id=[f"s{row}" for row in range(count)])
+    images = images.assign(patient_id=[7, "7", *range(2, count)], split="train")
+    studies = pd.DataFrame({"study_id": images["study_id"], "split": "train", "a": [0, 1] * (count // 2)})
+    mixed = Dataset(folder, False, ("a", "b"), studies.assign(b=1 - studies["a"]), images, pd.DataFrame())
+    fold = patient_folds(mixed, 2)
+    assert fold["s0"] == fold["s1"] and summary(mixed)["patients"] == count - 1
