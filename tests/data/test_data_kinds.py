@@ -17,7 +17,7 @@ from covidxr.cache.pictures import read_prepared
 from covidxr.cli import main
 from covidxr.data.ids import spell_name
 from covidxr.dataset import Dataset, open_dataset, problems, xray_files
-from covidxr.dicom import XrayFacts, write_dicom
+from covidxr.dicom import XrayFacts, read_xray, write_dicom
 from covidxr.eda import summary
 from covidxr.folds import patient_folds
 from covidxr.hospital import simulate_dataset
@@ -785,3 +785,22 @@ def test_patients_named_by_numbers_and_by_text_are_text_for_all(folder):
     mixed = Dataset(folder, False, ("a", "b"), studies.assign(b=1 - studies["a"]), images, pd.DataFrame())
     fold = patient_folds(mixed, 2)
     assert fold["s0"] == fold["s1"] and summary(mixed)["patients"] == count - 1
+
+
+@pytest.mark.parametrize("name", ["b.jfif", "b.jpe", "b.JFIF", "IM0001", "1.2.840.77"])
+def test_whatever_can_be_read_is_found_in_its_folder(name, tmp_path):
+    "JPEG as browsers save it, and DICOM without preamble and ending, were left out without a word"
+    from PIL import Image
+
+    path = tmp_path / name
+    if name.startswith("b"):
+        Image.fromarray(np.arange(6400, dtype=np.uint8).reshape(80, 80)).save(path, "JPEG")
+    else:
+        whole = _dicom(tmp_path / "whole.dcm")
+        path.write_bytes(whole.read_bytes()[132:])
+        whole.unlink()
+    assert read_xray(path).pixels.ndim == 2
+    assert xray_files(tmp_path) == given_files(tmp_path)["path"].tolist() == [path]
+    (tmp_path / "notes").write_text("\b no X-ray")
+    (tmp_path / "raw.bin").write_bytes(path.read_bytes())
+    assert xray_files(tmp_path) == [path]
