@@ -35,6 +35,7 @@ from ..data.ids import spell_name
 from ..dataset import image_ids, xray_files
 from ..dicom import read_facts
 from ..prepare import from_cache, prepare, read_failed, read_prepared
+from .looks import odd_copy
 from .opinions import Opinions, ensemble_round, study_probabilities
 from .packed_files import open_files
 from .run_files import RunFiles, model_kinds, read_choices
@@ -170,6 +171,8 @@ def _through_torch(
         index = prepare(list(images["path"]), cache, size=size, workers=workers)
         failed, answers, graded = read_failed(cache)["error"].tolist(), {}, {}
         table = index.assign(file=[str(Path(cache) / name) for name in index["file"]])
+        places = zip(table["file"], table["left"], table["top"], strict=True)
+        index = index.assign(looks=[odd_copy(read_prepared(file), left, top) for file, left, top in places])
         table = images[["image_id"]].merge(table[["image_id", "file", "height", "width", "checks"]], on="image_id")
         for name, classifies in names.items() if len(table) else ():
             from covidxr.classify import predict_classifier
@@ -363,7 +366,7 @@ def predict(
     out: str | Path,  # the submission to write; a file that covidxr did not write is never written over
     extents: str | Path | None = None,  # also write this table: image_id, study_id, extent and its interval
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
-) -> dict:  # images and studies predicted, what failed, and what is no frontal chest X-ray by its header
+) -> dict:  # images and studies predicted, what failed, and what is no frontal chest X-ray by its header or looks
     """Predict new X-rays with all models of a run; what cannot be read is listed and left out; raises DataError
 
     Example:
