@@ -57,12 +57,27 @@ def _label_column(
     raise DataError(f"{path}: cannot tell which column holds the classes ({seen}); name it `label`")
 
 
+def _plain_numbers(
+    told: pd.Series,  # labels
+    path: Path,  # images.csv, for the message
+) -> pd.Series:  # 1 for 1.0 where all are whole numbers, else as they are
+    "A column with a gap makes 1.0 of 1; DataError where labels are numbers with decimals, which are no classes"
+    numbers = pd.to_numeric(told, errors="coerce")
+    if told.empty or numbers.isna().any() or not told.str.contains(".", regex=False).any():
+        return told
+    measure = (
+        "the label {} is a measure and no class; put it into classes first, as pd.cut does, and name them in words"
+    )
+    refuse_rows(numbers % 1 != 0, path, measure, told)
+    return numbers.astype(int).astype(str)
+
+
 def class_labels(
     table: pd.DataFrame,  # images.csv
     path: Path,  # its file, for the messages
 ) -> pd.Series:  # a class for each row
     "The classes of a plain folder; DataError where two labels would become one, or one would become nothing"
-    told = table[_label_column(table, path)].str.strip()
+    told = _plain_numbers(table[_label_column(table, path)].str.strip(), path)
     words = told.map(class_word)
     taken = words.isin(["none", "opacity", *BOOKKEEPING])
     refuse_rows(told == "", path, "the label is empty; fill it in or remove the row")
