@@ -167,7 +167,7 @@ def _eda(
 
 
 def _score(
-    # a competition folder, its two train tables, or one CSV of id,PredictionString
+    # a dataset's folder, the competition's two train tables, or one CSV of id,PredictionString
     truth: Annotated[list[str], Word("TRUTH", many=True)],
     submission: Annotated[str, Word("SUBMISSION")],  # a CSV of id,PredictionString
     # another submission: how sure is the difference, if patients are drawn again?

@@ -57,8 +57,9 @@ def percentile_window(
 # %% ../nbs/02_dicom.ipynb #01-050
 def read_xray(
     path: str | Path,  # a DICOM, PNG or JPEG file
-    # the file's VOI LUT, else its first window, else (or where these lie beside all its values) the middle 99 % of its
-    # pixels; or the number of one of its windows, from 0; or "percentile", that middle
+    # of DICOM the VOI LUT, else the first window, else (or where these lie beside all values) the middle 99 % of its
+    # pixels; of PNG and JPEG, which have none, the whole range of the bits that occur; or the number of one of the
+    # windows, from 0; or "percentile", that middle, of either kind
     window: int | str | None = None,
     # leave rows and columns as the file has them, so that boxes drawn on the file fit;
     # else mirrored, turned and stretched as its header asks

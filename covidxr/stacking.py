@@ -19,6 +19,7 @@ from .base.process import same_dice
 from .boxes import nested
 from .boxes.classes import class_score_draws
 from .boxes.nested import Stacking
+from .boxes.tables import study_classes
 from .ensemble import choose_class_weights, class_score, mean_probabilities
 from .metrics import paired_difference
 
@@ -35,7 +36,7 @@ def fit_stacking(
         from sklearn.linear_model import LogisticRegression
 
     models, strength = nested.check_classifiers(tables), check_number(strength, "strength", 0, 1e6, above=True)
-    classes = [name for name in tables[models[0]].columns if name != "study_id"]
+    classes = study_classes(tables[models[0]], f"table of {models[0]}")
     studies, evidence = nested.log_probabilities(tables, models, classes)
     target = nested.stacking_targets(labels, studies, classes)
     model = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-8).fit(evidence, target)

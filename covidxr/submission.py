@@ -41,8 +41,7 @@ def submission_table(
     submission_writing.check_columns(boxes, ["image_id", *BOX_COLUMNS, "confidence"], "table of boxes")
     none = submission_writing.none_confidences(none)
     pixel = {name: float(corner) for name, corner in UNIT_BOX.items()}
-    classes = [name for name in studies.columns if name != "study_id"]
-    submission_writing.check_class_names(classes)
+    classes = submission_writing.class_names(studies)
     study_rows = studies.melt("study_id", classes, "label", "confidence").assign(**pixel)
     study_rows["id"] = study_rows["study_id"].astype(str) + "_study"
     none_rows = pd.DataFrame({"id": [f"{name}_image" for name in none.index], "label": "none", "confidence": none})

@@ -22,7 +22,7 @@ from .clusters import check_weights
 from .competition import order_labels
 from .intervals import number_owners, patient_draws
 from .matching import ranked_average_precision, weighted_average_precision
-from .tables import factorize_column, numeric_columns, true_classes
+from .tables import factorize_column, numeric_columns, study_classes, true_classes
 
 # %% ../../nbs/engine/classes.ipynb #classes-006
 def class_chances(
@@ -61,7 +61,7 @@ def _check_classes(
     if twice.any():
         study = table["study_id"].iloc[int(twice.argmax())]
         raise DataError(f"{name} predicts study {study} twice; keep one row a study")
-    classes = [column for column in table.columns if column != "study_id"]
+    classes = study_classes(table, f"table of {name}")
     if not classes:
         raise DataError(f"the table of {name} has no class; give study_id and a column for each")
     values = numeric_columns(table, classes, f"table of {name}")

@@ -6,8 +6,8 @@ Docs: https://covidxr.github.io/covidxr/engine/tables.html.md"""
 
 # %% auto #0
 __all__ = ['BOXES', 'ROUNDED', 'factorize_column', 'numeric_columns', 'is_text', 'scorable_boxes', 'check_truth', 'check_classes',
-           'true_classes', 'true_boxes', 'confident_boxes', 'box_confidences', 'check_chances', 'none_of_boxes',
-           'image_answers', 'sort_by_confidence']
+           'study_classes', 'true_classes', 'true_boxes', 'confident_boxes', 'box_confidences', 'check_chances',
+           'none_of_boxes', 'image_answers', 'sort_by_confidence']
 
 # %% ../../nbs/engine/tables.ipynb #tables-003
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ import pandas as pd
 from ..base.arguments import check_by_id, check_list, check_table, shown
 from ..base.errors import DataError
 from ..base.loops import loop
-from ..base.terms import BOX_COLUMNS
+from ..base.terms import BOOKKEEPING, BOX_COLUMNS
 
 # %% ../../nbs/engine/tables.ipynb #tables-006
 def factorize_column(
@@ -124,6 +124,18 @@ def check_classes(
     if not labels or not all(pd.api.types.is_scalar(name) and not pd.isna(name) for name in labels):
         raise DataError(f"{what} must be a list of at least one class, none missing, not {shown(labels)}")
     return list(dict.fromkeys(labels))
+
+
+def study_classes(
+    table: pd.DataFrame,  # study_id and a value a class
+    what: str = "table of studies",  # what messages call it
+) -> list:  # its columns but study_id
+    "The classes of a table; DataError where a column is bookkeeping by its name: a fold of 0 and 1 would be a class"
+    names = [name for name in table.columns if name != "study_id"]
+    for name in names:
+        if str(name).strip().lower() in BOOKKEEPING:
+            raise DataError(f"the {what} has a column {shown(name)}, which is no class; rename it, or leave it out")
+    return names
 
 
 def true_classes(

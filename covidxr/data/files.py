@@ -31,17 +31,30 @@ def is_hidden(
 _DIRECTORY = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"
 
 
+def _is_bare(
+    start: bytes,  # a file's first eight bytes
+) -> bool:
+    "Does it begin as DICOM without a preamble: with an element of group 2 or 8, and its kind or a short even length?"
+    if len(start) < 8 or start[:2] not in (b"\x02\0", b"\x08\0") or start[2] > 32 or start[3]:
+        return False
+    implicit = start[5:] == b"\0\0\0" and start[4] > 0 and start[4] % 2 == 0
+    return implicit or start[4:6] in (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM")
+
+
 def _is_xray(
     entry: os.DirEntry,  # a file
 ) -> bool:
-    "Does a file's name say that it is an X-ray, or its 129th to 132nd byte that it is DICOM? A DICOMDIR is none"
+    "Do a file's name, its 129th to 132nd byte, or its beginning say that it is an X-ray? A DICOMDIR is none"
     if os.path.splitext(entry.name)[1].lower() in XRAY_SUFFIXES:
         return True
     try:
         if entry.name.upper() == "DICOMDIR" or not entry.is_file():  # who opens a pipe may wait for ever
             return False
         file = os.open(entry.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        try:  # four bytes, read without Python's buffers: there may be 100,000 other files
+        try:  # a few bytes, read without Python's buffers: there may be 100,000 other files
+            ending = os.path.splitext(entry.name)[1][1:]  # others than numbers say what a file is
+            if (not ending or ending.isdigit()) and _is_bare(os.read(file, 8)):
+                return True
             os.lseek(file, 128, os.SEEK_SET)
             return os.read(file, 4) == b"DICM" and _DIRECTORY not in os.read(file, 1000)
         finally:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..base.errors import DataError
+from ..base.terms import BOOKKEEPING
 from .cells import is_unknown, refuse_rows
 
 # %% ../../nbs/engine/data_labels.ipynb #data_labels-005
@@ -28,11 +29,6 @@ def class_word(
     return "-".join(kept.split())
 
 # %% ../../nbs/engine/data_labels.ipynb #data_labels-007
-_FACTS = frozenset(  # columns that tell of an image what is no class, compared in lower case
-    "file file_name filename path split fold set subset partition phase hospital site center centre institution "
-    "patient patient_id study study_id series series_id image image_id view projection position laterality "
-    "sex gender age modality manufacturer".split()
-) | {""}
 _NAMED = r"(^|_)(label|class|appearance|diagnosis|target)$"
 
 
@@ -51,7 +47,7 @@ def _label_column(
         return set(pd.to_numeric(frame[name], errors="coerce")) == {0, 1}
 
     named = [name for name in frame if re.search(_NAMED, name.lower())]
-    others = [name for name in frame if name.strip().lower() not in _FACTS]
+    others = [name for name in frame if name.strip().lower() not in BOOKKEEPING]
     text, marks = [name for name in others if is_text(name)], [name for name in others if is_mark(name)]
     exact = [name for name in named if name.lower() == "label"]  # the cure below must be one
     for found in (exact, named, text if named or not marks else []):
@@ -61,18 +57,33 @@ def _label_column(
     raise DataError(f"{path}: cannot tell which column holds the classes ({seen}); name it `label`")
 
 
+def _plain_numbers(
+    told: pd.Series,  # labels
+    path: Path,  # images.csv, for the message
+) -> pd.Series:  # 1 for 1.0 where all are whole numbers, else as they are
+    "A column with a gap makes 1.0 of 1; DataError where labels are numbers with decimals, which are no classes"
+    numbers = pd.to_numeric(told, errors="coerce")
+    if told.empty or numbers.isna().any() or not told.str.contains(".", regex=False).any():
+        return told
+    measure = (
+        "the label {} is a measure and no class; put it into classes first, as pd.cut does, and name them in words"
+    )
+    refuse_rows(numbers % 1 != 0, path, measure, told)
+    return numbers.astype(int).astype(str)
+
+
 def class_labels(
     table: pd.DataFrame,  # images.csv
     path: Path,  # its file, for the messages
 ) -> pd.Series:  # a class for each row
     "The classes of a plain folder; DataError where two labels would become one, or one would become nothing"
-    told = table[_label_column(table, path)].str.strip()
+    told = _plain_numbers(table[_label_column(table, path)].str.strip(), path)
     words = told.map(class_word)
-    taken = words.isin(["none", "opacity", "split"])
+    taken = words.isin(["none", "opacity", *BOOKKEEPING])
     refuse_rows(told == "", path, "the label is empty; fill it in or remove the row")
     refuse_rows(words == "", path, "the label {} has no letter or number, so it gives no class name", told)
     own = "the label {} has a meaning of its own in submissions and tables; name the class otherwise"
-    refuse_rows(taken, path, own, told)
+    refuse_rows(taken & (words != ""), path, own, told)
     for word, spellings in told.groupby(words).unique().items():
         if len(spellings) > 1:
             both = f"the labels {spellings[0]!r} and {spellings[1]!r} would both be the class {word}"

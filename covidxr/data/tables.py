@@ -84,6 +84,9 @@ def check_tables(
     _check_rows(root, classes, studies, images, boxes if len(boxes) else images[:0])
     if not len(boxes):
         boxes = pd.DataFrame(columns=["image_id", *BOX_COLUMNS]).astype(dict.fromkeys(BOX_COLUMNS, float))
+    if pd.api.types.infer_dtype(images["patient_id"]) in ("mixed", "mixed-integer"):  # 7 here and "7" there: one person
+        named = images["patient_id"].map(lambda one: one if pd.isna(one) else str(one))
+        images = images.assign(patient_id=named)
     unknown = {"path": "", "height": np.nan, "width": np.nan}
     return studies, images.assign(**{name: unknown[name] for name in unknown if name not in images}), boxes
 

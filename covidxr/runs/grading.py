@@ -20,6 +20,7 @@ from ..base.errors import DataError, XrayError, printable, reason
 from ..base.process import one_opencv_thread
 from ..dicom import read_xray
 from .inference import given_files
+from .looks import odd_looks
 
 # %% ../../nbs/engine/grading.ipynb #grading-005
 _FEW = 40  # X-rays that are graded before another process has begun
@@ -32,7 +33,8 @@ def _read_severity(
     from covidxr.severity import severity
 
     try:
-        return vars(severity(read_xray(path)))
+        xray = read_xray(path)
+        return vars(severity(xray)) | {"doubt": odd_looks(xray.pixels)}
     except (XrayError, DataError, OSError) as error:  # DataError: hardly any contrast, or too small
         return str(error) if path in str(error) else f"{printable(path)}: {reason(error)}"
 
@@ -51,7 +53,7 @@ def read_severities(
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
 ) -> tuple[
     pd.DataFrame, list[str]
-]:  # image_id, study_id, path, extent, low, high, right_percent, left_percent; what failed
+]:  # image_id, study_id, path, extent, low, high, right_percent, left_percent, doubt; what failed
     "How much lung is opaque on each of some frontal X-rays; raises DataError where none can be read"
     import covidxr.severity  # noqa: F401  (names the extra that is missing before any work)
 
@@ -86,4 +88,5 @@ def severity_lines(
     for row in table.itertuples():
         shares = f"{row.right_percent:5.0f} %  {row.left_percent:5.0f} %"
         lines.append(f"{row.extent:6.1f}    {row.low:5.1f} to {row.high:3.1f}   {shares}   {row.path}")
+        lines += [f"          doubtful: {row.doubt}"] if row.doubt else []
     return lines

@@ -30,10 +30,12 @@ from ..base.progress import log_line
 from ..base.terms import LEAST_SIDE
 from ..boxes.network_answers import cut_boxes
 from ..cache.pictures import against_chest
+from ..data.folders import told_studies
 from ..data.ids import spell_name
 from ..dataset import image_ids, xray_files
 from ..dicom import read_facts
 from ..prepare import from_cache, prepare, read_failed, read_prepared
+from .looks import odd_copy
 from .opinions import Opinions, ensemble_round, study_probabilities
 from .packed_files import open_files
 from .run_files import RunFiles, model_kinds, read_choices
@@ -74,7 +76,7 @@ def given_files(
     xrays: str | Path | Iterable[str | Path],  # files and folders
     closed: list[str] | None = None,  # gets what the folders hold and cannot be read, as in `xray_files`
 ) -> pd.DataFrame:  # image_id, study_id, path
-    "The X-rays behind some names, with the ids that `prepare` gives them; one study each, unless headers tell more"
+    "The X-rays behind some names, with `prepare`'s ids; one study each, unless headers or images.csv tell more"
     named = list(xrays) if isinstance(xrays, Iterable) and not isinstance(xrays, str) else [xrays]
     files = []
     for given in map(check_path, named):  # an empty name, as of an unset variable, is no folder
@@ -93,6 +95,7 @@ def given_files(
     named_so = list(zip(files, ids, strict=True))
     lone = {image_id for path, image_id in named_so if path not in folders}
     studies = [image_id if folders.get(path, image_id) in lone else folders[path] for path, image_id in named_so]
+    studies = told_studies(Path(named[0]), files, studies) if alone else studies
     return pd.DataFrame({"image_id": ids, "study_id": studies, "path": files})
 
 # %% ../../nbs/engine/inference.ipynb #inference-010b
@@ -170,6 +173,8 @@ def _through_torch(
         index = prepare(list(images["path"]), cache, size=size, workers=workers)
         failed, answers, graded = read_failed(cache)["error"].tolist(), {}, {}
         table = index.assign(file=[str(Path(cache) / name) for name in index["file"]])
+        places = zip(table["file"], table["left"], table["top"], strict=True)
+        index = index.assign(looks=[odd_copy(read_prepared(file), left, top) for file, left, top in places])
         table = images[["image_id"]].merge(table[["image_id", "file", "height", "width", "checks"]], on="image_id")
         for name, classifies in names.items() if len(table) else ():
             from covidxr.classify import predict_classifier
@@ -363,7 +368,7 @@ def predict(
     out: str | Path,  # the submission to write; a file that covidxr did not write is never written over
     extents: str | Path | None = None,  # also write this table: image_id, study_id, extent and its interval
     scheduler: str | None = None,  # the address of a Dask scheduler that does the work instead
-) -> dict:  # images and studies predicted, what failed, and what is no frontal chest X-ray by its header
+) -> dict:  # images and studies predicted, what failed, and what is no frontal chest X-ray by its header or looks
     """Predict new X-rays with all models of a run; what cannot be read is listed and left out; raises DataError
 
     Example:

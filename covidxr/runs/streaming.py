@@ -25,6 +25,7 @@ from ..boxes.network_answers import cut_boxes
 from ..cache.geometry import fit_square
 from ..cache.originals import list_tasks
 from ..cache.pictures import Task, against_chest, check_settings, read_one
+from .looks import odd_copy
 from .serving import Network
 
 # %% ../../nbs/engine/streaming.ipynb #streaming-005
@@ -49,15 +50,18 @@ def _decode(
     if picture is None:
         return Decoded(row, None, {})
     grey = picture.astype(np.float32) / 255
-    return Decoded(row | {"size": task.size}, picture, {side: fit_square(grey, side) for side in sides})
+    row |= {"size": task.size, "looks": odd_copy(picture, row["left"], row["top"])}
+    return Decoded(row, picture, {side: fit_square(grey, side) for side in sides})
 
 
 def doubtful(
     images: pd.DataFrame,  # image_id, path
-    index: pd.DataFrame,  # image_id, checks
+    index: pd.DataFrame,  # image_id, checks, looks
 ) -> list[str]:  # a file each, with the reason
-    "What is answered though its header says that it is no frontal chest X-ray: a run may be of such"
-    why = index.set_index("image_id")["checks"].map(against_chest)
+    "What is answered though its header or its looks say that it is no frontal chest X-ray: a run may be of such"
+    known = index.set_index("image_id")
+    why = known["checks"].map(against_chest)
+    why = why.where(why != "", known["looks"])
     rows = zip(images["path"], images["image_id"].map(why), strict=True)
     return [f"{printable(str(path))}: {said}" for path, said in rows if said]
 

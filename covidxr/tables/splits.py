@@ -17,6 +17,7 @@ import pandas as pd
 
 from ..base.arguments import check_same_kind
 from ..base.errors import DataError
+from ..data.cells import is_unknown
 from ..dataset import Dataset, open_dataset
 
 # %% ../../nbs/engine/splits.ipynb #splits-007
@@ -50,7 +51,7 @@ def owned_studies(
 ) -> pd.DataFrame:  # study_id, patient_id and label of each labelled study that has images
     "Whose studies are these? DataError where it cannot be told, or where there are too few"
     images = dataset.images[dataset.images["split"] == "train"]
-    unknown = images["patient_id"].isna() | (images["patient_id"] == "")
+    unknown = is_unknown(images["patient_id"].astype(object).fillna("").astype(str))  # they would be one person
     if unknown.any():
         image_id = images.loc[unknown, "image_id"].iloc[0]
         raise DataError(f"{dataset.root}: image {image_id} has no patient_id; where it is unknown, give the study's id")

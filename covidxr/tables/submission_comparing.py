@@ -43,19 +43,31 @@ def _known_patients(
     return dict(zip(known.loc[told.index, "image_id"], told, strict=True))
 
 
+def _told_patients(
+    images: pd.DataFrame,  # study_id, image_id, patient_id of an opened dataset
+) -> dict[str, str]:  # image to patient, as far as it is known
+    "What an opened dataset says: a patient who is called as the study is, or after it, is nobody"
+    study, patient = images["study_id"], images["patient_id"]
+    told = images[(patient != study) & (patient != "study " + study)]
+    return dict(zip(told["image_id"], told["patient_id"], strict=True))
+
+
 def patients_of_rows(
     files: Sequence[Path],  # the files of a truth
     ids: Sequence[str],  # its ids
+    images: pd.DataFrame | None = None,  # study_id, image_id, patient_id, where they are known with it
 ) -> tuple[pd.Series, str]:  # whom each id belongs to; what is drawn again: "patients", "studies", "rows" or several
     "Which rows go together, as well as the files beside the truth can tell"
-    studies = {}  # by image; an image and a study may share a name, so owners are kept by the whole id
+    # by image; an image and a study may share a name, so owners are kept by the whole id
+    studies = {} if images is None else dict(zip(images["image_id"], images["study_id"], strict=True))
     for path in files:
         frame = read_table(path, rows=False)
         if {"id", "StudyInstanceUID"} <= set(frame.columns):
             studies |= dict(zip(frame["id"].str.removesuffix("_image"), frame["StudyInstanceUID"], strict=True))
     if not studies:
         return pd.Series(dtype=str), "rows"
-    of_image = {name: f"patient {one}" for name, one in _known_patients(files).items() if name in studies}
+    known = _known_patients(files) if images is None else _told_patients(images)
+    of_image = {name: f"patient {one}" for name, one in known.items() if name in studies}
     of_study = {studies[name]: one for name, one in of_image.items()}
     owner = {f"{study}_study": of_study.get(study, f"study {study}") for study in studies.values()}
     owner |= {f"{name}_image": of_image.get(name, owner[f"{study}_study"]) for name, study in studies.items()}
@@ -75,7 +87,7 @@ def compare_submissions(
     submissions = check_named(submissions, "submission to score", "file", SubmissionError)
     right = truth_for(truth, next(iter(submissions.values())))
     tables = {name: read_submission(path, right.ids, right.labels) for name, path in submissions.items()}
-    owner, drawn = patients_of_rows(right.files, right.ids)
+    owner, drawn = patients_of_rows(right.files, right.ids, right.images)
     scores = {name: score(right.table, table) for name, table in tables.items()}
     apart = bootstrap_scores(right.table, tables, owner, draws, seed, by_class=True)
     # nan where a draw lacks a class

@@ -102,7 +102,8 @@ def not_frontal_chest(
         return f"Its header says that it is of the kind {facts.modality}, and a chest X-ray is CR or DX."
     if _is_from_aside(facts.view):
         return f"Its header says that the view is {facts.view}; only frontal views (PA, AP) can be read."
-    if set(facts.orientation) & set("AP"):  # rows or columns that run to the front or the back (PS3.3 C.7.6.1.1.1)
+    # rows or columns that run to the front or the back (PS3.3 C.7.6.1.1.1); a tilted tube is a second letter (L\FA)
+    if {one[:1] for one in facts.orientation.split("\\")} & {"A", "P"}:
         return f"Its header says that the orientation is {facts.orientation}; only frontal views (PA, AP) can be read."
     parts = ["".join(filter(str.isalpha, one)) for one in facts.body_part.upper().split("\\")]
     parts = [one for one in parts if one]

@@ -39,7 +39,7 @@ CODECS = {  # transfer syntax to decoder in imagecodecs, by measurement (benchma
 # %% ../../nbs/engine/standard.ipynb #standard-009
 SOP_CLASSES = {"CR": "1.2.840.10008.5.1.4.1.1.1", "DX": "1.2.840.10008.5.1.4.1.1.1.1"}
 LARGEST_IMAGE = 100_000_000  # pixels; a header that claims more is refused before memory is taken for it
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp")  # browsers save JPEG by these, too
 XRAY_SUFFIXES = (".dcm", ".dicom", *PICTURE_SUFFIXES)
 WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 # how a frontal view can lie; the order is that of EXIF's orientations 1 to 8

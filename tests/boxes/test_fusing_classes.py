@@ -16,6 +16,7 @@ from covidxr.boxes.classes import class_score_draws
 from covidxr.boxes.competition import study_rows
 from covidxr.boxes.matching import ranked_average_precision
 from covidxr.ensemble import (
+    choose_class_weights,
     choose_rerank_exponent,
     choose_weights,
     class_score,
@@ -27,7 +28,7 @@ from covidxr.ensemble import (
 )
 from covidxr.metrics import bootstrap_scores, operating_point, score
 from covidxr.stacking import Stacking, fit_stacking, nested_fusion, stack
-from covidxr.submission import fuse_submissions
+from covidxr.submission import fuse_submissions, submission_table
 from covidxr.views import VIEWS, View, apply_view, boxes_back, fuse_views, predict_views
 
 CLASSES = ["a", "b", "c"]
@@ -388,3 +389,19 @@ def test_boxes_of_views_are_cut_at_the_edges_of_the_whole_picture(tmp_path):
     assert len(seen) == 12 and set(seen["width"]) == {"kept"}
     assert corners.min() >= 0 and (corners <= [80, 40, 80, 40]).all()
     assert corners[1].tolist() == [0, 5, 80, 40]
+
+
+@pytest.mark.parametrize("name", ["fold", "Split", "patient_id", "hospital"])
+@pytest.mark.parametrize("door", ["arithmetic", "geometric", "power", "rank", "weights", "stacking", "submission"])
+def test_a_fold_or_a_patient_of_0_and_1_is_no_class(door, name):
+    "It changed all chances of a geometric mean, and stood in submissions as a class"
+    tables, labels, _ = _readers()
+    told = {model: table.assign(**{name: np.arange(len(table)) % 2}) for model, table in tables.items()}
+    boxes = pd.DataFrame(columns=["image_id", *BOX_COLUMNS, "confidence"])
+    doors = {
+        "weights": lambda: choose_class_weights(told, labels, method="geometric"),
+        "stacking": lambda: fit_stacking(told, labels),
+        "submission": lambda: submission_table(next(iter(told.values())), boxes, {"i": 0.5}),
+    }
+    with pytest.raises(DataError, match=f"a column '{name}', which is no class; rename it, or leave it out"):
+        doors.get(door, lambda: mean_probabilities(told, method=door))()

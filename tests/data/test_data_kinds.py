@@ -14,13 +14,23 @@ from xrays import chest, stored_so
 from covidxr.base.errors import DataError
 from covidxr.base.terms import BOX_COLUMNS
 from covidxr.cache.pictures import read_prepared
+from covidxr.cli import main
 from covidxr.data.competition import _only_published
 from covidxr.data.ids import spell_name
 from covidxr.dataset import Dataset, open_dataset, problems, xray_files
-from covidxr.dicom import XrayFacts, write_dicom
+from covidxr.dicom import XrayFacts, read_xray, write_dicom
+from covidxr.eda import summary
+from covidxr.folds import patient_folds
 from covidxr.hospital import simulate_dataset
 from covidxr.prepare import count_findings, from_cache, prepare, read_failed, to_cache
 from covidxr.runs.inference import given_files
+from covidxr.submission import (
+    compare_submissions,
+    score_submission,
+    submission_ids,
+    submission_table,
+    write_submission,
+)
 from covidxr.xray.standard import TURNS
 
 STUDIES = "id,Negative for Pneumonia,Typical Appearance,Indeterminate Appearance,Atypical Appearance\n"
@@ -792,3 +802,93 @@ def test_files_that_lie_as_published_come_in_the_order_of_their_folders(tmp_path
     assert [path.parts[-3] for path in found] == sorted(names) != [path.parts[-3] for path in sorted(found, key=str)]
     (tmp_path / "train" / "a" / "as" / "b.png").touch()
     assert _only_published(tmp_path / "train") is None
+
+
+@pytest.mark.parametrize("boxes", [None, "file,x,y,width,height\na.png,1,2,20,20\n"])
+def test_a_plain_folder_is_the_truth_of_its_submissions(folder, tmp_path, boxes):
+    "Its own submission scores 1, and patients are drawn as its table has them"
+    dataset = _opened(folder, "file,label,patient_id\na.png,ill,p\nb.png,well,q\n", boxes)
+    certain = pd.DataFrame({"study_id": ["a", "b"], "ill": [1.0, 0.0], "well": [0.0, 1.0]})
+    table = submission_table(certain, dataset.boxes.assign(confidence=1.0), dataset.unboxed().astype(float))
+    out = tmp_path / "own.csv"
+    write_submission(table, submission_ids(dataset.images), out)
+    for truth in (folder, folder / "images.csv"):
+        assert score_submission(truth, out).map == 1
+    assert compare_submissions(folder, {"own": out}, draws=5)["drawn"] == "patients"
+    (folder / "images.csv").write_text("file,label\na.png,ill\nb.png,well\n")
+    assert compare_submissions(folder, {"own": out}, draws=5)["drawn"] == "studies"
+    assert main(["score", str(folder), str(out), "--versus", str(out), "--draws", "5"]) == 0
+
+
+def test_predict_calls_the_studies_of_a_plain_folder_as_the_dataset_does(folder):
+    shutil.copy(folder / "a.png", folder / "c.png")
+    dataset = _opened(folder, "file,label,study_id\na.png,ill,c\nb.png,ill,c\nc.png,ill,\n")
+    given = given_files(folder).set_index("image_id")["study_id"]
+    assert given.drop("d").to_dict() == dataset.images.set_index("image_id")["study_id"].to_dict()
+    (folder / "images.csv").write_text("somebody,else\n1,2\n")
+    assert given_files(folder)["study_id"].tolist() == ["a", "b", "c", "d"]
+
+
+def test_the_patients_of_a_plain_folder_of_dicom_files_are_those_of_their_headers(tmp_path):
+    "Each file had been a patient of its own, and one person stood in both folds"
+    for number in range(8):
+        facts = XrayFacts(f"i{number}", patient_id=f"P{number // 4}", bits_stored=12, view="PA", sex="F", age=50)
+        write_dicom(tmp_path / f"i{number}.dcm", np.arange(1024).reshape(32, 32), facts)
+    lines = [f"i{number}.dcm,{'ill' if number % 2 else 'well'}," for number in range(8)]
+    (tmp_path / "images.csv").write_text("\n".join(["file,label,patient_id", *lines[:7], lines[7] + "own"]))
+    dataset = open_dataset(tmp_path)
+    assert dataset.images["patient_id"].tolist() == ["P0"] * 4 + ["P1"] * 3 + ["own"]
+    assert dataset.images[["view", "sex", "age"]].drop_duplicates().to_numpy().tolist() == [["PA", "F", 50]]
+    assert problems(dataset) == [
+        "images.csv names no patient there: the patients of 7 images are those of their headers"
+    ]
+    fold = patient_folds(dataset, 2)
+    assert pd.Series(dataset.images["patient_id"].to_numpy()).groupby(fold.to_numpy()).unique().map(len).sum() == 3
+
+
+def test_a_picture_without_a_header_is_no_patient_called_by_its_file(folder):
+    assert problems(_opened(folder, "file,label,study_id\na.png,x,s\nb.png,x,s\nc.png,y,t\nd.png,y,t\n"))[0].startswith(
+        "no patient ids"
+    )
+
+
+@pytest.mark.parametrize("word", ["unknown", "-", "?", "N.A.", "anonymous", "Missing"])
+def test_patients_called_unknown_are_not_one_person(folder, word):
+    dataset = _opened(folder, f"file,label,patient_id\na.png,x,{word}\nb.png,y,{word}\nc.png,x,p\nd.png,y,q\n")
+    assert dataset.images["patient_id"].tolist() == ["a", "b", "p", "q"]
+    assert "2 of 4 studies have no patient id" in problems(dataset)[0]
+    dataset.images["patient_id"] = [word, word, "p", "q"]
+    with pytest.raises(DataError, match="image a has no patient_id"):
+        patient_folds(dataset, 2)
+
+
+def test_patients_named_by_numbers_and_by_text_are_text_for_all(folder):
+    "patient_folds ended in a TypeError"
+    dataset = _by_hand()
+    images = pd.concat([dataset.images] * 2, ignore_index=True)
+    count = len(images)
+    images = images.assign(image_id=[f"i{row}" for row in range(count)], study_id=[f"s{row}" for row in range(count)])
+    images = images.assign(patient_id=[7, "7", *range(2, count)], split="train")
+    studies = pd.DataFrame({"study_id": images["study_id"], "split": "train", "a": [0, 1] * (count // 2)})
+    mixed = Dataset(folder, False, ("a", "b"), studies.assign(b=1 - studies["a"]), images, pd.DataFrame())
+    fold = patient_folds(mixed, 2)
+    assert fold["s0"] == fold["s1"] and summary(mixed)["patients"] == count - 1
+
+
+@pytest.mark.parametrize("name", ["b.jfif", "b.jpe", "b.JFIF", "IM0001", "1.2.840.77"])
+def test_whatever_can_be_read_is_found_in_its_folder(name, tmp_path):
+    "JPEG as browsers save it, and DICOM without preamble and ending, were left out without a word"
+    from PIL import Image
+
+    path = tmp_path / name
+    if name.startswith("b"):
+        Image.fromarray(np.arange(6400, dtype=np.uint8).reshape(80, 80)).save(path, "JPEG")
+    else:
+        whole = _dicom(tmp_path / "whole.dcm")
+        path.write_bytes(whole.read_bytes()[132:])
+        whole.unlink()
+    assert read_xray(path).pixels.ndim == 2
+    assert xray_files(tmp_path) == given_files(tmp_path)["path"].tolist() == [path]
+    (tmp_path / "notes").write_text("\b no X-ray")
+    (tmp_path / "raw.bin").write_bytes(path.read_bytes())
+    assert xray_files(tmp_path) == [path]

@@ -392,6 +392,8 @@ def test_labels_in_any_script_stay_apart(plain):
         (["None", "sick"], "row 2: the label 'None' has a meaning"),
         (["Opacity", "well"], "row 2: the label 'Opacity' has a meaning"),
         (["split", "well"], "row 2: the label 'split' has a meaning"),
+        (["well", "Fold"], "row 3: the label 'Fold' has a meaning"),
+        (["0.0", "0.6000000000000001"], "row 3: the label '0.6000000000000001' is a measure and no class"),
         (["Not well", "not-well"], "'Not well' and 'not-well' would both be the class not-well"),
     ],
 )
@@ -399,6 +401,11 @@ def test_a_label_that_cannot_be_a_class_is_named(plain, labels, said):
     _table(plain, [f"x{number}.png,{label}" for number, label in enumerate(labels)])
     with pytest.raises(DataError, match=said):
         open_dataset(plain)
+
+
+def test_whole_numbers_that_a_gap_made_decimals_are_the_classes_they_were(plain):
+    _table(plain, ["x0.png,0.0", "x1.png,1.0", "x2.png,1.", "x3.png,12.0"])
+    assert open_dataset(plain).classes == ("0", "1", "12")
 
 
 def test_the_label_column_is_found_beside_numbers_and_flags_with_gaps(plain):

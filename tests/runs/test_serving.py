@@ -19,6 +19,7 @@ import pydicom
 import pytest
 from conftest import TINY
 from fakes import shaken
+from PIL import Image
 from xrays import stored_so
 
 from covidxr.base.errors import CovidxrError, DataError, ModelError
@@ -558,6 +559,27 @@ def test_what_its_header_calls_no_frontal_chest_is_told_by_every_command(run, tm
         assert len(pd.read_csv(out)) == 10, "no row is lost"
         graded = pd.read_csv(f"{out}.x.csv").set_index("image_id")["extent"].notna()
         assert graded.to_dict() == {"hand": False, "odd": True, "scan": False, "side": False, "thorax": True}
+
+
+def test_a_negative_is_answered_and_told_as_doubtful_by_every_command(run, tmp_path, monkeypatch, capsys):
+    "The page alone had refused it; of real chests 2 % lie below the border, too many to lose their grade"
+    chest = (simulate(5, "typical", size=160).pixels * 255).astype(np.uint8)
+    Image.fromarray(chest).save(tmp_path / "chest.png")
+    Image.fromarray(255 - chest).save(tmp_path / "negative.png")
+    table, failed = read_severities(tmp_path, workers=1)
+    assert failed == [] and table["extent"].notna().all()
+    assert table.set_index("image_id")["doubt"].str.contains("shown as a negative").to_dict() == {
+        "chest": False,
+        "negative": True,
+    }
+    assert answer_file(tmp_path / "negative.png").reasons[0] in table["doubt"].tolist()
+    assert main(["severity", str(tmp_path), "--workers", "1"]) == 0
+    assert capsys.readouterr().out.count("doubtful: It does not look like an upright frontal chest") == 1
+    for way in ("served", "torch"):
+        if way == "torch":
+            monkeypatch.setattr(inference, "_open", lambda files, names: None)
+        told = predict(run, tmp_path, tmp_path / f"{way}.csv")["doubtful"]
+        assert len(told) == 1 and told[0].startswith(f"{tmp_path / 'negative.png'}: It does not look like")
 
 
 def test_extents_are_those_of_the_other_way(run, xrays, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 "Kinds of files that adversarial readers brought: what hides beside coded pixels, and headers that leave a word out."
 
+import inspect
 import re
 import struct
 import warnings
@@ -10,6 +11,7 @@ import imagecodecs
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom._uid_dict import UID_dictionary
 from pydicom.encaps import encapsulate, generate_frames
 from xrays import CODINGS, LOSSY, NATIVE, WINDOW, chest, dataset, in_fragments, save
@@ -616,3 +618,14 @@ def test_a_view_that_is_not_frontal_is_refused_whichever_element_tells(tmp_path,
             severity(xray)
     else:
         assert 0 <= severity(xray).extent <= 8
+
+
+def test_a_picture_is_shown_over_the_whole_range_of_its_bits_as_the_help_says(tmp_path):
+    "The help had promised the middle 99 % for whatever has no window"
+    pixels = (300 + np.arange(60 * 60).reshape(60, 60) / 4).astype(np.uint16)  # 11 of 16 bits
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    shown = read_xray(tmp_path / "a.png").pixels
+    assert shown.min() == pytest.approx(300 / 2047, abs=1e-4) and shown.max() == pytest.approx(1199 / 2047, abs=1e-4)
+    middle = read_xray(tmp_path / "a.png", window="percentile").pixels
+    assert (middle.min(), middle.max()) == (0, 1)
+    assert "of PNG and JPEG, which have none, the whole range of the bits that occur" in inspect.getsource(read_xray)
