@@ -24,7 +24,7 @@ from ..base.arguments import check_address, check_path
 from ..base.cluster import run_many
 from ..base.csv_files import write_rows
 from ..base.errors import CovidxrError, DataError, SubmissionError, XrayError, printable
-from ..base.extras import MissingExtra, opencv, require
+from ..base.extras import MissingExtra, require
 from ..base.files import check_file, owned_file
 from ..base.progress import log_line
 from ..base.terms import LEAST_SIDE
@@ -123,10 +123,7 @@ def _write_extents(
 ) -> None:
     "The extent of each prepared image, with its interval; empty where it has none"
     if graded is None:
-        read = opencv().imread
-        graded = {
-            one.image_id: grade_prepared(read(one.file, opencv().IMREAD_GRAYSCALE)) for one in images.itertuples()
-        }
+        graded = {one.image_id: grade_prepared(read_prepared(one.file)) for one in images.itertuples()}
     table = images[["image_id", "study_id"]].reset_index(drop=True)
     table[["extent", "low", "high"]] = np.array([graded[name] for name in table["image_id"]], float).reshape(-1, 3)
     with owned_file(path) as partial:
