@@ -74,7 +74,7 @@ def none_confidence(
     empty = check_chances(empty, "image", "chance that nothing is boxed")
     confidence = box_confidences(boxes)
     check_same_kind(empty.index, boxes["image_id"], "images")
-    surest = pd.Series(confidence).groupby(boxes["image_id"].array).max()
+    surest = pd.Series(confidence).groupby(boxes["image_id"].to_numpy()).max()
     surest = surest.reindex(empty.index, fill_value=0.0).astype(float)
     return (empty.clip(0, 1) ** (1 - exponent) * (1 - surest).clip(0, 1) ** exponent).rename("none")
 
