@@ -119,7 +119,8 @@ def test_a_classifier_without_feature_maps_is_asked_by_occlusion_and_the_report_
     model = probes._asked_classifier(run)
     size, classes = 64, json.loads((model / "config.json").read_text())["classes"]
     state = build_classifier("test_vit2", len(classes)).state_dict()
-    config = {"kind": "classifier", "arch": "test_vit2", "classes": classes, "size": size, "mean": 0.5, "spread": 0.25}
+    given = {"kind": "classifier", "arch": "test_vit2", "classes": classes, "size": size, "mean": 0.5, "spread": 0.25}
+    config = given | {"epochs": 1}
     save_model(model, state, config, pd.DataFrame({"epoch": []}))
     found = pointing(run, judged_pictures(run), true_boxes(run), most=3)
     assert found["method"] == "occlusion" and found["images"] == 3
