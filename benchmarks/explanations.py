@@ -88,14 +88,14 @@ def shipped() -> tuple:
     return load_maps(Path(str(files("covidxr.learning"))) / "shipped", "cpu")
 
 
-def plain(out: Path, name: str, shuffled: bool = False) -> tuple:
-    "A classifier that learns from labels alone, or from shuffled ones"
+def plain(out: Path, name: str, shuffled: bool = False, seed: int = 0) -> tuple:
+    "A classifier that learns from labels alone, as lesson 9 trains it, or from shuffled ones"
     if not (out / name / "config.json").exists():
         images = course_images(("train", "valid"))
         images = pd.concat([images[images["split"] == "train"], images[images["split"] == "valid"].head(100)])
         if shuffled:
             images = images.assign(label=generator(0, "shuffled").permutation(images["label"]))
-        train_classifier(images, APPEARANCES, out / name, size=96, epochs=8, pretrained=False, device="cpu")
+        train_classifier(images, APPEARANCES, out / name, size=96, epochs=13, pretrained=False, seed=seed, device="cpu")
     return load_classifier(out / name, "cpu")
 
 
@@ -285,10 +285,18 @@ def main() -> None:
         "cam": lambda: [("shipped", method, shipped()) for method in ("grad_cam", "map")],
         "cheat": lambda: [("cheating", "cheat", None)],
         "random": lambda: [("randomised", "grad_cam", None)],
-        "plain": lambda: [("plain", "grad_cam", plain(options.out, "plain"))],
-        "gradients": lambda: [("shipped", "gradients", shipped()), ("plain", "gradients", plain(options.out, "plain"))],
+        "plain": lambda: [
+            (f"plain-{seed}", "grad_cam", plain(options.out, f"plain-{seed}", seed=seed)) for seed in range(3)
+        ],
+        "gradients": lambda: [
+            ("shipped", "gradients", shipped()),
+            ("plain-0", "gradients", plain(options.out, "plain-0")),
+        ],
         "shuffled": lambda: [("shuffled", "grad_cam", plain(options.out, "shuffled", True))],
-        "occlusion": lambda: [("shipped", "occlusion", shipped()), ("plain", "occlusion", plain(options.out, "plain"))],
+        "occlusion": lambda: [
+            ("shipped", "occlusion", shipped()),
+            ("plain-0", "occlusion", plain(options.out, "plain-0")),
+        ],
     }
     for stage in options.stages:
         for network, method, model in work[stage]():

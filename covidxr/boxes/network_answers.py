@@ -37,10 +37,10 @@ def map_boxes(
     place: Any,  # scale, left, top: where `read_squares` put the image
     threshold: float = 0.5,  # cells above are opaque
     fewest: int = 2,  # smaller patches are left out, in cells
-    stride: int | None = None,  # pixels of the input per cell; the place's own, else 16, where None
+    stride: float | None = None,  # pixels of the input per cell; the place's own, else 16, where None
 ) -> pd.DataFrame:  # corners in pixels of the image's file, confidence (the patch's mean); surest first
     "One box around each patch of opaque cells that touch"
-    stride = int(place.get("stride", STRIDE)) if stride is None else stride
+    stride = float(place.get("stride", STRIDE)) if stride is None else stride
     count, patches = opencv().connectedComponents((opaque > threshold).astype(np.uint8), connectivity=8)
     rows = []
     for number in range(1, count):

@@ -208,7 +208,9 @@ class MapAnswers(NamedTuple):
 
     table: pd.DataFrame  # image_id, a probability per class, map_opacity (mean of the eight highest cells), map_extent
     maps: np.ndarray  # (images, cells, cells): the share of each cell that is opaque
-    places: pd.DataFrame  # per image scale, left, top in the network's square, stride of the map: for `map_boxes`
+    places: (
+        pd.DataFrame
+    )  # per image scale, left, top in the network's square, stride (pixels per cell): for `map_boxes`
 
 
 def ask_maps(
@@ -285,7 +287,7 @@ def predict_maps(
             squares, place = read_squares(table["file"][start : start + batch_size], config["size"])
             for kept, one in zip((maps, chances, extents), ask_maps(networks, squares, flip_tta), strict=True):
                 kept.append(one)
-            places.append(place.assign(stride=config["stride"]))
+            places.append(place.assign(stride=config["size"] / maps[-1].shape[1]))  # less than the plan's at some sizes
     table = _answers(table, np.concatenate(maps), np.concatenate(chances), config)
     places = pd.concat(places, ignore_index=True)
     return MapAnswers(table.assign(map_extent=np.concatenate(extents)), np.concatenate(maps), places)

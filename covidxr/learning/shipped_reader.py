@@ -164,7 +164,7 @@ def interpret(
     ask, config = _network()
     square, place = as_learnt(pixels, config["size"])
     opaque, chances, extent = ask(square)
-    boxes = map_boxes(opaque, place, stride=config["stride"])
+    boxes = map_boxes(opaque, place, stride=config["size"] / len(opaque))
     height, width = pixels.shape
     boxes[["x_min", "x_max"]] = boxes[["x_min", "x_max"]].clip(0, width)
     boxes[["y_min", "y_max"]] = boxes[["y_min", "y_max"]].clip(0, height)

@@ -31,6 +31,7 @@ from covidxr.learning.models import (
     device_name,
     fill,
     number,
+    read_config,
     read_model,
     train_into,
     training_facts,
@@ -74,6 +75,11 @@ def _published(
     names, given = [f"{model}.safetensors", f"{model}.pt"], weights_place(weights)
     places = [given] if given.is_file() else [given / name for name in names]
     found = next((place for place in places if place.is_file()), None)
+    if found is None and (given / "config.json").is_file():  # what an earlier training left
+        earlier = read_config(given, "detector").get("model")
+        if earlier != model:
+            raise ModelError(f"{given}: holds a {earlier!r:.40}, not a {model}; take its own name, or other weights")
+        found = given / "model.safetensors"
     if found is None:
         log_line(f"{model}: from scratch ({given} holds no {model}.safetensors and no {model}.pt)")
         return None

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..base.errors import ModelError
 from ..base.files import read_json, write_json
 from ..base.plotting import draw_boxes
 from ..base.seeds import generator
@@ -82,10 +83,29 @@ def _asked_classifier(
     return folder if config.get("kind") == "classifier" else None
 
 
+def _heat_method(
+    model: Any,  # the asked classifier's folder, or what `open_classifier` gave
+) -> str:  # of `explain`: grad_cam; occlusion where a network has no feature map to look at
+    "How the asked classifier can tell where it looks"
+    import torch
+
+    from covidxr.learning.attribution import ask_about, at_rest, feature_layer, open_classifier
+
+    networks, config = open_classifier(model)
+    for question in ask_about(networks, config, config["classes"][0]):
+        grey = torch.zeros(1, 1, config["size"], config["size"], device=question.asked.device)
+        try:
+            with at_rest(question):
+                feature_layer(question, grey)
+        except ModelError:
+            return "occlusion"
+    return "grad_cam"
+
+
 def heat_maps(
     run: Run,
     images: pd.DataFrame,  # image_id, file: prepared pictures
-) -> list[np.ndarray]:  # Grad-CAM of the asked classifier for any disease, as large as each picture; [] without captum
+) -> list[np.ndarray]:  # of the asked classifier for any disease, as large as each picture; [] without captum
     "What speaks for disease, by the classifier that counts most"
     from importlib.util import find_spec
 
@@ -99,7 +119,9 @@ def heat_maps(
     boxed = run.dataset.images.loc[~run.dataset.unboxed().to_numpy(), "study_id"]
     disease = sorted(set(run.dataset.labels().reindex(boxed).dropna()))  # classes with boxes
     target = disease if set(disease) < set(run.dataset.classes) and disease else None  # None: the most probable one
-    return [explain(opened, read_prepared(file).astype(np.float32) / 255, target=target) for file in images["file"]]
+    method = _heat_method(opened)
+    pictures = (read_prepared(file).astype(np.float32) / 255 for file in images["file"])
+    return [explain(opened, picture, method, target) for picture in pictures]
 
 
 def _share_interval(
@@ -121,7 +143,7 @@ def pointing(
     images: pd.DataFrame,  # image_id, file, patient_id: of tested images
     boxes: pd.DataFrame,  # image_id and corners in pixels of the prepared pictures
     most: int = 40,  # images that are asked about
-) -> dict:  # model, images, hits (a share), low, high (95 %; None of one patient), chance; {} if nothing can be asked
+) -> dict:  # model, method, images, hits (a share), low, high (95 %; None of one patient), chance; {} if not asked
     "How often a classifier's hottest pixel lies in a true box, beside chance"
     from covidxr.explain import pointing_game
 
@@ -141,7 +163,8 @@ def pointing(
     owners = number_patients(boxed["patient_id"].replace("", np.nan).fillna(boxed["image_id"]))
     low, high = _share_interval(np.array(hits), owners, run.profile.draws, run.seed)
     shares = {"hits": float(np.mean(hits)), "low": low, "high": high, "chance": float(np.mean(chances))}
-    return {"model": _asked_classifier(run).name, "images": len(hits)} | shares
+    model = _asked_classifier(run)
+    return {"model": model.name, "method": _heat_method(model), "images": len(hits)} | shares
 
 # %% ../../nbs/engine/probes.ipynb #2ae93412
 def extents(

@@ -414,3 +414,27 @@ def test_no_box_of_yolo_reaches_beyond_a_picture_that_is_not_square(
     corners = found[BOX_COLUMNS].to_numpy()
     assert len(found) and corners.min() >= 0 and (corners <= [36, 96, 36, 96]).all()
     assert (corners[:, 2:] > corners[:, :2]).all()
+
+
+def test_the_lessons_label_files_hold_shares_of_each_pictures_own_sides():
+    lesson = json.loads((Path(__file__).parents[2] / "nbs" / "11_detect.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in lesson["cells"]]
+    source = next(cell for cell in cells if "def label_file" in cell).split("\n\n\n")[0]
+    boxes = pd.DataFrame([("a", 32.0, 64.0, 256.0, 192.0)], columns=["image_id", *BOX_COLUMNS])
+    known = {"boxes": boxes, "BOX_COLUMNS": BOX_COLUMNS, "grey": lambda file: np.zeros((256, 320), np.uint8)}
+    exec(source, known)
+    assert known["label_file"]("a", "a.png") == "0 0.4500 0.5000 0.7000 0.5000"
+    assert any("len(model.trainer.train_loader.dataset)" in cell for cell in cells)  # who was left out is seen
+
+
+def test_an_earlier_trainings_own_folder_is_gone_on_from_and_another_models_is_refused(tables, tmp_path, capfd):
+    train(tables, tmp_path / "first", epochs=1)
+    train(tables, tmp_path / "second", epochs=1, learning_rate=1e-7, weights=tmp_path / "first")
+    assert "yolov8n: weights from model.safetensors" in capfd.readouterr().err
+    config, tensors = read_model(tmp_path / "second", "detector")
+    before = read_model(tmp_path / "first", "detector")[1]
+    assert config["pretrained"] is True
+    name = "model.0.conv.weight"
+    assert torch.allclose(tensors[name], before[name], atol=1e-4)
+    with pytest.raises(ModelError, match="first: holds a 'yolov8n', not a yolo11n; take its own name"):
+        train(tables, tmp_path / "third", model="yolo11n", epochs=1, weights=tmp_path / "first")

@@ -137,6 +137,39 @@ def test_the_layer_is_the_deepest_that_can_point_somewhere():
         feature_layer(Question(flat, [True, False]), torch.zeros(1, 1, 8, 8))
 
 
+@pytest.mark.parametrize("arch", ["test_vit", "cait_xxs24_224", "mixer_s16_224", "swin_tiny_patch4_window7_224"])
+def test_a_network_that_keeps_places_as_tokens_or_channels_last_is_not_taken_for_one_with_maps(arch):
+    import timm
+
+    size = 224 if "224" in arch else 160
+    network = timm.create_model(arch, in_chans=1, num_classes=2).eval()
+    for answer in (attribute, lambda question, batch, _: feature_layer(question[0], batch)):
+        with pytest.raises(ModelError, match="no feature map of 7 x 7 cells; take the method occlusion"):
+            answer([Question(network, [True, False])], torch.zeros(1, 1, size, size), "grad_cam")
+
+
+@pytest.mark.parametrize("arch", ["convnextv2_atto", "mobilevit_xxs", "edgenext_xx_small", "visformer_tiny"])
+def test_a_network_that_mixes_maps_with_attention_is_asked_at_a_map(arch):
+    import timm
+
+    size = 224 if arch == "visformer_tiny" else 160
+    network, sides = timm.create_model(arch, in_chans=1, num_classes=2).eval(), []
+    layer = feature_layer(Question(network, [True, False]), torch.zeros(1, 1, size, size))
+    layer.register_forward_hook(lambda part, given, answer: sides.append(answer.shape[2:]))
+    with torch.no_grad():
+        network(torch.zeros(1, 1, size, size))
+    assert sides[0][0] == sides[0][1] and size / sides[0][0] in (8, 16, 32)
+
+
+@pytest.mark.parametrize("size", [32, 40, 48])
+def test_a_small_map_with_fewer_cells_than_are_asked_is_explained(tmp_path, xray, size):
+    config = map_plan(["none", "opacity"], arch="test_resnet", size=size, stride=16) | {"answer": "opacity"}
+    network = MapNetwork("test_resnet", 2, 16)
+    for method in METHODS:
+        assert explain((network, config), xray, method, "opacity").shape == xray.pixels.shape
+    assert explain((network, config), xray).shape == xray.pixels.shape
+
+
 def test_what_is_explained_without_a_target_is_what_the_shipped_network_answers():
     from covidxr.learning.shipped_reader import as_learnt, interpret
 

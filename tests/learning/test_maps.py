@@ -15,8 +15,8 @@ from covidxr.base.terms import APPEARANCES, BOX_COLUMNS
 from covidxr.boxes.network_answers import map_boxes
 from covidxr.classify import load_classifier, predict_classifier, predict_classifier_views, train_classifier
 from covidxr.learning import map_training
-from covidxr.learning.map_training import load_maps, predict_map_views, predict_maps, train_map_classifier
-from covidxr.learning.maps import MapNetwork, standardised, start_from
+from covidxr.learning.map_training import load_maps, map_plan, predict_map_views, predict_maps, train_map_classifier
+from covidxr.learning.maps import MapNetwork, box_masks, standardised, start_from
 from covidxr.learning.models import read_model, read_tensors, save_model
 from covidxr.learning.weights import find_weights, whole_weights
 
@@ -216,6 +216,30 @@ def test_boxes_of_a_finer_map_lie_where_its_cells_lie():
     corners = ["x_min", "y_min", "x_max", "y_max"]
     assert map_boxes(opaque, place | {"stride": 8})[corners].iloc[0].tolist() == [32, 16, 64, 48]
     assert map_boxes(opaque, place)[corners].iloc[0].tolist() == [64, 32, 128, 96]
+
+
+@pytest.mark.parametrize(("size", "stride"), [(72, 16), (100, 8), (100, 16), (120, 16), (224, 16)])
+def test_a_map_that_says_the_truth_gives_the_box_back_whatever_the_size(tmp_path, monkeypatch, size, stride):
+    box = np.array([0.60, 0.55, 0.92, 0.95]) * size
+    boxes, whole = pd.DataFrame([["a", *box]], columns=["image_id", *BOX_COLUMNS]), pd.DataFrame({"image_id": ["a"]})
+    masks = box_masks(whole, pd.DataFrame({"scale": [1.0], "left": 0, "top": 0}), boxes, size)
+    opencv().imwrite(str(tmp_path / "a.png"), np.full((size, size), 90, np.uint8))
+    network, config = (
+        MapNetwork("test_resnet", 2, stride).eval(),
+        map_plan(["a", "b"], "test_resnet", size, stride=stride),
+    )
+
+    def truth(networks, squares, flip_tta):
+        cells = network(torch.zeros(1, 1, size, size))[0].shape[1:]
+        drawn = torch.nn.functional.interpolate(torch.from_numpy(masks)[:, None].float() / 255, cells, mode="area")
+        return drawn[:, 0].numpy(), np.full((1, 2), 0.5), np.zeros(1)
+
+    monkeypatch.setattr(map_training, "load_maps", lambda folder, device=None: ([network], config))
+    monkeypatch.setattr(map_training, "ask_maps", truth)
+    told = predict_maps(tmp_path, [tmp_path / "a.png"])
+    found = map_boxes(told.maps[0], told.places.iloc[0])[BOX_COLUMNS].to_numpy()
+    assert len(found) == 1 and 0 <= found.min() and found.max() <= size + 1e-9
+    assert np.abs(found - box).max() <= 0.75 * size / len(told.maps[0])  # the nearest cell, and a mask's pixel
 
 
 def test_reading_with_the_network_that_comes_along_changes_no_warning_filter():

@@ -1,6 +1,7 @@
 "What else a run is asked: subgroups, where its classifier looks, how much lung; in metrics.json and in the report"
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,29 @@ def test_without_captum_the_question_is_left_out(finished: Path, monkeypatch) ->
     monkeypatch.setattr(util, "find_spec", lambda name, *more: None if name == "captum" else found(name, *more))
     run = open_run(finished)
     assert pointing(run, judged_pictures(run), true_boxes(run)) == {} and probes.looking_figure(run) is None
+
+
+def test_a_classifier_without_feature_maps_is_asked_by_occlusion_and_the_report_says_so(
+    finished: Path, tmp_path
+) -> None:
+    from covidxr.learning.models import save_model
+    from covidxr.learning.networks import build_classifier
+    from covidxr.runs.report import write_report
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    run = open_run(folder)
+    model = probes._asked_classifier(run)
+    size, classes = 64, json.loads((model / "config.json").read_text())["classes"]
+    state = build_classifier("test_vit2", len(classes)).state_dict()
+    given = {"kind": "classifier", "arch": "test_vit2", "classes": classes, "size": size, "mean": 0.5, "spread": 0.25}
+    config = given | {"epochs": 1}
+    save_model(model, state, config, pd.DataFrame({"epoch": []}))
+    found = pointing(run, judged_pictures(run), true_boxes(run), most=3)
+    assert found["method"] == "occlusion" and found["images"] == 3
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["probes"]["pointing"]["method"] == "grad_cam"
+    metrics["probes"]["pointing"] = found
+    write_report(run, metrics)
+    page = (folder / "report.html").read_text()
+    assert page.count("occlusion map") == 2 and "Grad-CAM" not in page
