@@ -24,7 +24,7 @@ from .. import __version__
 from ..base.arguments import check_path
 from ..base.errors import ModelError, reason
 from ..base.extras import onnxruntime_library, require
-from ..base.files import atomic_path, json_text
+from ..base.files import atomic_path, folder_kind, json_text
 from ..base.process import quiet
 from ..base.terms import NOT_CLINICAL
 from ..boxes.network_answers import SUREST
@@ -294,7 +294,7 @@ def export_models(
 ) -> dict[str, dict[str, str]]:  # by file: what `export_onnx` says of it
     "Write each model of a folder as NAME.onnx; raises ModelError"
     folder, out = check_path(folder, ModelError), check_path(out, ModelError)
-    models = sorted(path.parent for path in folder.glob("*/config.json"))
+    models = [path.parent for path in sorted(folder.glob("*/config.json")) if folder_kind(path.parent) == "model"]
     if not models:
         raise ModelError(f"{folder}: holds no trained models; give a run's folder of models")
     return {f"{one.name}.onnx": export_onnx(one, out / f"{one.name}.onnx") for one in models}

@@ -21,6 +21,7 @@ from ..prepare import read_prepared, to_cache
 from .evaluate import not_in_front, tested_truth
 from .probes import looking_figure
 from .run import Run, image_parts
+from .training import model_name
 from .trust import reliability_figure
 
 # %% ../../nbs/engine/report.ipynb #report-006
@@ -133,13 +134,14 @@ def _models(
 ) -> list[dict]:  # name, size, epochs, start
     "What was trained, and from which weights on"
     found = []
-    for path in sorted((run.folder / "models").glob("*/config.json")):
-        model = read_json(path)
+    numbers = range(1, len(run.rounds) + 1)
+    for name in sorted(model_name(plan, number) for plan in run.profile.models for number in numbers):
+        model = read_json(run.folder / "models" / name / "config.json")
         why = model.get("why") or "pretrained"
         start = why if model.get("pretrained") else "random"
         if start == "random" and why not in ("pretrained", "not asked for"):
             start = f"random ({why})"
-        found.append(model | {"name": path.parent.name, "start": start})
+        found.append(model | {"name": name, "start": start})
     return found
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import pandas as pd
 import pytest
 from fakes import fake_models
 from hypothesis import HealthCheck, given, settings
@@ -170,3 +171,58 @@ def test_a_submission_that_was_changed_by_hand_is_not_written_over(places):
     with pytest.raises(CovidxrError, match="did not write it as it is"):
         fuse_submission_files([places["one"], places["two"]], out)
     assert out.read_bytes() == changed
+
+
+def _mended(data: Path) -> None:
+    "Give the first study another one's class"
+    table = pd.read_csv(data / "train_study_level.csv", dtype=str)
+    other = next(row for row in table.index if list(table.loc[row][1:]) != list(table.loc[0][1:]))
+    table.iloc[0, 1:] = table.iloc[other, 1:].to_numpy()
+    table.to_csv(data / "train_study_level.csv", index=False)
+
+
+def _strangers(run: Path) -> dict[Path, bytes]:
+    "Put somebody's files into every folder that a run has, under every ending that it uses, and a folder of theirs"
+    folders = [run, *(path for path in sorted(run.rglob("*")) if path.is_dir())]
+    endings = sorted({path.suffix for path in run.rglob("*") if path.is_file() and path.name[0] != "."} | {".onnx"})
+    found = {}
+    for folder in folders:
+        for ending in endings:
+            for name in ("mine", "my own", "my + own", "mine-1", "always mine"):
+                found[folder / f"{name}{ending}"] = f"{name} in {folder.name}".encode()
+    found[run / "models" / "mine" / "config.json"] = b'{"model": "mine"}'
+    for path, content in found.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    return found
+
+
+def test_a_run_that_goes_on_leaves_a_strangers_files_in_its_folders_and_tells_nothing_of_them(places, tmp_path):
+    from covidxr.pipeline import run
+
+    shutil.copytree(places["data"], tmp_path / "data")
+    with fake_models():
+        run(tmp_path / "data", tmp_path / "run")
+        found = _strangers(tmp_path / "run")
+        assert len({path.parent for path in found}) > 6 and len({path.suffix for path in found}) > 6
+        fused = tmp_path / "run" / "submissions" / "fused.csv"
+        assert main(["ensemble", str(places["one"]), str(places["two"]), "--out", str(fused)]) == 0
+        found[fused] = fused.read_bytes()
+        _mended(tmp_path / "data")
+        metrics = run(tmp_path / "data", tmp_path / "run")
+        alone = run(tmp_path / "data", tmp_path / "alone")
+    assert {path: path.read_bytes() if path.exists() else "gone" for path in found} == found
+    assert metrics["scores"] == alone["scores"] and metrics["failed"] == alone["failed"]
+    assert ">mine<" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_only_models_that_covidxr_saved_are_written_as_onnx_files(places, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'covidxr[train]'")
+    from covidxr.learning import onnx_export
+
+    models = Path(shutil.copytree(places["run"] / "models", tmp_path / "models"))
+    named = sorted(f"{path.name}.onnx" for path in models.iterdir() if path.is_dir())
+    (models / "mine").mkdir()
+    (models / "mine" / "config.json").write_text('{"kind": "classifier"}')
+    monkeypatch.setattr(onnx_export, "export_onnx", lambda folder, out: {"file": str(out)})
+    assert sorted(onnx_export.export_models(models, tmp_path / "onnx")) == named
