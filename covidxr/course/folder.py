@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from covidxr.base.files import (
     atomic_path,
     check_folder,
     is_address,
+    locked,
     owned_folder,
     read_json,
     write_json,
@@ -210,12 +211,12 @@ def _explained(
     "Turn what the system says into one sentence with the cure"
     try:
         yield
-    except (OSError, NotImplementedError) as error:  # the latter: some network disks have no locks
-        place = getattr(error, "filename", None) or folder
+    except OSError as error:
+        place = error.filename or folder
         cure = f"let the environment variable {_PLACE} name a folder that can be written to"
-        if getattr(error, "errno", None) in _FULL:
+        if error.errno in _FULL:
             cure = f"make room, and the same call goes on where it stopped; or {cure}"
-        raise DataError(f"{place}: {getattr(error, 'strerror', None) or reason(error)}; {cure}") from error
+        raise DataError(f"{place}: {error.strerror or reason(error)}; {cure}") from error
 
 
 @contextmanager
@@ -295,23 +296,18 @@ def course_model(
     train: Callable[[Path], Any],  # called with the model's folder where no lesson has trained it yet
 ) -> Path:  # the model's folder
     "A model that lessons share: the first that needs it trains it, the others find it; raises DataError"
-    from filelock import FileLock
-
     if not re.fullmatch(r"[\w-]+", name):
         raise DataError(f"model {name!r:.40}: its name may have letters, digits, _ and -")
     folder = course_models() / name
     if (folder / "config.json").exists():  # written last
         return folder
-    lock = FileLock(folder.with_name(f".{name}.lock"))
-    with _explained(folder):
-        lock.acquire()
-    try:
-        with _explained(folder), owned_folder(folder, "model", wait=-1):  # another lesson may be training it
-            finished = (folder / "config.json").exists()
+    with ExitStack() as held:
+        with _explained(folder):
+            held.enter_context(locked(folder.with_name(f".{name}.lock"), -1))  # another lesson may be training it
+            with owned_folder(folder, "model", wait=-1):
+                finished = (folder / "config.json").exists()
         if not finished:
             train(folder)
-    finally:
-        lock.release()
     if not (folder / "config.json").exists():
         raise DataError(f"{folder}: the training left no config.json; save the model, such as by save_classifier")
     return folder
