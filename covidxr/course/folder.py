@@ -27,6 +27,7 @@ from ..base.errors import DataError, reason
 from ..base.extras import opencv
 from covidxr.base.files import (
     ADDRESS,
+    arrow_source,
     atomic_path,
     check_folder,
     is_address,
@@ -146,7 +147,7 @@ def _tabled(
 ) -> list[dict]:  # as `_make_one` returned them
     "What the tables of a finished making tell, one of whose pictures is lost since"
     try:
-        images, boxes = (pd.read_parquet(folder / f"{name}.parquet") for name in ("images", "boxes"))
+        images, boxes = (pd.read_parquet(arrow_source(folder / f"{name}.parquet")) for name in ("images", "boxes"))
         drawn = {name: part[BOX_COLUMNS].to_numpy().tolist() for name, part in boxes.groupby("image_id")}
         return [{**row, "boxes": drawn.get(row["image_id"], [])} for row in images.to_dict("records")]
     except Exception:  # there are none yet; or whatever the reader makes of a damaged file
@@ -185,7 +186,7 @@ def _write_tables(
     boxes = pd.DataFrame(corners, columns=["image_id", *BOX_COLUMNS])
     for table, name in ((boxes, "boxes"), (frame[[*_ORDER, "bytes", "sha256"]], "images")):
         with atomic_path(folder / f"{name}.parquet") as partial:
-            table.to_parquet(partial, index=False)
+            partial.write_bytes(table.to_parquet(index=False))
 
 
 def _index(
@@ -193,7 +194,7 @@ def _index(
 ) -> pd.DataFrame | None:  # the table of images; None where it, or one of its pictures, is not there as it was made
     "What is there, if all is there"
     try:
-        index = pd.read_parquet(folder / "images.parquet")
+        index = pd.read_parquet(arrow_source(folder / "images.parquet"))
         sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder / "images")}
         whole = [sizes.get(file) for file in index["file"]] == index["bytes"].to_list()
         return index if whole and (folder / "boxes.parquet").exists() else None
@@ -269,8 +270,9 @@ def course_images(
     index = _index(folder)
     if index is None:
         _make(folder)
-        index = pd.read_parquet(folder / "images.parquet")
+        index = pd.read_parquet(arrow_source(folder / "images.parquet"))
     files = [str(folder / "images" / file) for file in index["file"]]
+    files = pd.Series(files, index.index, dtype=object)  # a home's name may be no UTF-8, as pandas' text is
     return index.assign(file=files)[_ORDER][index["split"].isin(wanted)].reset_index(drop=True)
 
 
@@ -279,7 +281,7 @@ def course_boxes() -> pd.DataFrame:  # image_id, x_min, y_min, x_max, y_max: pix
     folder = course_folder()
     if _index(folder) is None:
         _make(folder)
-    return pd.read_parquet(folder / "boxes.parquet")
+    return pd.read_parquet(arrow_source(folder / "boxes.parquet"))
 
 
 def course_models() -> Path:  # a folder

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..base.csv_files import write_table
-from ..base.files import write_json
+from ..base.files import arrow_source, write_json
 from ..dataset import Dataset
 from .baselines import thumbnail_floor
 from .profiles import submission_names
@@ -67,7 +67,7 @@ def _read_scored(
 ) -> dict[str, pd.DataFrame]:  # name to id, label, confidence, corners: the ensemble first, the baselines last
     "Every submission of a run that is scored"
     files = {name: run.folder / "predictions" / f"{name}.parquet" for name in submission_names(run.profile.models)}
-    return {name: pd.read_parquet(path) for name, path in files.items()}
+    return {name: pd.read_parquet(arrow_source(path)) for name, path in files.items()}
 
 
 def _owners(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..base.files import atomic_path, folder_claim, write_json
+from ..base.files import arrow_source, atomic_path, folder_claim, write_json
 from ..base.terms import BOX_COLUMNS
 from ..data.competition import sample_ids
 from ..dataset import Dataset
@@ -72,7 +72,7 @@ def read_opinions(
     suffix = "-mirror.parquet" if mirror else ".parquet"
     tables = {}
     for plan in run.profile.models:
-        tables[plan] = pd.read_parquet(run.folder / "predictions" / f"{model_name(plan, number)}{suffix}")
+        tables[plan] = pd.read_parquet(arrow_source(run.folder / "predictions" / f"{model_name(plan, number)}{suffix}"))
     opinions = {}
     for part in ("valid", "test", "extra"):
         mine = images.loc[images["part"] == part, ["image_id", "study_id"]].reset_index(drop=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..base.files import atomic_path, read_json, write_text
+from ..base.files import arrow_source, atomic_path, read_json, write_text
 from ..base.plotting import class_color, draw_boxes
 from ..base.terms import NOT_CLINICAL
 from ..prepare import read_prepared, to_cache
@@ -153,7 +153,7 @@ def write_report(
     from covidxr.eda import figure
 
     dataset, folder = run.dataset, run.folder
-    prediction = pd.read_parquet(folder / "predictions" / "ensemble.parquet")
+    prediction = pd.read_parquet(arrow_source(folder / "predictions" / "ensemble.parquet"))
     images = pd.concat([image_parts(run, split).query("part == 'test'") for split in run.rounds])
     images = images.drop_duplicates("image_id")
     truth = tested_truth(run, images)
