@@ -73,6 +73,7 @@ def remember(
         path = _place()
         if path is None:
             return ""
+        path = Path(os.path.realpath(path))  # a link, as people who keep their settings in one place have it, stays one
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name(f".{path.name}.lock"), wait=10):  # two notebooks may solve at the same time
             known = _read(path, language) if os.path.lexists(path) else []

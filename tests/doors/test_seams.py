@@ -224,5 +224,49 @@ def test_only_models_that_covidxr_saved_are_written_as_onnx_files(places, tmp_pa
     named = sorted(f"{path.name}.onnx" for path in models.iterdir() if path.is_dir())
     (models / "mine").mkdir()
     (models / "mine" / "config.json").write_text('{"kind": "classifier"}')
+    (models / "theirs").mkdir()
+    (models / "theirs" / "config.json").write_text('{"model_type": "bert"}')
+    (models / "theirs" / "model.safetensors").write_bytes(b"weights")
     monkeypatch.setattr(onnx_export, "export_onnx", lambda folder, out: {"file": str(out)})
     assert sorted(onnx_export.export_models(models, tmp_path / "onnx")) == named
+
+
+def test_a_space_that_was_edited_is_kept_whole(tmp_path, capsys):
+    for _ in range(2):
+        assert main(["app", "--export", str(tmp_path / "space")]) == 0
+    for name in ("README.md", "app.py"):
+        shutil.rmtree(tmp_path / "space")
+        assert main(["app", "--export", str(tmp_path / "space")]) == 0
+        (tmp_path / "space" / name).write_text("my words")
+        before = _bytes(tmp_path / "space")
+        assert main(["app", "--export", str(tmp_path / "space")]) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert f"{name}: is there already" in said and "move it away" in said
+        assert {name: content for name, content in _bytes(tmp_path / "space").items() if name in before} == before
+
+
+def test_a_link_in_a_results_place_is_refused_and_what_it_leads_to_stays(places, tmp_path, capsys):
+    kept = tmp_path / "kept"
+    for ending in (".csv", ".zip"):
+        for content in (b"mine", None):
+            kept.unlink(missing_ok=True)
+            if content:
+                kept.write_bytes(content)
+            link = tmp_path / f"link{ending}"
+            link.unlink(missing_ok=True)
+            link.symlink_to(kept)
+            words = ("pack", "{run}") if ending == ".zip" else ("ensemble", "{one}", "{two}")
+            assert _ask((*words, "--out", str(link)), tmp_path / "none", places) == 2
+            assert "is there already" in capsys.readouterr().err
+            assert link.is_symlink() and (kept.read_bytes() if kept.exists() else None) == content
+
+
+def test_a_linked_progress_file_stays_a_link(tmp_path, monkeypatch):
+    from covidxr.course.progress import remember, solved
+
+    kept, link = tmp_path / "dotfiles" / "progress.json", tmp_path / "progress.json"
+    link.symlink_to(kept)
+    monkeypatch.setenv("COVIDXR_PROGRESS", str(link))
+    for key in ("metrics.1", "metrics.2"):
+        assert remember(key) == ""
+    assert link.is_symlink() and kept.is_file() and solved() == ["metrics.1", "metrics.2"]
