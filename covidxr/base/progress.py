@@ -24,7 +24,7 @@ def _in_notebook() -> bool:
 
 
 def _on_terminal() -> bool:
-    "Does a person look on? Under pythonw and in daemons there is no stream, and a logger in its place knows no terminals"
+    "Does a person look on? Daemons and pythonw have no stream, and a logger in its place knows no terminals"
     try:
         return sys.stderr.isatty()
     except (AttributeError, ValueError):  # the latter: it is closed
@@ -54,7 +54,7 @@ def _stand_in(
 
 @contextmanager
 def standing_streams() -> Iterator[None]:
-    "Stand in for streams that are closed, for a while: processes of our own can neither be started nor live without them"
+    "Stand in for closed streams for a while: processes of our own neither start nor live without them"
     opened, lent = [], {}
     for number, name in ((1, "stdout"), (2, "stderr")):
         try:
