@@ -71,6 +71,10 @@ def atomic_path(
             with open(unfinished, "rb+") as file:
                 os.fsync(file.fileno())
         os.replace(unfinished, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # what the system says of a full disk names no file
+            error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

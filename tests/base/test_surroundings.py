@@ -180,3 +180,11 @@ def test_a_daemonic_worker_does_all_by_itself_and_gives_the_same_answers(tmp_pat
     simulate_dataset(tmp_path / "data here", studies=10, seed=1, size=64, workers=2)
     for name in ("cache", "data"):
         assert _files(tmp_path / name) == _files(tmp_path / f"{name} here") and _files(tmp_path / name)
+
+
+def test_a_full_disk_is_told_with_the_file_that_found_no_room(tmp_path):
+    with pytest.raises(OSError, match="No space left on device.*cache.images.parquet") as told:
+        with files.atomic_path(tmp_path / "cache" / "images.parquet"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert told.value.filename == str(tmp_path / "cache" / "images.parquet")
+    assert list((tmp_path / "cache").iterdir()) == []
