@@ -24,6 +24,7 @@ from . import __version__
 from .base.errors import CovidxrError
 from .base.extras import require
 from .base.files import json_text
+from .base.progress import tell
 from .base.terms import NOT_CLINICAL, SIMULATED_ONLY
 from covidxr.base.words import (
     Address,
@@ -81,9 +82,7 @@ def _data_phantom(
     "Write a simulated dataset in the competition's layout"
     from covidxr.hospital import simulate_dataset
 
-    where: dict[str, Any] = {"workers": workers} if workers else {}
-    where |= {"scheduler": scheduler} if scheduler else {}
-    simulate_dataset(out, studies=studies, seed=seed, size=size, **where)
+    simulate_dataset(out, studies=studies, seed=seed, size=size, workers=workers, scheduler=scheduler)
     print(f"{out}: {studies} simulated studies; the test half's truth is in {Path(out) / 'truth'}")
     return 0
 
@@ -148,7 +147,7 @@ def _prepare(
         for what, count in found.items():
             print(f"{count:8}  {what}")
     for error in failed["error"]:
-        print(f"not readable: {error}", file=sys.stderr)
+        tell(f"not readable: {error}")
     return 1 if len(failed) else 0
 
 # %% ../nbs/engine/cli.ipynb #cli-011
@@ -208,9 +207,9 @@ def _predict(
     else:
         print(f"{out}: {answer['images']} images of {answer['studies']} studies. {NOT_CLINICAL}")
     for reason in answer["failed"]:
-        print(f"not readable: {reason}", file=sys.stderr)
+        tell(f"not readable: {reason}")
     for number, reason in enumerate(answer["doubtful"], 1):
-        print(f"answered, but doubtful ({number} of {len(answer['doubtful'])}): {reason}", file=sys.stderr)
+        tell(f"answered, but doubtful ({number} of {len(answer['doubtful'])}): {reason}")
     return 1 if answer["failed"] else 0
 
 
@@ -242,7 +241,7 @@ def _severity(
     answer = {"xrays": table.to_dict("records"), "failed": failed, "warning": SIMULATED_ONLY}
     print(json_text(answer) if json else "\n".join([*severity_lines(table), SIMULATED_ONLY]))
     for reason in failed:
-        print(f"not readable: {reason}", file=sys.stderr)
+        tell(f"not readable: {reason}")
     return 1 if failed else 0
 
 
@@ -388,13 +387,13 @@ def main(
             options = vars(parser(asks).parse_args(words))
             return options.pop("work")(**options)
     except CovidxrError as error:
-        print(f"covidxr: {error}", file=sys.stderr)
+        tell(f"covidxr: {error}")
         return 2
     except KeyboardInterrupt:
-        print("covidxr: stopped; the same command goes on where it stopped", file=sys.stderr)
+        tell("covidxr: stopped; the same command goes on where it stopped")
         return 130
     except BrokenPipeError:  # the reader, such as `head`, had enough
         return 0
     except OSError as error:  # a full disk, no permission, a file where a folder should be
-        print(f"covidxr: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        tell(f"covidxr: {error.filename or 'the system'}: {error.strerror or error}")
         return 2

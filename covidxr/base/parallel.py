@@ -8,14 +8,32 @@ Docs: https://covidxr.github.io/covidxr/engine/parallel.html.md"""
 __all__ = ['parallel', 'one_by_one', 'robust']
 
 # %% ../../nbs/engine/parallel.ipynb #parallel-003
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from multiprocessing import current_process
 from typing import Any
 
 from .process import cores, in_processes
-from .progress import log_line, progress
+from .progress import log_line, progress, standing_streams
 
 # %% ../../nbs/engine/parallel.ipynb #parallel-005
+def _answers(
+    work: Callable,  # as `in_processes` has them
+    items: Iterable,
+    workers: int,
+    start: Callable[[], Any] | None = None,
+    batch: int | None = None,
+) -> Generator[Any, None, None]:
+    "In processes of our own, or here: a worker of multiprocessing's Pool, as Celery has them, may start none"
+    if current_process().daemon:
+        if workers > 1:
+            log_line("this process is itself a worker and may start no others, so it does all the work alone")
+        yield from map(work, items)
+        return
+    with standing_streams():
+        yield from in_processes(work, items, workers, start, batch)
+
+
 def parallel(
     work: Callable,  # done for each item, in any process
     items: list,  # what to work on
@@ -29,7 +47,7 @@ def parallel(
     if workers == 1 or len(items) <= few:
         yield from map(work, progress(items, label))
         return
-    answers = in_processes(work, items, workers, start)
+    answers = _answers(work, items, workers, start)
     try:
         yield from progress(answers, label, total=len(items))
     finally:
@@ -51,7 +69,7 @@ def one_by_one(
 
     done, deaths = 0, 0
     while done < len(items):
-        answers = in_processes(work, items[done:], 1, start, batch=1)
+        answers = _answers(work, items[done:], 1, start, batch=1)
         try:
             with closing(answers):
                 for answer in answers:
@@ -98,7 +116,7 @@ def _in_spite_of_kills(
     done = 0
     while done < len(items):
         sent = _Sent(items, done)
-        answers = in_processes(work, sent, workers, start)
+        answers = _answers(work, sent, workers, start)
         try:
             with closing(answers):
                 for answer in answers:

@@ -23,10 +23,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
 from contextlib import contextmanager, suppress
 from itertools import islice
-from multiprocessing import resource_tracker
+from multiprocessing import current_process, resource_tracker
 from pathlib import Path
 from queue import Empty
 from typing import Any
+
+from .progress import standing_streams
 
 # %% ../../nbs/engine/process.ipynb #process-006
 class _OfTheseThreads:
@@ -354,6 +356,7 @@ def _while_wanted(
     return work(item)
 
 
+@standing_streams()
 def at_once(
     work: Callable,  # done for each item, each in a process of its own
     items: Sequence,  # as many processes; all work at the same time
@@ -361,6 +364,9 @@ def at_once(
     "Work on all items at once; where one fails or the caller stops, all end; raises RuntimeError for a killed process"
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
+    if current_process().daemon:  # as `parallel` has it, but these have to work together
+        why = "this process is itself a worker and may start no others; call it from the process above, or use one GPU"
+        raise RuntimeError(f"{len(items)} processes shall work together: {why}")
     pool, whole = _pool(len(items)), False
     try:
         with _without_interrupts():

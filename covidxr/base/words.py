@@ -98,6 +98,12 @@ def told_whole(
     ours: bool = True,  # is the process ours? Else its output is somebody's
 ) -> Iterator[None]:
     "What is printed can be printed, and is out when the block ends; else OSError says why, and not Python at its end"
+    for name in (
+        ("stdout", "stderr") if ours else ()
+    ):  # a file that takes the place of a closed one gets what is printed
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+            os.set_inheritable(getattr(sys, name).fileno(), True)  # our own processes need it, too
     for stream in (sys.stdout, sys.stderr) if ours else ():
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text

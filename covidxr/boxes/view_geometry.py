@@ -84,8 +84,10 @@ def read_picture(
 ) -> np.ndarray:  # (height, width), shades of grey
     "The pixels of a file; raises XrayError where it cannot be read"
     cv2, picture = opencv(), None
-    with suppress(cv2.error):  # a picture of more than 2^30 pixels
-        picture = cv2.imread(str(check_path(file, XrayError)), cv2.IMREAD_GRAYSCALE)
+    path = check_path(file, XrayError)
+    with suppress(OSError, cv2.error):  # the latter: a picture of more than 2^30 pixels
+        # OpenCV itself opens no file whose name is no UTF-8: it ends the process
+        picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
     if picture is None:
         raise XrayError(f"{file}: not an image that can be read; prepare the X-rays first (covidxr prepare)")
     return picture
@@ -96,8 +98,10 @@ def write_picture(
     picture: np.ndarray,
 ) -> None:
     "Pixels as a file; raises DataError where it cannot be written"
-    if not opencv().imwrite(file, picture):
-        raise DataError(f"{file}: a view cannot be written here; is the disk of temporary files full?")
+    try:
+        Path(file).write_bytes(opencv().imencode(Path(file).suffix, picture)[1].tobytes())
+    except OSError as error:
+        raise DataError(f"{file}: a view cannot be written here; is the disk of temporary files full?") from error
 
 # %% ../../nbs/engine/view_geometry.ipynb #geometry-015
 def check_asked(

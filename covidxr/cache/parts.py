@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..base.errors import DataError
-from ..base.files import atomic_path
+from ..base.files import arrow_source, atomic_path
 from ..base.terms import UNFINISHED
 
 # %% ../../nbs/engine/cache_parts.ipynb #cache_parts-006
@@ -44,7 +44,7 @@ def read_part(
 ) -> pd.DataFrame | None:  # what it holds; None where it is no part, or left unreadable by a power cut
     "Read a part of an index"
     try:
-        part = pd.read_parquet(path)
+        part = pd.read_parquet(arrow_source(path))
     except Exception:  # whatever the reader makes of a damaged file; the pictures are made again
         return None
     return part if {*COLUMNS, *SETTINGS} <= set(part) else None
@@ -58,7 +58,7 @@ def write_part(
     "Write a part of an index atomically, each image once"
     part = part.drop_duplicates("image_id", keep="last").sort_values("image_id", ignore_index=True)
     with atomic_path(path) as partial:
-        part.to_parquet(partial)
+        partial.write_bytes(part.to_parquet())
         if since is not None:
             os.utime(partial, ns=(since, since))
 
@@ -171,10 +171,10 @@ def write_parts(
     import pyarrow.parquet
 
     (old, whole), less = index_parts(out), gone | set(new["image_id"])
-    before = sum(pyarrow.parquet.read_metadata(path).num_rows for path in old)
+    before = sum(pyarrow.parquet.read_metadata(arrow_source(path)).num_rows for path in old)
     count = _count(before - len(gone) + len(new))
     if not whole or old != _paths(out / INDEX, count):
-        rows = [part[~part["image_id"].isin(less)] for part in map(pd.read_parquet, old)]
+        rows = [part[~part["image_id"].isin(less)] for part in map(pd.read_parquet, map(arrow_source, old))]
         rows = [part for part in (*rows, new) if len(part)] or [new]
         return _write_all(out, pd.concat(rows, ignore_index=True), count, since)
     changed, shared = {_place(name, count) for name in less}, _shared(new, count)
@@ -182,7 +182,7 @@ def write_parts(
         if number not in changed:  # its pictures were looked at, and are as they were
             os.utime(path, ns=(since, since))
             continue
-        part = pd.read_parquet(path)
+        part = pd.read_parquet(arrow_source(path))
         kept = [part[~part["image_id"].isin(less)], new.iloc[shared[number]]]
         write_part(pd.concat([one for one in kept if len(one)] or kept, ignore_index=True), path, since)
 
@@ -196,10 +196,10 @@ def read_index(
     "The whole index; some columns after the others, as a million rows of long text are enough once"
     parts, names = index_parts(out)[0], [*COLUMNS, *SETTINGS]
     if len(parts) == 1:
-        return pd.read_parquet(parts[0])
+        return pd.read_parquet(arrow_source(parts[0]))
     order, read = None, {}
     for some in (*_TOGETHER, [name for name in names if not any(name in one for one in _TOGETHER)]):
-        table = pd.concat([pd.read_parquet(path, columns=some) for path in parts], ignore_index=True)
+        table = pd.concat([pd.read_parquet(arrow_source(path), columns=some) for path in parts], ignore_index=True)
         order = table["image_id"].argsort().to_numpy() if order is None else order
         read |= {name: table.pop(name).take(order).reset_index(drop=True) for name in some}
     return pd.DataFrame({name: read.pop(name) for name in names}, copy=False)

@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ from ..base.errors import DataError, reason
 from ..base.extras import opencv
 from covidxr.base.files import (
     ADDRESS,
+    arrow_source,
     atomic_path,
     check_folder,
     is_address,
+    locked,
     owned_folder,
     read_json,
     write_json,
@@ -145,7 +147,7 @@ def _tabled(
 ) -> list[dict]:  # as `_make_one` returned them
     "What the tables of a finished making tell, one of whose pictures is lost since"
     try:
-        images, boxes = (pd.read_parquet(folder / f"{name}.parquet") for name in ("images", "boxes"))
+        images, boxes = (pd.read_parquet(arrow_source(folder / f"{name}.parquet")) for name in ("images", "boxes"))
         drawn = {name: part[BOX_COLUMNS].to_numpy().tolist() for name, part in boxes.groupby("image_id")}
         return [{**row, "boxes": drawn.get(row["image_id"], [])} for row in images.to_dict("records")]
     except Exception:  # there are none yet; or whatever the reader makes of a damaged file
@@ -184,7 +186,7 @@ def _write_tables(
     boxes = pd.DataFrame(corners, columns=["image_id", *BOX_COLUMNS])
     for table, name in ((boxes, "boxes"), (frame[[*_ORDER, "bytes", "sha256"]], "images")):
         with atomic_path(folder / f"{name}.parquet") as partial:
-            table.to_parquet(partial, index=False)
+            partial.write_bytes(table.to_parquet(index=False))
 
 
 def _index(
@@ -192,7 +194,7 @@ def _index(
 ) -> pd.DataFrame | None:  # the table of images; None where it, or one of its pictures, is not there as it was made
     "What is there, if all is there"
     try:
-        index = pd.read_parquet(folder / "images.parquet")
+        index = pd.read_parquet(arrow_source(folder / "images.parquet"))
         sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder / "images")}
         whole = [sizes.get(file) for file in index["file"]] == index["bytes"].to_list()
         return index if whole and (folder / "boxes.parquet").exists() else None
@@ -210,12 +212,12 @@ def _explained(
     "Turn what the system says into one sentence with the cure"
     try:
         yield
-    except (OSError, NotImplementedError) as error:  # the latter: some network disks have no locks
-        place = getattr(error, "filename", None) or folder
+    except OSError as error:
+        place = error.filename or folder
         cure = f"let the environment variable {_PLACE} name a folder that can be written to"
-        if getattr(error, "errno", None) in _FULL:
+        if error.errno in _FULL:
             cure = f"make room, and the same call goes on where it stopped; or {cure}"
-        raise DataError(f"{place}: {getattr(error, 'strerror', None) or reason(error)}; {cure}") from error
+        raise DataError(f"{place}: {error.strerror or reason(error)}; {cure}") from error
 
 
 @contextmanager
@@ -268,8 +270,9 @@ def course_images(
     index = _index(folder)
     if index is None:
         _make(folder)
-        index = pd.read_parquet(folder / "images.parquet")
+        index = pd.read_parquet(arrow_source(folder / "images.parquet"))
     files = [str(folder / "images" / file) for file in index["file"]]
+    files = pd.Series(files, index.index, dtype=object)  # a home's name may be no UTF-8, as pandas' text is
     return index.assign(file=files)[_ORDER][index["split"].isin(wanted)].reset_index(drop=True)
 
 
@@ -278,7 +281,7 @@ def course_boxes() -> pd.DataFrame:  # image_id, x_min, y_min, x_max, y_max: pix
     folder = course_folder()
     if _index(folder) is None:
         _make(folder)
-    return pd.read_parquet(folder / "boxes.parquet")
+    return pd.read_parquet(arrow_source(folder / "boxes.parquet"))
 
 
 def course_models() -> Path:  # a folder
@@ -295,23 +298,18 @@ def course_model(
     train: Callable[[Path], Any],  # called with the model's folder where no lesson has trained it yet
 ) -> Path:  # the model's folder
     "A model that lessons share: the first that needs it trains it, the others find it; raises DataError"
-    from filelock import FileLock
-
     if not re.fullmatch(r"[\w-]+", name):
         raise DataError(f"model {name!r:.40}: its name may have letters, digits, _ and -")
     folder = course_models() / name
     if (folder / "config.json").exists():  # written last
         return folder
-    lock = FileLock(folder.with_name(f".{name}.lock"))
-    with _explained(folder):
-        lock.acquire()
-    try:
-        with _explained(folder), owned_folder(folder, "model", wait=-1):  # another lesson may be training it
-            finished = (folder / "config.json").exists()
+    with ExitStack() as held:
+        with _explained(folder):
+            held.enter_context(locked(folder.with_name(f".{name}.lock"), -1))  # another lesson may be training it
+            with owned_folder(folder, "model", wait=-1):
+                finished = (folder / "config.json").exists()
         if not finished:
             train(folder)
-    finally:
-        lock.release()
     if not (folder / "config.json").exists():
         raise DataError(f"{folder}: the training left no config.json; save the model, such as by save_classifier")
     return folder

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from ..base.errors import CovidxrError, DataError, reason
-from ..base.files import ADDRESS, is_address, read_json, write_json
+from ..base.files import ADDRESS, is_address, locked, read_json, write_json
 from .sentences import sentences
 
 # %% ../../nbs/engine/course_progress.ipynb #course_progress-006
@@ -69,18 +69,17 @@ def remember(
     language: str = "en",  # of the answer: en or ko
 ) -> str:  # why it could not be kept; empty if it was kept
     "Keep that an exercise was solved; a disk that cannot be written to is no reason to fail"
-    from filelock import FileLock
-
     try:
         path = _place()
         if path is None:
             return ""
+        path = Path(os.path.realpath(path))  # a link, as people who keep their settings in one place have it, stays one
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=10):  # two notebooks may solve at the same time
+        with locked(path.with_name(f".{path.name}.lock"), wait=10):  # two notebooks may solve at the same time
             known = _read(path, language) if os.path.lexists(path) else []
             write_json({"covidxr": "progress", "solved": sorted({*known, key})}, path)
     except CovidxrError as error:
         return str(error)
-    except (OSError, NotImplementedError) as error:  # some network disks have no locks
+    except OSError as error:
         return f"{path}: {reason(error)}"
     return ""

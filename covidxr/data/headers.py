@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..base.csv_files import read_table, write_rows
 from ..base.errors import DataError, XrayError
-from ..base.files import check_file, owned_file
+from ..base.files import check_file, locked, owned_file
 from ..base.progress import progress
 from .cells import is_unknown, refuse_rows
 from .ids import file_list, image_ids
@@ -139,11 +139,9 @@ def _keep_headers(
     read: pd.DataFrame,  # headers that it lacks, or that have changed
 ) -> list[str]:  # why they are not kept, for `problems`
     "Add to headers.csv where it is absent or as we wrote it; somebody else's, or one changed by hand, is left as it is"
-    from filelock import FileLock
-
     try:
         # several processes may open a dataset at once
-        with FileLock(path.with_name(".covidxr-headers.lock"), timeout=30):
+        with locked(path.with_name(".covidxr-headers.lock"), wait=30):
             check_file(path)
             table = _joined(_known_headers(path), read)
             with owned_file(path) as partial:
@@ -153,7 +151,7 @@ def _keep_headers(
             f"{path} is not as covidxr wrote it, so it stays as it is: the headers of {len(read)} images that it "
             "lacks, or whose files have changed, are read at every opening; complete it by hand, or move it away"
         ]
-    except (OSError, NotImplementedError):  # a folder that is read-only or cannot lock: the next call scans again
+    except OSError:  # a folder that is read-only: the next call scans again
         pass
     return []
 

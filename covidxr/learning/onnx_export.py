@@ -22,9 +22,9 @@ import torch
 
 from .. import __version__
 from ..base.arguments import check_path
-from ..base.errors import ModelError, reason
+from ..base.errors import CovidxrError, ModelError, reason
 from ..base.extras import onnxruntime_library, require
-from ..base.files import atomic_path, json_text
+from ..base.files import atomic_path, folder_kind, json_text, owned_file
 from ..base.process import quiet
 from ..base.terms import NOT_CLINICAL
 from ..boxes.network_answers import SUREST
@@ -276,7 +276,8 @@ def export_onnx(
     config = read_config(folder, "classifier", "detector")
     if out.suffix != ".onnx" or out.is_dir():
         raise ModelError(f"{out}: give the name of a file that ends in .onnx")
-    with atomic_path(out) as file:
+    inside = folder_kind(out.parent) == "model"  # a model's folder is ours as a whole
+    with atomic_path(out) if inside else owned_file(out, ModelError) as file:
         if config["kind"] == "detector" and str(config.get("model")).startswith("yolo"):
             plan = _write_yolo(folder, file)
         else:
@@ -288,13 +289,25 @@ def export_onnx(
     return said | {"difference": f"{apart:.1e}", "batch": batch}
 
 
+def _is_model(
+    folder: Path,  # with a config.json
+) -> bool:
+    "Is it a model of ours, marked or by what its config.json says? Others' folders may lie beside"
+    if folder_kind(folder) == "model":  # also where it is damaged, which is told
+        return True
+    try:
+        return bool(read_config(folder, "classifier", "detector")) and (folder / _WEIGHTS).is_file()
+    except CovidxrError:
+        return False
+
+
 def export_models(
     folder: str | Path,  # a folder of models' folders, such as `models` of a run
     out: str | Path,  # the folder for the files
 ) -> dict[str, dict[str, str]]:  # by file: what `export_onnx` says of it
     "Write each model of a folder as NAME.onnx; raises ModelError"
     folder, out = check_path(folder, ModelError), check_path(out, ModelError)
-    models = sorted(path.parent for path in folder.glob("*/config.json"))
+    models = [path.parent for path in sorted(folder.glob("*/config.json")) if _is_model(path.parent)]
     if not models:
         raise ModelError(f"{folder}: holds no trained models; give a run's folder of models")
     return {f"{one.name}.onnx": export_onnx(one, out / f"{one.name}.onnx") for one in models}

@@ -16,6 +16,7 @@ from ..base.process import same_dice
 from ..base.terms import BOX_COLUMNS
 from ..dataset import Dataset
 from ..folds import Round
+from ..prepare import read_prepared
 
 # %% ../../nbs/engine/baselines.ipynb #baselines-006
 def _usual_places(
@@ -104,8 +105,7 @@ def _thumbnails(
 ) -> np.ndarray:  # (images, 1024)
     "Each image as 32 x 32 grey values in a row"
     cv2 = opencv()
-    grey = [cv2.imread(file, cv2.IMREAD_GRAYSCALE) for file in files]
-    small = [cv2.resize(one, (32, 32), interpolation=cv2.INTER_AREA) for one in grey]
+    small = [cv2.resize(read_prepared(file), (32, 32), interpolation=cv2.INTER_AREA) for file in files]
     return np.array(small, dtype=float).reshape(len(small), -1)
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ..base.csv_files import write_table
-from ..base.files import write_json
+from ..base.files import arrow_source, write_json
 from .baselines import thumbnail_floor
+from .profiles import submission_names
 from .run import Run, image_parts
 
 # %% ../../nbs/engine/evaluate.ipynb #evaluate-006
@@ -49,10 +50,8 @@ def _read_scored(
     run: Run,
 ) -> dict[str, pd.DataFrame]:  # name to id, label, confidence, corners: the ensemble first, the baselines last
     "Every submission of a run that is scored"
-    files = sorted((run.folder / "predictions").glob("*.parquet"))
-    files = [path for path in files if path.stem == "ensemble" or " " in path.stem]
-    files.sort(key=lambda path: (path.stem.startswith("always"), path.stem != "ensemble"))
-    return {path.stem: pd.read_parquet(path) for path in files}
+    files = {name: run.folder / "predictions" / f"{name}.parquet" for name in submission_names(run.profile.models)}
+    return {name: pd.read_parquet(arrow_source(path)) for name, path in files.items()}
 
 
 def _owners(

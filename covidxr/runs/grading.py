@@ -36,7 +36,7 @@ def _read_severity(
         xray = read_xray(path)
         return vars(severity(xray)) | {"doubt": odd_looks(xray.pixels)}
     except (XrayError, DataError, OSError) as error:  # DataError: hardly any contrast, or too small
-        return str(error) if path in str(error) else f"{printable(path)}: {reason(error)}"
+        return str(error) if printable(path) in str(error) else f"{printable(path)}: {reason(error)}"
 
 
 def _not_graded(
@@ -61,10 +61,10 @@ def read_severities(
         check_whole(workers, "workers", 1)
     closed: list[str] = []
     images, scheduler = given_files(xrays, closed), check_address(scheduler)
-    images["path"] = [str(path.absolute() if scheduler else path) for path in images["path"]]
+    paths = [str(path.absolute() if scheduler else path) for path in images["path"]]
     work = run_many(
         _read_severity,
-        list(images["path"]),
+        paths,
         "grade",
         _not_graded,
         workers,
@@ -73,8 +73,9 @@ def read_severities(
     )
     with closing(work):
         told = dict(work)
-    failed = [told[path] for path in images["path"] if isinstance(told[path], str)]
-    rows = [one | told[one["path"]] for one in images.to_dict("records") if isinstance(told[one["path"]], dict)]
+    failed = [told[path] for path in paths if isinstance(told[path], str)]
+    named = zip(images.to_dict("records"), paths, strict=True)
+    rows = [one | {"path": printable(path)} | told[path] for one, path in named if isinstance(told[path], dict)]
     if not rows:
         raise DataError(f"none of {len(failed)} files can be read; first: {failed[0]}")
     return pd.DataFrame(rows), failed + [printable(said) for said in closed]

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..base.files import atomic_path, write_json
+from ..base.files import arrow_source, atomic_path, folder_claim, write_json
 from ..base.terms import BOX_COLUMNS
 from ..data.competition import sample_ids
 from ..dataset import Dataset
 from ..folds import Round
 from .baselines import as_sampled, nothing_submission, prior_submission, with_unread
+from .profiles import ModelPlan, submission_names
 from .run import Run, image_parts, write_parquet
 from .training import model_name
 
@@ -71,7 +72,7 @@ def read_opinions(
     suffix = "-mirror.parquet" if mirror else ".parquet"
     tables = {}
     for plan in run.profile.models:
-        tables[plan] = pd.read_parquet(run.folder / "predictions" / f"{model_name(plan, number)}{suffix}")
+        tables[plan] = pd.read_parquet(arrow_source(run.folder / "predictions" / f"{model_name(plan, number)}{suffix}"))
     opinions = {}
     for part in ("valid", "test", "extra"):
         mine = images.loc[images["part"] == part, ["image_id", "study_id"]].reset_index(drop=True)
@@ -243,14 +244,12 @@ def _over_rounds(
 def _remove_submissions(
     run: Run,
 ) -> None:
-    "Take away what an earlier call wrote: there may be fewer submissions now"
-    numbers = range(1, len(run.rounds) + 1)
-    models = {model_name(plan, number) for plan in run.profile.models for number in numbers}
-    for path in (run.folder / "predictions").glob("*.parquet"):
-        if path.stem.removesuffix("-mirror") not in models:
-            path.unlink()
-    for path in (run.folder / "submissions").glob("*.csv"):
-        path.unlink()
+    "Take away what an earlier call wrote, as there may be fewer submissions now; what somebody else put there stays"
+    told = (folder_claim(run.folder).get("profile") or {}).get("models", [])  # those, too, that are not installed now
+    plans = {*run.profile.models, *(ModelPlan(**one) for one in told)}
+    for name in ["extra", *submission_names(plans)]:
+        (run.folder / "predictions" / f"{name}.parquet").unlink(missing_ok=True)
+        (run.folder / "submissions" / f"{name}.csv").unlink(missing_ok=True)
 
 
 def _write_final(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..base.errors import ModelError
-from ..base.files import read_json, write_json
+from ..base.files import arrow_source, read_json, write_json
 from ..base.plotting import draw_boxes
 from ..base.seeds import generator
 from ..boxes.intervals import number_patients, patient_draws
@@ -41,7 +41,7 @@ def answered_images(
     "Each tested image with its truth, the ensemble's answer to `any opacity?`, and what its header tells"
     images = tested_images(run)
     truth, ids = tested_truth(run, images), images["image_id"] + "_image"
-    answers = pd.read_parquet(run.folder / "predictions" / "ensemble.parquet")
+    answers = pd.read_parquet(arrow_source(run.folder / "predictions" / "ensemble.parquet"))
     none = answers[answers["label"] == "none"].set_index("id")["confidence"].reindex(ids, fill_value=0.0)
     told = {name: images[name] if name in images else "" for name in ("view", "sex")}
     ages = pd.to_numeric(images["age"], errors="coerce") if "age" in images else pd.Series(np.nan, images.index)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..base.files import atomic_path, read_json, write_text
+from ..base.files import arrow_source, atomic_path, read_json, write_text
 from ..base.plotting import class_color, draw_boxes
 from ..base.terms import NOT_CLINICAL
 from ..data.problems import count_text
@@ -22,6 +22,7 @@ from ..prepare import read_prepared, to_cache
 from .evaluate import not_in_front, tested_truth
 from .probes import looking_figure
 from .run import Run, image_parts
+from .training import model_name
 from .trust import reliability_figure
 
 # %% ../../nbs/engine/report.ipynb #report-006
@@ -145,13 +146,14 @@ def _models(
 ) -> list[dict]:  # name, size, epochs, start
     "What was trained, and from which weights on"
     found = []
-    for path in sorted((run.folder / "models").glob("*/config.json")):
-        model = read_json(path)
+    numbers = range(1, len(run.rounds) + 1)
+    for name in sorted(model_name(plan, number) for plan in run.profile.models for number in numbers):
+        model = read_json(run.folder / "models" / name / "config.json")
         why = model.get("why") or "pretrained"
         start = why if model.get("pretrained") else "random"
         if start == "random" and why not in ("pretrained", "not asked for"):
             start = f"random ({why})"
-        found.append(model | {"name": path.parent.name, "start": start})
+        found.append(model | {"name": name, "start": start})
     return found
 
 
@@ -163,7 +165,7 @@ def write_report(
     from covidxr.eda import figure
 
     dataset, folder = run.dataset, run.folder
-    prediction = pd.read_parquet(folder / "predictions" / "ensemble.parquet")
+    prediction = pd.read_parquet(arrow_source(folder / "predictions" / "ensemble.parquet"))
     images = pd.concat([image_parts(run, split).query("part == 'test'") for split in run.rounds])
     images = images.drop_duplicates("image_id")
     truth = tested_truth(run, images)

@@ -24,7 +24,7 @@ import pandas as pd
 
 from ..base.arguments import check_path
 from ..base.errors import DataError
-from ..base.files import atomic_path, json_text, read_json, write_json
+from ..base.files import arrow_source, atomic_path, json_text, read_json, write_json
 from ..base.progress import log_line
 from ..data.competition import beside_sample, sample_ids
 from ..dataset import Dataset, open_dataset
@@ -229,7 +229,8 @@ def image_parts(
     images["part"] = images["study_id"].map(part)
     images.loc[images["part"].isna() & (images["split"] == "test"), "part"] = "extra"
     images["label"] = images["study_id"].map(run.dataset.labels())
-    images["file"] = [str(run.folder / "cache" / name) for name in images["file"]]
+    files = [str(run.folder / "cache" / name) for name in images["file"]]
+    images["file"] = pd.Series(files, images.index, dtype=object)  # a folder's name may be no UTF-8, as pandas' text is
     images["valid"] = images["part"] == "valid"
     columns = ["image_id", "study_id", "part", "label", "valid", "file"]
     return images.loc[images["part"].notna(), columns].reset_index(drop=True)
@@ -253,7 +254,9 @@ def open_run(
     if not index.exists():
         raise DataError(f"{folder}: has no prepared images; {how_to_finish(folder)}")
     dataset = open_dataset(folder / "data" if data == "phantom" else data)
-    return Run(folder, dataset, pd.read_parquet(index), plan_rounds(dataset, profile, seed), profile, seed)
+    return Run(
+        folder, dataset, pd.read_parquet(arrow_source(index)), plan_rounds(dataset, profile, seed), profile, seed
+    )
 
 
 def write_parquet(
@@ -262,4 +265,4 @@ def write_parquet(
 ) -> None:
     "Write a table as Parquet, atomically: numbers keep every digit, and text stays text"
     with atomic_path(path) as partial:
-        table.to_parquet(partial, index=False)
+        partial.write_bytes(table.to_parquet(index=False))

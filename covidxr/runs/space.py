@@ -11,7 +11,7 @@ __all__ = ['write_space']
 from pathlib import Path
 
 import covidxr
-from ..base.files import owned_folder, write_text
+from ..base.files import check_file, owned_file, owned_folder
 from ..base.terms import NOT_CLINICAL
 
 # %% ../../nbs/engine/space.ipynb #space-005
@@ -44,9 +44,13 @@ How it works: [covidxr](https://covidxr.github.io/covidxr/).
 def write_space(
     folder: str | Path,  # new, empty, or one that this function wrote
 ) -> list[Path]:  # the files
-    "Write what Hugging Face Spaces needs to serve the page; raises DataError for a folder with other files"
+    "Write what Hugging Face Spaces needs to serve the page; raises DataError for other files, or ones changed by hand"
+    texts = {"app.py": _PROGRAM, "requirements.txt": _PACKAGES, "README.md": _CARD}
     with owned_folder(folder, "space") as place:
-        texts = {"app.py": _PROGRAM, "requirements.txt": _PACKAGES, "README.md": _CARD}
+        for name in texts:
+            check_file(place / name)  # all of them before any is written
         for name, text in texts.items():
-            write_text(text.format(notice=NOT_CLINICAL, version=covidxr.__version__), place / name)
+            with owned_file(place / name) as partial:
+                said = text.format(notice=NOT_CLINICAL, version=covidxr.__version__)
+                partial.write_text(said, encoding="utf-8", newline="")
         return [place / name for name in texts]

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ..base.errors import DataError
-from ..base.files import read_json, write_json
+from ..base.files import arrow_source, read_json, write_json
 from .evaluate import tested_images, tested_truth
 from .opinions import ensemble_round, read_opinions
 from .probes import write_probes
@@ -51,7 +51,9 @@ def _parts(
     truth = tested_truth(run, images)
     truth = truth[truth["id"].str.endswith("_study")].set_index("id")["label"].str.replace(" ", "-")
     truth.index = truth.index.str.removesuffix("_study")
-    tested = answered_studies(pd.read_parquet(run.folder / "predictions" / "ensemble.parquet"), truth, classes)
+    tested = answered_studies(
+        pd.read_parquet(arrow_source(run.folder / "predictions" / "ensemble.parquet")), truth, classes
+    )
     owners = images.drop_duplicates("study_id").set_index("study_id")["patient_id"]
     return pd.concat(known), tested.assign(patient_id=owners.reindex(tested["study_id"]).to_numpy()), classes
 

@@ -32,6 +32,7 @@ from covidxr.ensemble import class_score, revise_classes, weighted_boxes_fusion
 from covidxr.folds import patient_folds, rounds
 from covidxr.hospital import simulate_dataset
 from covidxr.metrics import bootstrap_scores, paired_difference, score
+from covidxr.phantom import simulate
 from covidxr.prepare import prepare
 from covidxr.runs.inference import given_files, predict
 from covidxr.runs.packing import pack_run
@@ -475,3 +476,43 @@ def test_a_voi_table_behind_a_modality_table_has_no_sign(tmp_path):
     ds.save_as(path)
     theirs = apply_voi_lut(values.astype(np.int64) + 42048, ds) / 4095
     assert np.allclose(read_xray(path, as_stored=True).pixels, theirs, atol=1e-3)
+
+
+@pytest.fixture
+def latin(tmp_path) -> Path:
+    "A folder whose name is Latin-1, as old archives have them; pandas' text and Arrow's names are UTF-8"
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/r\xe9sultats"))
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this system has no such names")
+    return folder
+
+
+def test_a_folder_may_have_a_name_that_is_no_text(latin):
+    from fakes import fake_models
+
+    from covidxr.pipeline import run
+    from covidxr.runs.run import image_parts
+
+    simulate_dataset(latin / "data", studies=24, seed=1, size=64, workers=1)
+    index = prepare(latin / "data", latin / "cache", size=32, workers=1)
+    assert prepare(latin / "data", latin / "cache", size=32, workers=1).equals(index)
+    with fake_models():
+        told = run(latin / "data", latin / "run")
+        assert run(latin / "data", latin / "run")["scores"] == told["scores"]
+    this = open_run(latin / "run")
+    assert all(Path(file).is_file() for file in image_parts(this, this.rounds[0])["file"])
+
+
+def test_a_file_whose_name_is_no_text_costs_no_grade(latin):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra: pip install 'covidxr[serve]'")
+    from covidxr.runs.grading import read_severities
+
+    files = [latin / "x.png", latin.parent / "y.png"]
+    opencv().imwrite(str(files[1]), np.round(255 * simulate(3, size=160).pixels).astype(np.uint8))
+    files[0].write_bytes(files[1].read_bytes())
+    (latin / "broken.png").write_bytes(b"no picture")
+    table, failed = read_severities([latin, files[1]], workers=1)
+    assert len(table) == 2 and sum("r%E9sultats/x.png" in path for path in table["path"]) == 1
+    assert len(failed) == 1 and failed[0].count("broken.png") == 1 and "r%E9sultats" in failed[0]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import pandas as pd
 import pytest
 from fakes import fake_models
 from hypothesis import HealthCheck, given, settings
@@ -170,3 +171,102 @@ def test_a_submission_that_was_changed_by_hand_is_not_written_over(places):
     with pytest.raises(CovidxrError, match="did not write it as it is"):
         fuse_submission_files([places["one"], places["two"]], out)
     assert out.read_bytes() == changed
+
+
+def _mended(data: Path) -> None:
+    "Give the first study another one's class"
+    table = pd.read_csv(data / "train_study_level.csv", dtype=str)
+    other = next(row for row in table.index if list(table.loc[row][1:]) != list(table.loc[0][1:]))
+    table.iloc[0, 1:] = table.iloc[other, 1:].to_numpy()
+    table.to_csv(data / "train_study_level.csv", index=False)
+
+
+def _strangers(run: Path) -> dict[Path, bytes]:
+    "Put somebody's files into every folder that a run has, under every ending that it uses, and a folder of theirs"
+    folders = [run, *(path for path in sorted(run.rglob("*")) if path.is_dir())]
+    endings = sorted({path.suffix for path in run.rglob("*") if path.is_file() and path.name[0] != "."} | {".onnx"})
+    found = {}
+    for folder in folders:
+        for ending in endings:
+            for name in ("mine", "my own", "my + own", "mine-1", "always mine"):
+                found[folder / f"{name}{ending}"] = f"{name} in {folder.name}".encode()
+    found[run / "models" / "mine" / "config.json"] = b'{"model": "mine"}'
+    for path, content in found.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    return found
+
+
+def test_a_run_that_goes_on_leaves_a_strangers_files_in_its_folders_and_tells_nothing_of_them(places, tmp_path):
+    from covidxr.pipeline import run
+
+    shutil.copytree(places["data"], tmp_path / "data")
+    with fake_models():
+        run(tmp_path / "data", tmp_path / "run")
+        found = _strangers(tmp_path / "run")
+        assert len({path.parent for path in found}) > 6 and len({path.suffix for path in found}) > 6
+        fused = tmp_path / "run" / "submissions" / "fused.csv"
+        assert main(["ensemble", str(places["one"]), str(places["two"]), "--out", str(fused)]) == 0
+        found[fused] = fused.read_bytes()
+        _mended(tmp_path / "data")
+        metrics = run(tmp_path / "data", tmp_path / "run")
+        alone = run(tmp_path / "data", tmp_path / "alone")
+    assert {path: path.read_bytes() if path.exists() else "gone" for path in found} == found
+    assert metrics["scores"] == alone["scores"] and metrics["failed"] == alone["failed"]
+    assert ">mine<" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_only_models_that_covidxr_saved_are_written_as_onnx_files(places, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'covidxr[train]'")
+    from covidxr.learning import onnx_export
+
+    models = Path(shutil.copytree(places["run"] / "models", tmp_path / "models"))
+    named = sorted(f"{path.name}.onnx" for path in models.iterdir() if path.is_dir())
+    (models / "mine").mkdir()
+    (models / "mine" / "config.json").write_text('{"kind": "classifier"}')
+    (models / "theirs").mkdir()
+    (models / "theirs" / "config.json").write_text('{"model_type": "bert"}')
+    (models / "theirs" / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr(onnx_export, "export_onnx", lambda folder, out: {"file": str(out)})
+    assert sorted(onnx_export.export_models(models, tmp_path / "onnx")) == named
+
+
+def test_a_space_that_was_edited_is_kept_whole(tmp_path, capsys):
+    for _ in range(2):
+        assert main(["app", "--export", str(tmp_path / "space")]) == 0
+    for name in ("README.md", "app.py"):
+        shutil.rmtree(tmp_path / "space")
+        assert main(["app", "--export", str(tmp_path / "space")]) == 0
+        (tmp_path / "space" / name).write_text("my words")
+        before = _bytes(tmp_path / "space")
+        assert main(["app", "--export", str(tmp_path / "space")]) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert f"{name}: is there already" in said and "move it away" in said
+        assert {name: content for name, content in _bytes(tmp_path / "space").items() if name in before} == before
+
+
+def test_a_link_in_a_results_place_is_refused_and_what_it_leads_to_stays(places, tmp_path, capsys):
+    kept = tmp_path / "kept"
+    for ending in (".csv", ".zip"):
+        for content in (b"mine", None):
+            kept.unlink(missing_ok=True)
+            if content:
+                kept.write_bytes(content)
+            link = tmp_path / f"link{ending}"
+            link.unlink(missing_ok=True)
+            link.symlink_to(kept)
+            words = ("pack", "{run}") if ending == ".zip" else ("ensemble", "{one}", "{two}")
+            assert _ask((*words, "--out", str(link)), tmp_path / "none", places) == 2
+            assert "is there already" in capsys.readouterr().err
+            assert link.is_symlink() and (kept.read_bytes() if kept.exists() else None) == content
+
+
+def test_a_linked_progress_file_stays_a_link(tmp_path, monkeypatch):
+    from covidxr.course.progress import remember, solved
+
+    kept, link = tmp_path / "dotfiles" / "progress.json", tmp_path / "progress.json"
+    link.symlink_to(kept)
+    monkeypatch.setenv("COVIDXR_PROGRESS", str(link))
+    for key in ("metrics.1", "metrics.2"):
+        assert remember(key) == ""
+    assert link.is_symlink() and kept.is_file() and solved() == ["metrics.1", "metrics.2"]
