@@ -148,7 +148,10 @@ def _models(
     found = []
     numbers = range(1, len(run.rounds) + 1)
     for name in sorted(model_name(plan, number) for plan in run.profile.models for number in numbers):
-        model = read_json(run.folder / "models" / name / "config.json")
+        place = run.folder / "models" / name / "config.json"
+        if not place.exists():  # a trained model may be taken away to save room; its answers are kept
+            continue
+        model = read_json(place)
         why = model.get("why") or "pretrained"
         start = why if model.get("pretrained") else "random"
         if start == "random" and why not in ("pretrained", "not asked for"):
