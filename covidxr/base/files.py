@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CovidxrError, DataError, reason
-from .progress import log_line
+from .progress import log_line, standing_streams
 
 # %% ../../nbs/engine/files.ipynb #files-006
 def is_address(
@@ -310,7 +310,7 @@ def owned_folder(
     folder = _named(folder, fault)
     check_folder(folder, kind, claim, fault)
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held:
+    with standing_streams(), ExitStack() as held:  # else the lock may get the number of a closed stream
         try:
             held.enter_context(locked(folder / LOCK, wait))
         except TimeoutError as error:

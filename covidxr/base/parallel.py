@@ -14,7 +14,7 @@ from multiprocessing import current_process
 from typing import Any
 
 from .process import cores, in_processes
-from .progress import log_line, progress, standing_streams
+from .progress import log_line, progress, standing_streams, taken_streams
 
 # %% ../../nbs/engine/parallel.ipynb #parallel-005
 def _answers(
@@ -25,9 +25,11 @@ def _answers(
     batch: int | None = None,
 ) -> Generator[Any, None, None]:
     "In processes of our own, or here: a worker of multiprocessing's Pool, as Celery has them, may start none"
-    if current_process().daemon:
+    if current_process().daemon or taken_streams():
         if workers > 1:
-            log_line("this process is itself a worker and may start no others, so it does all the work alone")
+            log_line(
+                "this process is itself a worker, or has no streams, and may start no others, so it does all the work alone"
+            )
         yield from map(work, items)
         return
     with standing_streams():

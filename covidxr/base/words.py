@@ -15,9 +15,11 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
+
+from .progress import standing_streams
 
 # %% ../../nbs/engine/words.ipynb #words-005
 @dataclass(frozen=True)
@@ -98,24 +100,19 @@ def told_whole(
     ours: bool = True,  # is the process ours? Else its output is somebody's
 ) -> Iterator[None]:
     "What is printed can be printed, and is out when the block ends; else OSError says why, and not Python at its end"
-    for name in (
-        ("stdout", "stderr") if ours else ()
-    ):  # a file that takes the place of a closed one gets what is printed
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-            os.set_inheritable(getattr(sys, name).fileno(), True)  # our own processes need it, too
-    for stream in (sys.stdout, sys.stderr) if ours else ():
-        if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
-    try:
-        yield
-    finally:
-        if ours and sys.stdout is not None:
-            try:
-                sys.stdout.flush()
-            except OSError:  # the reader has gone, or the disk is full: what is left goes nowhere
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise
+    with standing_streams() if ours else nullcontext():
+        for stream in (sys.stdout, sys.stderr) if ours else ():
+            if reconfigure := getattr(stream, "reconfigure", None):
+                reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
+        try:
+            yield
+        finally:
+            if ours:
+                try:
+                    sys.stdout.flush()
+                except OSError:  # the reader has gone, or the disk is full: what is left goes nowhere
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                    raise
 
 # %% ../../nbs/engine/words.ipynb #words-options
 def _type_and_word(

@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,57 @@ def test_a_command_whose_streams_are_closed_works_and_writes_nothing_into_its_fi
     done = subprocess.run(["bash", "-c", f"{start} score --json 2>&-"], capture_output=True, timeout=300)
     assert done.returncode == 2 and done.stdout == b""  # how it is called is told to nobody
     assert len(pd.read_parquet(tmp_path / "cache" / "images.parquet")) == 10
+
+
+CALL = """
+import json, os, sys
+from covidxr.prepare import prepare
+
+if sys.argv[3:]:  # a program's own file gets the number of the closed stream, as it would without us
+    taken = os.open(sys.argv[3], os.O_WRONLY | os.O_CREAT)
+    assert taken in (1, 2)
+made = len(prepare(sys.argv[1], sys.argv[2] + "/cache", size=32, workers=2))
+with open(sys.argv[2] + "/answer.json", "w") as file:
+    json.dump(made, file)
+"""
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "<&- >&- 2>&-", ">&-"])
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_program_whose_streams_are_closed_prepares_all_and_keeps_its_files(tmp_path, closed, taken):
+    if taken and closed.startswith("<"):
+        pytest.skip("the program's file gets another number")
+    xrays, place, own = _pictures(tmp_path / "xrays", 20), tmp_path / "out", tmp_path / "own"
+    place.mkdir()
+    words = [sys.executable, "-c", CALL, str(xrays), str(place)]
+    words = [*words, str(own)] if taken else words
+    call = " ".join(shlex.quote(word) for word in words)
+    done = subprocess.run(["bash", "-c", f"{call} {closed}"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((place / "answer.json").read_text()) == 20, (place / "cache" / "failed.csv").read_text()
+    assert not taken or own.read_bytes() == b"", "what is printed is not written into a file of the program"
+
+
+def test_streams_that_stand_in_stay_until_the_last_call_has_ended(tmp_path):
+    code = "\n".join(
+        [
+            "import os, sys",
+            "from covidxr.base.progress import standing_streams",
+            "first, second = standing_streams(), standing_streams()",
+            "first.__enter__(), second.__enter__()",
+            "assert os.fstat(2) and sys.stderr is not None",
+            "first.__exit__(None, None, None)",
+            "assert os.fstat(2), 'the second call still needs it'",
+            "second.__exit__(None, None, None)",
+            "assert sys.stderr is None",
+            "try:",
+            "    os.fstat(2)",
+            "except OSError:",
+            "    sys.exit(7)",
+        ]
+    )
+    call = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} 2>&-"
+    assert subprocess.run(["bash", "-c", call], timeout=300).returncode == 7
 
 
 def _files(folder: Path) -> dict[str, bytes]:

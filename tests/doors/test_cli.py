@@ -110,7 +110,7 @@ def _given(monkeypatch: pytest.MonkeyPatch, place: str, words: str, **answer: ob
         (
             "hospital.simulate_dataset",
             "data phantom --out o --studies 7 --seed 5 --size 99",
-            {"out": "o", "studies": 7, "seed": 5, "size": 99},
+            {"out": "o", "studies": 7, "seed": 5, "size": 99, "workers": None, "scheduler": None},
         ),
         (
             "prepare.prepare",
