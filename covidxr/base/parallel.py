@@ -28,7 +28,7 @@ def _answers(
     if current_process().daemon or taken_streams():
         if workers > 1:
             log_line(
-                "this process is itself a worker, or has no streams, and may start no others, so it does all the work alone"
+                "this process is a worker, or has no streams, and may start no others, so it does all the work alone"
             )
         yield from map(work, items)
         return
