@@ -212,7 +212,14 @@ def _gone(
     import psutil
 
     match = _UNFINISHED.fullmatch(name)
-    return bool(match) and match[1] == _host() and not psutil.pid_exists(int(match[2]))
+    if match is None or match[1] != _host():
+        return False
+    try:
+        return psutil.Process(int(match[2])).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:  # it may not be looked at, and so it lives
+        return False
 
 
 def sweep(
