@@ -52,7 +52,9 @@ def _plain_names(
             one = one.item()
         if not isinstance(one, str):
             return one
-        return None if one.strip().lower() in UNKNOWN else one.strip()  # else all who are unknown would be one person
+        return (
+            None if one.strip().strip("^ ").lower() in UNKNOWN else one.strip()
+        )  # else all who are unknown would be one person
 
     if pd.api.types.is_numeric_dtype(groups.dtype):
         return groups
