@@ -42,6 +42,12 @@ def test_blanks_at_an_end_make_no_other_patient():
     assert roc_auc(TRUE, SURE, spaced, 300) == roc_auc(TRUE, SURE, patients, 300)
 
 
+def test_a_number_and_its_text_are_one_patient():
+    patients = [number % 20 for number in range(200)]
+    mixed = [str(name) if number > 100 else float(name) for number, name in enumerate(patients)]
+    assert roc_auc(TRUE, SURE, mixed, 300) == roc_auc(TRUE, SURE, [str(name) for name in patients], 300)
+
+
 @pytest.mark.parametrize("word", ["", "nan", None])
 def test_a_submissions_unknown_patients_are_nobody(word):
     truth = pd.DataFrame({"id": [f"i{number}" for number in range(40)], "label": "x"})
