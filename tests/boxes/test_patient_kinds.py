@@ -190,10 +190,10 @@ def test_a_patient_who_is_called_as_a_study_keeps_it_beside_the_others(tmp_path)
     assert drawn == "patients and studies"
 
 
-def test_one_name_for_all_images_of_a_truth_is_nobody(tmp_path):
+def test_what_a_de_identifier_left_beside_a_truth_is_nobody(tmp_path):
     table = tmp_path / "train_image_level.csv"
     table.write_text("id,boxes,label,StudyInstanceUID\na_image,,,s\nb_image,,,s\nc_image,,,t\n")
-    for names, drawn in (("0 0 0", "studies"), ("ANON^^ p q", "patients"), ("0 0 p", "patients")):
+    for names, drawn in (("ANON^^ XXXXX removed", "studies"), ("ANON^^ p q", "patients"), ("0 0 p", "patients")):
         one, other, third = names.split()
         (tmp_path / "headers.csv").write_text(f"image_id,patient_id\na,{one}\nb,{other}\nc,{third}\n")
         assert patients_of_rows([table], ["a_image", "b_image", "c_image"])[1] == drawn, names
