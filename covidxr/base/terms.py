@@ -24,8 +24,8 @@ LEAST_SIDE = 16  # pixels of the shorter side of what can be an X-ray of a chest
 # How tables and headers say that something, but not a label, is unknown; as a patient all of them would be one person
 UNKNOWN = tuple(
     "na n/a n.a. #n/a <na> nan nat null none nil unknown unk undefined missing - -- ? ?? . anonymous anonymized "
-    "anonymised".split()
-) + ("", "not available", "not known")
+    "anonymised anon anonym deidentified de-identified removed redacted".split()
+) + ("", "not available", "not known", *("x" * count for count in range(3, 17)))
 BOOKKEEPING = frozenset(  # columns that tell of an image or a study what is no class, compared in lower case
     "file file_name filename path split fold set subset partition phase hospital site center centre institution "
     "patient patient_id study study_id series series_id image image_id view projection position laterality "

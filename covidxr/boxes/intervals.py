@@ -9,6 +9,7 @@ __all__ = ['patient_draws', 'number_owners', 'number_patients', 'check_submissio
 
 # %% ../../nbs/engine/intervals.ipynb #intervals-003
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,18 @@ def _plain_names(
             one = one.item()
         if not isinstance(one, str):
             return one
-        return None if one.strip().lower() in UNKNOWN else one.strip()  # else all who are unknown would be one person
+        return (
+            None if one.strip().strip("^ ").lower() in UNKNOWN else one.strip()
+        )  # else all who are unknown would be one person
 
     if pd.api.types.is_numeric_dtype(groups.dtype):
         return groups
-    return groups.astype(object).map(plain)
+    named = groups.astype(object).map(plain)
+    if pd.api.types.infer_dtype(named) not in ("mixed", "mixed-integer"):
+        return named
+    # 7 here and "7" there are one patient, and a column with a gap makes 7.0 of 7
+    whole = named.map(lambda one: isinstance(one, Real) and not isinstance(one, bool) and one % 1 == 0)
+    return named.mask(whole, named[whole].map(lambda one: str(int(one))))
 
 
 def number_owners(

@@ -37,7 +37,8 @@ def is_unknown(
     cells: pd.Series,  # text
 ) -> pd.Series:  # True where a cell says nothing
     "Which cells of a table are empty or say that they are not known?"
-    return cells.str.strip().str.lower().isin(UNKNOWN)
+    # a header's name ends in the signs between its parts: ANONYMOUS^^
+    return cells.str.strip().str.strip("^ ").str.lower().isin(UNKNOWN)
 
 
 def finite_numbers(

@@ -17,12 +17,12 @@ import pandas as pd
 from ..base.csv_files import read_table
 from ..base.errors import DataError, XrayError
 from ..base.terms import APPEARANCES, BOX_COLUMNS, STUDY_COLUMNS
-from .cells import finite_numbers, parse_boxes, refuse_rows
+from .cells import finite_numbers, is_unknown, parse_boxes, refuse_rows
 from .files import xray_files
 from .headers import dataset_headers
 from .ids import can_name_file, name_to_id, spell_name
 from .problems import count_text
-from .tables import OpenedTables, fill_patients, note_unknown_patients
+from .tables import OpenedTables, drop_shared_name, fill_patients, note_unknown_patients
 from ..xray.facts import image_name
 from ..xray.reading import read_facts
 
@@ -315,6 +315,9 @@ def open_competition(
     images = images.merge(headers.rename(columns={"rows": "height", "columns": "width"}), on="image_id", how="left")
     paths = [os.path.join(*_way(files[name], root)) if name in files else "" for name in images["image_id"]]
     images["path"] = pd.Series(paths, dtype=object)  # pandas' own text cannot hold a name that is no UTF-8
-    notes += note_unknown_patients(images[images["height"].notna()])  # `problems` says that others cannot be read
+    names, read = images["patient_id"].fillna(""), images["height"].notna()
+    names, shared = drop_shared_name(names.str.strip().mask(is_unknown(names)), images["study_id"], read)
+    images["patient_id"] = names
+    notes += shared + note_unknown_patients(images[read])  # `problems` says that others cannot be read
     images["patient_id"] = fill_patients(images)
     return OpenedTables(APPEARANCES, studies, images, boxes, (*odd, *notes))

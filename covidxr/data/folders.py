@@ -25,7 +25,7 @@ from .headers import scan_headers
 from .ids import image_ids
 from .labels import class_labels
 from .problems import count_text
-from .tables import OpenedTables, fill_patients, free_names, note_unknown_patients
+from .tables import OpenedTables, drop_shared_name, fill_patients, free_names, note_unknown_patients
 from ..xray.facts import image_name, is_picture
 from ..xray.headers import years_of
 
@@ -130,12 +130,42 @@ def _unnamed(
     return rest
 
 
+def _header_patients(
+    images: pd.DataFrame,  # study_id, and patient_id as the table has it
+    names: pd.Series,  # whom each image's header names
+    headed: pd.Series,  # True where it has one
+) -> tuple[pd.DataFrame, list[str]]:  # with the patients of studies that the table names nowhere; for `problems`
+    "Whose studies are these, where the table does not say so for any of their images?"
+    studies, told = images["study_id"], images["patient_id"].fillna("").str.strip()
+    told = told.mask(is_unknown(told)).groupby(studies).transform("first")
+    ids = names.str.strip().mask(is_unknown(names))
+    ids, notes = drop_shared_name(ids, studies, headed)
+    if told.notna().all():  # whatever the headers say, nobody asks them
+        return images, []
+    count = ids.groupby(studies).transform("nunique")
+    odd = studies[told.isna() & (count > 1)].unique()
+    if len(odd):
+        several = f"the headers of {count_text(len(odd), 'study')} name several patients, first {odd[0]}"
+        notes.append(f"{several}: none of them is taken; name the patient in images.csv")
+    own = told.isna() & (count == 1) & ids.notna()
+    if not own.any():
+        return images, notes
+    apart = (told != ids) & told.notna() & ids.notna()
+    if apart.any():  # the table counts patients in another way, so its 7 and a header's are two
+        ids[own] = free_names(ids[own], set(told.dropna()), "header ")
+    notes.append(
+        f"images.csv names no patient there: the patients of {count_text(int(own.sum()), 'image')} are those of "
+        "their headers"
+    )
+    return images.assign(patient_id=images["patient_id"].mask(own, ids)), notes
+
+
 def _told_by_headers(
     images: pd.DataFrame,  # patient_id, and view, sex and age where the table has them
     headers: pd.DataFrame,  # what `scan_headers` found in their files
     paths: list[Path],  # these files
 ) -> tuple[pd.DataFrame, list[str]]:  # with what the table does not say; a sentence, where patients were taken
-    "What the headers of DICOM files say of a patient; the table's own word counts"
+    "What the headers of DICOM files say of a patient; what the table says of a study counts"
     headers = headers.set_axis(images.index)
     named = zip(headers["patient_id"], paths, strict=True)
     pictures = [name == image_name(path) and is_picture(path) for name, path in named]
@@ -146,10 +176,7 @@ def _told_by_headers(
         images = images.assign(**{name: found}) if name in images or (found != "").any() else images
     if "age" in images or headers["age"].notna().any():
         images = images.assign(age=images["age"].fillna(headers["age"]) if "age" in images else headers["age"])
-    own = is_unknown(images["patient_id"].fillna("")) & ~is_unknown(headers["patient_id"])
-    images = images.assign(patient_id=images["patient_id"].mask(own, headers["patient_id"].str.strip()))
-    whose = f"the patients of {count_text(int(own.sum()), 'image')}"
-    return images, [f"images.csv names no patient there: {whose} are those of their headers"] if own.any() else []
+    return _header_patients(images, headers["patient_id"], ~pd.Series(pictures, images.index))
 
 
 def _folder_images(

@@ -10,7 +10,8 @@ __all__ = ['count_text', 'odd_boxes', 'odd_images']
 # %% ../../nbs/engine/data_problems.ipynb #data_problems-003
 import pandas as pd
 
-from ..base.terms import BOX_COLUMNS, UNKNOWN
+from ..base.terms import BOX_COLUMNS
+from .cells import is_unknown
 
 # %% ../../nbs/engine/data_problems.ipynb #data_problems-005
 def count_text(
@@ -62,7 +63,7 @@ def _in_both_halves(
     images: pd.DataFrame,  # as `Dataset` has them
 ) -> list[str]:  # one sentence, or none
     "Whose images are in the training half and in the test half?"
-    known = images[~images["patient_id"].astype(object).fillna("").astype(str).str.strip().str.lower().isin(UNKNOWN)]
+    known = images[~is_unknown(images["patient_id"].astype(object).fillna("").astype(str))]
     halves = known.groupby("patient_id", sort=False)["split"].nunique()
     both = halves.index[halves > 1]
     if not len(both):

@@ -36,8 +36,9 @@ def _known_patients(
     whole = [root for root in roots if (root / "train").is_dir() and (root / "train_study_level.csv").is_file()]
     if not fitting and not whole:
         return {}
-    # the other way reads the headers of the images, and keeps them
-    known = fitting[0] if fitting else open_dataset(whole[0]).images
+    if not fitting:  # this reads the headers of the images, and keeps them
+        return _told_patients(open_dataset(whole[0]).images)
+    known = fitting[0]
     told = known["patient_id"].fillna("").astype(str).str.strip()
     told = told[~is_unknown(told)]
     return dict(zip(known.loc[told.index, "image_id"], told, strict=True))
@@ -46,9 +47,10 @@ def _known_patients(
 def _told_patients(
     images: pd.DataFrame,  # study_id, image_id, patient_id of an opened dataset
 ) -> dict[str, str]:  # image to patient, as far as it is known
-    "What an opened dataset says: a patient who is called as the study is, or after it, is nobody"
+    "What an opened dataset says: a patient who is called as the study is, or after it, and has no other is nobody"
     study, patient = images["study_id"], images["patient_id"]
-    told = images[(patient != study) & (patient != "study " + study)]
+    several = study.groupby(patient).transform("nunique") > 1
+    told = images[several | ((patient != study) & (patient != "study " + study))]
     return dict(zip(told["image_id"], told["patient_id"], strict=True))
 
 

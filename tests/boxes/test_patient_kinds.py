@@ -1,5 +1,6 @@
 "Whose row is it? Unknown patients are nobody, one patient is one however a table writes it, and rows keep their order."
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,11 +8,14 @@ import pytest
 from covidxr.base.errors import DataError
 from covidxr.base.terms import APPEARANCES, BOX_COLUMNS
 from covidxr.calibrate import calibrate, conformal, operating_point, reliability
+from covidxr.dataset import open_dataset
 from covidxr.ensemble import nms
 from covidxr.ensemble_boxes import weighted_boxes_fusion
 from covidxr.metrics import auc_difference, bootstrap_scores, confusion_table, roc_auc
+from covidxr.runs.evaluate import _owners as run_owners
 from covidxr.shortcuts import flip_test, subgroups
 from covidxr.tables.readers import drawn_icc, pair_agreement, weighted_kappa
+from covidxr.tables.submission_comparing import patients_of_rows
 from covidxr.views import View, boxes_back
 
 RNG = np.random.default_rng(0)
@@ -21,7 +25,9 @@ KNOWN = [f"p{number}" for number in range(100)]
 CHANCES = pd.DataFrame(RNG.dirichlet(np.ones(4), 40), columns=APPEARANCES).assign(label=RNG.choice(APPEARANCES, 40))
 
 
-@pytest.mark.parametrize("word", ["", " ", "nan", "NaN", "None", "N/A", "null", None, pd.NA])
+@pytest.mark.parametrize(
+    "word", ["", " ", "nan", "NaN", "None", "N/A", "null", "ANON", "Anonymous^^", "XXXXX", "removed", None, pd.NA]
+)
 def test_who_is_unknown_in_words_is_nobody(word):
     wanted = roc_auc(TRUE, SURE, [np.nan] * 100 + KNOWN, 300)
     assert roc_auc(TRUE, SURE, [word] * 100 + KNOWN, 300) == wanted
@@ -34,6 +40,12 @@ def test_blanks_at_an_end_make_no_other_patient():
     patients = [f"p{number % 20}" for number in range(200)]
     spaced = [f" {name} " if number > 100 else name for number, name in enumerate(patients)]
     assert roc_auc(TRUE, SURE, spaced, 300) == roc_auc(TRUE, SURE, patients, 300)
+
+
+def test_a_number_and_its_text_are_one_patient():
+    patients = [number % 20 for number in range(200)]
+    mixed = [str(name) if number > 100 else float(name) for number, name in enumerate(patients)]
+    assert roc_auc(TRUE, SURE, mixed, 300) == roc_auc(TRUE, SURE, [str(name) for name in patients], 300)
 
 
 @pytest.mark.parametrize("word", ["", "nan", None])
@@ -155,3 +167,33 @@ def test_numbers_of_another_machine_are_the_same_numbers():
     boxes = BOXES.assign(image_id="a", confidence=[0.5, 0.9, 0.1])
     found = nms(boxes.astype(dict.fromkeys([*BOX_COLUMNS, "confidence"], ">f8")))
     pd.testing.assert_frame_equal(found, nms(boxes))
+
+
+def _plain_folder(folder, rows):
+    "A plain folder of small pictures; rows are study, patient"
+    lines = ["file,study_id,patient_id,label"]
+    for number, (study, patient) in enumerate(rows):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((40, 40), number * 9, np.uint8))
+        lines.append(f"{number}.png,{study},{patient},{'ab'[number % 2]}")
+    (folder / "images.csv").write_text("\n".join(lines))
+    return open_dataset(folder)
+
+
+def test_a_patient_who_is_called_as_a_study_keeps_it_beside_the_others(tmp_path):
+    "The study had become somebody else's for `covidxr score`, and stayed the patient's for a run"
+    named = [("P0", "P0"), ("P0-2", "P0"), ("P0-3", "P0"), ("t", "study t"), ("u", "study t"), ("v", "v"), ("w", "")]
+    dataset = _plain_folder(tmp_path, named)
+    ids = [f"{study}_study" for study, _ in named] + [f"{image}_image" for image in dataset.images["image_id"]]
+    owners, drawn = patients_of_rows([tmp_path / "images.csv"], ids, dataset.images)
+    of_run = run_owners(dataset.images)[ids]
+    assert pd.factorize(owners)[0].tolist() == pd.factorize(of_run)[0].tolist() == [0, 0, 0, 1, 1, 2, 3] * 2
+    assert drawn == "patients and studies"
+
+
+def test_what_a_de_identifier_left_beside_a_truth_is_nobody(tmp_path):
+    table = tmp_path / "train_image_level.csv"
+    table.write_text("id,boxes,label,StudyInstanceUID\na_image,,,s\nb_image,,,s\nc_image,,,t\n")
+    for names, drawn in (("ANON^^ XXXXX removed", "studies"), ("ANON^^ p q", "patients"), ("0 0 p", "patients")):
+        one, other, third = names.split()
+        (tmp_path / "headers.csv").write_text(f"image_id,patient_id\na,{one}\nb,{other}\nc,{third}\n")
+        assert patients_of_rows([table], ["a_image", "b_image", "c_image"])[1] == drawn, names

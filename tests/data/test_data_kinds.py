@@ -846,6 +846,72 @@ def test_the_patients_of_a_plain_folder_of_dicom_files_are_those_of_their_header
     assert pd.Series(dataset.images["patient_id"].to_numpy()).groupby(fold.to_numpy()).unique().map(len).sum() == 3
 
 
+def _headed(folder, names, rows, columns="file,study_id,patient_id,label"):
+    "A plain folder of DICOM files i0.dcm, …, whose headers bear these names"
+    for number, name in enumerate(names):
+        facts = XrayFacts(f"i{number}", patient_id=name, bits_stored=12)
+        write_dicom(folder / f"i{number}.dcm", np.arange(1024).reshape(32, 32) + number, facts)
+    (folder / "images.csv").write_text("\n".join([columns, *rows]))
+    return open_dataset(folder)
+
+
+def test_headers_split_no_study_whose_patient_the_table_names(tmp_path):
+    "P0 and MRN1000 had been two patients of one study, which patient_folds refused"
+    names = [f"MRN{1000 + number // 2}" for number in range(8)]
+    told = ["P0", "", "", "P1", "", "", "P3", ""]
+    rows = [f"i{number}.dcm,s{number // 2},{one},{'ab'[number // 2 % 2]}" for number, one in enumerate(told)]
+    dataset = _headed(tmp_path, names, rows)
+    assert dataset.images["patient_id"].tolist() == [*["P0"] * 2, *["P1"] * 2, *["MRN1002"] * 2, *["P3"] * 2]
+    assert patient_folds(dataset, 2).nunique() == 2
+    assert [said for said in problems(dataset) if "the patients of 2 images are those of their headers" in said]
+
+
+def test_headers_that_disagree_about_a_study_name_nobody(tmp_path):
+    rows = [f"i{number}.dcm,s{number // 2},,{'ab'[number // 2 % 2]}" for number in range(6)]
+    dataset = _headed(tmp_path, ["p", "q", "p", "", "r", "r"], rows)
+    assert dataset.images["patient_id"].tolist() == ["s0", "s0", "p", "p", "r", "r"]
+    assert problems(dataset)[0] == (
+        "the headers of 1 study name several patients, first s0: none of them is taken; name the patient in images.csv"
+    )
+
+
+@pytest.mark.parametrize("word", ["0", "ANON", "REMOVED", "Anonymous^^", "XXXXX", "DEIDENTIFIED", "P7"])
+def test_one_name_in_all_headers_is_nobody(word, tmp_path):
+    "Twelve patients had become one, and patient_folds refused them"
+    rows = [f"i{number}.dcm,{'ab'[number % 2]}" for number in range(6)]
+    dataset = _headed(tmp_path, [word] * 6, rows, "file,label")
+    assert dataset.images["patient_id"].nunique() == 6 and patient_folds(dataset, 3).nunique() == 3
+    shared = f"the headers of all 6 studies name one patient, {word!r}, which tells nobody apart"
+    wanted = ["no patient ids (column patient_id)", shared] if word in ("0", "P7") else ["no patient ids (column"]
+    assert all(one.startswith(said) for one, said in zip(sorted(problems(dataset))[::-1], wanted[::-1], strict=True))
+    rows[0] += ",own"  # what the table names stays
+    dataset = _headed(tmp_path, [word] * 6, [rows[0], *[row + "," for row in rows[1:]]], "file,label,patient_id")
+    assert dataset.images["patient_id"].tolist() == ["own", *[f"i{number}" for number in range(1, 6)]]
+
+
+def test_a_headers_7_is_not_the_tables_where_they_count_otherwise(tmp_path):
+    told = ["1", "2", "3", "", "", "", ""]
+    rows = [f"i{number}.dcm,s{number},{one},{'ab'[number % 2]}" for number, one in enumerate(told)]
+    names = ["1", "2", "9", "1", "3", "1", "4"]
+    found = _headed(tmp_path, names, rows).images["patient_id"].tolist()
+    assert found == ["1", "2", "3", "header 1", "header 3", "header 1", "4"]
+    names[2] = "3"  # both count alike, and one person stays one
+    assert _headed(tmp_path, names, rows).images["patient_id"].tolist() == ["1", "2", "3", "1", "3", "1", "4"]
+
+
+def test_one_name_in_all_headers_of_a_competition_folder_is_nobody(tmp_path):
+    from covidxr.hospital import simulate_dataset
+
+    simulate_dataset(tmp_path, studies=6, size=64, workers=1)
+    kept = tmp_path / "headers.csv"
+    images = open_dataset(tmp_path).images
+    table = images.rename(columns={"height": "rows", "width": "columns"})
+    table.assign(patient_id="0")[["image_id", "patient_id", "rows", "columns"]].to_csv(kept, index=False)
+    dataset = open_dataset(tmp_path)
+    assert (dataset.images["patient_id"] == dataset.images["study_id"]).all()
+    assert [said for said in problems(dataset) if "studies name one patient, '0', which tells nobody apart" in said]
+
+
 def test_a_picture_without_a_header_is_no_patient_called_by_its_file(folder):
     assert problems(_opened(folder, "file,label,study_id\na.png,x,s\nb.png,x,s\nc.png,y,t\nd.png,y,t\n"))[0].startswith(
         "no patient ids"
@@ -873,6 +939,20 @@ def test_patients_named_by_numbers_and_by_text_are_text_for_all(folder):
     mixed = Dataset(folder, False, ("a", "b"), studies.assign(b=1 - studies["a"]), images, pd.DataFrame())
     fold = patient_folds(mixed, 2)
     assert fold["s0"] == fold["s1"] and summary(mixed)["patients"] == count - 1
+
+
+def test_a_whole_number_with_decimals_is_the_same_patient(folder):
+    "A column of numbers with a gap is one of 7.0, and 7.0 was not the patient 7: one person stood in two folds"
+    numbers = pd.Series([float(row) for row in range(12)] + [None]).astype(object)
+    names = pd.concat([numbers, pd.Series([str(row) for row in range(12)] + ["7.5"])], ignore_index=True)
+    names[12] = "own"
+    ids = [f"s{row}" for row in range(len(names))]
+    images = pd.DataFrame({"image_id": ids, "study_id": ids, "patient_id": names, "split": "train"})
+    studies = pd.DataFrame({"study_id": ids, "split": "train", "a": [row % 2 for row in range(len(ids))]})
+    dataset = Dataset(folder, False, ("a", "b"), studies.assign(b=1 - studies["a"]), images, pd.DataFrame())
+    assert set(dataset.images["patient_id"]) == {*map(str, range(12)), "own", "7.5"}
+    fold = patient_folds(dataset, 3)
+    assert [row for row in range(12) if fold[f"s{row}"] != fold[f"s{row + 13}"]] == []
 
 
 @pytest.mark.parametrize("name", ["b.jfif", "b.jpe", "b.JFIF", "IM0001", "1.2.840.77"])
