@@ -32,6 +32,13 @@ def class_word(
 _NAMED = r"(^|_)(label|class|appearance|diagnosis|target)$"
 
 
+def _numbers(
+    told: pd.Series,  # text
+) -> pd.Series:  # NaN where a cell is no number
+    "Cells as numbers, with a decimal point or, as half of the world writes, a comma"
+    return pd.to_numeric(told.str.replace(",", ".", regex=False), errors="coerce")
+
+
 def _label_column(
     frame: pd.DataFrame,  # images.csv
     path: Path,  # its file, for the message
@@ -41,10 +48,10 @@ def _label_column(
     def is_text(name: str) -> bool:
         said = frame[name][~is_unknown(frame[name]) & ~frame[name].str.lower().isin(("true", "false"))]
         several = 2 <= frame[name][frame[name] != ""].nunique() <= 20
-        return several and not pd.to_numeric(said, errors="coerce").notna().all()
+        return several and not _numbers(said).notna().all()
 
     def is_mark(name: str) -> bool:
-        return set(pd.to_numeric(frame[name], errors="coerce")) == {0, 1}
+        return set(_numbers(frame[name])) == {0, 1}
 
     named = [name for name in frame if re.search(_NAMED, name.lower())]
     others = [name for name in frame if name.strip().lower() not in BOOKKEEPING]
@@ -62,8 +69,8 @@ def _plain_numbers(
     path: Path,  # images.csv, for the message
 ) -> pd.Series:  # 1 for 1.0 where all are whole numbers, else as they are
     "A column with a gap makes 1.0 of 1; DataError where labels are numbers with decimals, which are no classes"
-    numbers = pd.to_numeric(told, errors="coerce")
-    if told.empty or numbers.isna().any() or not told.str.contains(".", regex=False).any():
+    numbers = _numbers(told)
+    if told.empty or numbers.isna().any() or not told.str.contains("[.,]").any():
         return told
     measure = (
         "the label {} is a measure and no class; put it into classes first, as pd.cut does, and name them in words"

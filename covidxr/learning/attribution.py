@@ -13,9 +13,9 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
-from itertools import product
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from ..base.process import quiet
 from ..boxes.network_answers import SUREST
 from .classifier import load_classifier
 from .data import MEAN, SPREAD
+from .feature_layers import deepest_map
 from .map_training import load_maps
 from .maps import standardised
 from .models import read_config
@@ -210,52 +211,7 @@ def at_rest(
 CELLS = 7  # in each direction, as the last layer of an ordinary network has at 224 pixels
 
 
-def _noisy_corners(
-    batch: torch.Tensor,  # at least one picture
-) -> torch.Tensor:  # five pictures: grey; and with noise in the upper left, upper right, lower left, lower right
-    "Pictures that differ in one corner each"
-    height, width = (side // 2 for side in batch.shape[2:])
-    noise = torch.randn(batch.shape[1:], generator=torch.Generator().manual_seed(0)).to(batch)
-    pictures = torch.zeros_like(batch[:1]).repeat(5, 1, 1, 1)
-    for number, place in enumerate(product((slice(height), slice(-height, None)), (slice(width), slice(-width, None)))):
-        corner = (slice(None), *place)
-        pictures[number + 1][corner] = noise[corner]
-    return pictures
-
-
-_CLEAR = 0.03  # of a side: a smaller way tells nothing
-
-
-def _lies_as_picture(
-    answer: torch.Tensor,  # of a layer, to `_noisy_corners`: (5, channels, rows, columns), if it is a feature map
-    sides: Sequence[int],  # height and width of the picture
-) -> bool:
-    "Do the cells change where the picture does?"
-    changed = (answer[1:].double() - answer[:1].double()).abs().sum(1)
-    whole = changed.sum((1, 2))
-    if not (whole.isfinite() & (whole > 0)).all():
-        return True  # a layer that says nothing, or no number, shows nothing else either
-    middles = []  # of what changed in each of the four pictures, 0 to 1; down, then across
-    for axis in (1, 2):
-        steps = torch.linspace(0, 1, changed.shape[axis]).to(changed)
-        middles.append((changed.sum(3 - axis) * steps).sum(1) / whole)
-    lowered = [abs(float(middle[2:].mean() - middle[:2].mean())) for middle in middles]
-    shifted = [abs(float(middle[1::2].mean() - middle[::2].mean())) for middle in middles]
-    most = max(*lowered, *shifted)
-    if most < _CLEAR:  # each cell sees nearly all of the picture: its sides have to tell
-        halved = [{-(-side // 2**times) for times in range(8)} for side in sides]
-        return answer.shape[2] in halved[0] and answer.shape[3] in halved[1]
-    return min(lowered[0], shifted[1]) > most / 2
-
-
-def _keeps_places(
-    shape: Sequence[int],  # of a layer's answer to one picture
-    cells: int,  # the fewest in each direction
-) -> bool:
-    "Has it as many places as a fine map, in whatever order: (rows, columns, channels), (tokens, channels), by heads?"
-    if len(shape) == 2:
-        return shape[0] >= cells**2
-    return len(shape) == 3 and (min(shape[:2]) >= cells or shape[1] >= cells**2)
+_LAYERS: WeakKeyDictionary[torch.nn.Module, dict[tuple, str | None]] = WeakKeyDictionary()  # names keep nothing alive
 
 
 def feature_layer(
@@ -264,31 +220,15 @@ def feature_layer(
     cells: int = CELLS,  # the fewest in each direction
 ) -> torch.nn.Module:
     "The deepest layer of a network whose maps are fine enough to point somewhere; raises ModelError"
-    found: list[torch.nn.Module] = []
-    others: list[int] = []  # per layer that keeps places in another form: how many maps came before
-    pictures, fewest = _noisy_corners(batch), min(cells, *batch.shape[2:])
-
-    def note(part: torch.nn.Module, given: Any, answer: Any) -> None:
-        if not isinstance(answer, torch.Tensor) or answer.ndim < 3 or len(answer) != len(pictures):
-            return
-        fine = answer.ndim == 4 and answer.shape[1] > 1 and min(answer.shape[2:]) >= fewest
-        if fine and _lies_as_picture(answer, batch.shape[2:]):
-            found.append(part)
-        elif _keeps_places(answer.shape[1:], fewest):
-            others.append(len(found))
-
-    parts = [part for part in question.network.modules() if part is not question.network]
-    hooks = [part.register_forward_hook(note) for part in parts]
-    try:
-        with torch.no_grad():
-            question(pictures)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    # what cuts a picture into patches is a map, too, but of edges: most of a transformer comes after it
-    if others.count(len(found)) >= len(found):
+    network = question.network
+    parts = tuple((name, type(part)) for name, part in network.named_modules())
+    weights = tuple(weights.shape for weights in network.parameters())
+    known, asked = _LAYERS.setdefault(network, {}), (parts, weights, *batch.shape[1:], cells)
+    if asked not in known:  # what is learnt changes nothing, so a network is looked through once
+        known[asked] = deepest_map(question, batch, min(cells, *batch.shape[2:]))
+    if known[asked] is None:
         raise ModelError(f"this network has no feature map of {cells} x {cells} cells; take the method occlusion")
-    return found[-1]
+    return network.get_submodule(known[asked])
 
 # %% ../../nbs/engine/attribution.ipynb #attribution-020
 def _grad_cam(

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..base.errors import XrayError, reason
 from ..base.process import quiet
+from ..base.terms import UNKNOWN
 from .bits import Bits, bits_of, padding_values, significant
 from .checks import check_dataset, file_of
 from .codecs import coded_values, one_frame, run_length_planes, run_lengths_of
@@ -27,7 +28,7 @@ from .streams import jpeg_2000_comments, jpeg_segments, stream_of
 def pseudonym(
     identifier: str,  # what must not leave
     key: str,  # a secret of your own: who has it can repeat the pseudonyms, who has not cannot find a patient by trying
-) -> str:  # 12 hexadecimal digits, or nothing for nothing
+) -> str:  # 12 hexadecimal digits, or nothing for nothing and for what only says that nobody knows
     "The same name for the same patient, and no way back (HMAC with SHA-256, RFC 2104); raises XrayError without a key"
     import hmac
 
@@ -36,7 +37,9 @@ def pseudonym(
     if not isinstance(identifier, str):
         raise XrayError(f"an identifier must be text, got a {type(identifier).__name__}")
     secret, name = (text.encode(errors="surrogatepass") for text in (key, identifier))
-    return hmac.new(secret, name, "sha256").hexdigest()[:12] if identifier else ""
+    if identifier.strip().lower() in UNKNOWN:  # one pseudonym would make one patient of all whom nobody knows
+        return ""
+    return hmac.new(secret, name, "sha256").hexdigest()[:12]
 
 # %% ../../nbs/engine/deidentify.ipynb #deidentify-009
 def _without_drawings(
@@ -288,7 +291,7 @@ def _replace_identifiers(
         known = header_text(ds, name)
         if name == "SOPInstanceUID" and not known:  # the file's own header repeats it
             known = header_text(getattr(ds, "file_meta", None) or {}, "MediaStorageSOPInstanceUID")
-        setattr(clean, name, valid_uid(pseudonym(known, key) if known else f"{name} {_content_id(ds, key)}"))
+        setattr(clean, name, valid_uid(pseudonym(known, key) or f"{name} {_content_id(ds, key)}"))
     clean.PatientID = clean.PatientName = pseudonym(header_text(ds, "PatientID"), key)
     years = years_of(header_text(ds, "PatientAge"))
     clean.PatientAge = "" if years is None else f"{min(years, 90):03d}Y"  # the few above 90 would stand out

@@ -408,6 +408,18 @@ def test_whole_numbers_that_a_gap_made_decimals_are_the_classes_they_were(plain)
     assert open_dataset(plain).classes == ("0", "1", "12")
 
 
+def test_labels_with_a_decimal_comma_are_told_as_those_with_a_point(plain):
+    _table(plain, ["x0.png;1,5", "x1.png;2,5"], "file;label")
+    with pytest.raises(DataError, match="row 2: the label '1,5' is a measure and no class; put it into classes first"):
+        open_dataset(plain)
+    _table(plain, ["x0.png;0,0", "x1.png;1,0", "x2.png;1", "x3.png;12,0"], "file;label")
+    assert open_dataset(plain).classes == ("0", "1", "12")
+    _table(plain, ["x0.png;well;0,25", "x1.png;sick;0,75"], "file;finding;score")
+    assert open_dataset(plain).classes == ("sick", "well")
+    _table(plain, ["x0.png;1,5,2", "x1.png;grade 2,5"], "file;label")  # no numbers
+    assert open_dataset(plain).classes == ("1-5-2", "grade-2-5")
+
+
 def test_the_label_column_is_found_beside_numbers_and_flags_with_gaps(plain):
     lines = ["x0.png,well,1,True,40", "x1.png,sick,NA,False,", "x2.png,well,,True,45", "x3.png,sick,3,,61"]
     _table(plain, lines, "file,finding,score,device,age")

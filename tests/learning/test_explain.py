@@ -1,5 +1,7 @@
 "Heat maps of classifiers of all kinds, scored against what disease changed"
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +161,25 @@ def test_a_network_that_mixes_maps_with_attention_is_asked_at_a_map(arch):
     with torch.no_grad():
         network(torch.zeros(1, 1, size, size))
     assert sides[0][0] == sides[0][1] and size / sides[0][0] in (8, 16, 32)
+
+
+def test_a_network_is_looked_through_once_for_each_size_and_not_kept_alive():
+    network = build_classifier("test_resnet", 2).eval()
+    question, passes = Question(network, [True, False]), []
+    network.register_forward_hook(lambda part, given, answer: passes.append(len(given[0])))
+    first = feature_layer(question, torch.zeros(1, 1, 128, 128))
+    assert 1 <= len(passes) <= 2  # the shapes, and the corners of the deepest one
+    asked = len(passes)
+    torch.nn.init.normal_(next(network.parameters()))
+    assert feature_layer(question, torch.ones(2, 1, 128, 128)) is first and len(passes) == asked
+    feature_layer(question, torch.zeros(1, 1, 224, 224))
+    assert len(passes) > asked
+    network[0].model.layer3 = torch.nn.Sequential(network[0].model.layer3)  # another architecture
+    assert feature_layer(question, torch.zeros(1, 1, 128, 128)) is network[0].model.layer3
+    gone = weakref.ref(network)
+    del network, question, first
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("size", [32, 40, 48])

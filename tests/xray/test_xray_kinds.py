@@ -629,3 +629,24 @@ def test_a_picture_is_shown_over_the_whole_range_of_its_bits_as_the_help_says(tm
     middle = read_xray(tmp_path / "a.png", window="percentile").pixels
     assert (middle.min(), middle.max()) == (0, 1)
     assert "of PNG and JPEG, which have none, the whole range of the bits that occur" in inspect.getsource(read_xray)
+
+
+@pytest.mark.parametrize("nobody", ["UNKNOWN", " n/a ", "Anonymous", "--", "not known"])
+def test_a_patient_whom_nobody_knows_stays_nobody_in_the_copy(nobody):
+    ds = dataset(chest(), **WINDOW)
+    ds.PatientID = nobody
+    assert deidentify(ds, "a secret").PatientID == deidentify(ds, "a secret").PatientName == ""
+    ds.PatientID = "unknown soldier"
+    assert len(deidentify(ds, "a secret").PatientID) == 12
+
+
+def test_uids_that_say_only_that_they_are_unknown_are_made_from_the_content():
+    copies = []
+    for rows in (chest(), chest()[::-1]):
+        ds = dataset(np.ascontiguousarray(rows), **WINDOW)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ds.StudyInstanceUID = ds.SOPInstanceUID = "UNKNOWN"
+        copies.append(deidentify(ds, "a secret"))
+    assert copies[0].StudyInstanceUID != copies[1].StudyInstanceUID
+    assert copies[0].SOPInstanceUID != copies[1].SOPInstanceUID
