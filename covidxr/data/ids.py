@@ -113,10 +113,12 @@ def image_ids(
         return []
     way_of = dict(zip(paths, _ways(paths, root), strict=True))
     ways = list(dict.fromkeys(way_of.values()))  # one file may be reached by two paths
-    ids = [spell_name(image_name(way)) for way in ways]
+    # a folder may be called as an address begins, so the name alone is asked for, and of a whole path
+    plain = [image_name(Path(os.sep, way.name)) for way in ways]
+    ids = [spell_name(name) for name in plain]
     for suffix in (False, True):
         alike = _alike(ids)
-        names = [way.name if suffix else image_name(way) for way in ways]
+        names = [way.name if suffix else name for way, name in zip(ways, plain, strict=True)]
         folders = ["-".join(map(spell_name, [*way.parent.parts, name])) for way, name in zip(ways, names, strict=True)]
         ids = [folder if name in alike else name for name, folder in zip(ids, folders, strict=True)]
     ids = [name_to_id(name, way) for name, way in zip(ids, ways, strict=True)]

@@ -91,6 +91,11 @@ def test_image_ids_are_names_of_files_whatever_the_files_are_called(ways):
         assert 0 < len(one.encode("utf-8")) <= 200 and one not in (".", "..") and not set("/\\\0\n\r") & set(one)
 
 
+def test_a_folder_that_is_called_as_an_address_begins_is_no_address():
+    files = [Path("/r", "s3:", "x.png"), Path("/r", "s3:y.png")]
+    assert image_ids(files, "/r") == ["x", image_ids([Path("/r/s3:y.png")], "/r")[0]]
+
+
 def test_every_room_speaks_of_a_file_of_odd_bytes_in_text_that_can_be_printed(tmp_path):
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.csv"))
     doors = (
