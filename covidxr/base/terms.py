@@ -6,7 +6,7 @@ Docs: https://covidxr.github.io/covidxr/engine/terms.html.md"""
 
 # %% auto #0
 __all__ = ['APPEARANCES', 'STUDY_COLUMNS', 'BOX_COLUMNS', 'CLASS_OF_BOXES', 'LEAST_SIDE', 'UNKNOWN', 'BOOKKEEPING', 'UNFINISHED',
-           'NOT_CLINICAL', 'SIMULATED_ONLY']
+           'NOT_CLINICAL', 'SIMULATED_ONLY', 'says_nothing']
 
 # %% ../../nbs/engine/terms.ipynb #terms-003
 APPEARANCES = ("negative", "typical", "indeterminate", "atypical")  # the four study classes, in the competition's order
@@ -21,11 +21,11 @@ BOX_COLUMNS = ["x_min", "y_min", "x_max", "y_max"]
 # What a table of boxes may call the column that tells kinds of boxes apart; here a box is an opacity
 CLASS_OF_BOXES = r"(.*_)?(label|class|category|finding|diagnosis|target)(_?(id|name))?|name|type|kind"
 LEAST_SIDE = 16  # pixels of the shorter side of what can be an X-ray of a chest
-# How tables and headers say that something, but not a label, is unknown; as a patient all of them would be one person
-UNKNOWN = tuple(
+# How tables and headers say that something, but not a label, is unknown: `says_nothing` asks
+UNKNOWN = frozenset(
     "na n/a n.a. #n/a <na> nan nat null none nil unknown unk undefined missing - -- ? ?? . anonymous anonymized "
     "anonymised anon anonym deidentified de-identified removed redacted".split()
-) + ("", "not available", "not known", *("x" * count for count in range(3, 17)))
+) | {"", "not available", "not known", *("x" * count for count in range(3, 17))}
 BOOKKEEPING = frozenset(  # columns that tell of an image or a study what is no class, compared in lower case
     "file file_name filename path split fold set subset partition phase hospital site center centre institution "
     "patient patient_id study study_id series series_id image image_id view projection position laterality "
@@ -37,3 +37,10 @@ SIMULATED_ONLY = (  # beside each answer of the shipped network about a real X-r
     "The network has learnt from simulated X-rays alone: on real ones its extent ranks at best, and its interval "
     f"is that of simulated ones. {NOT_CLINICAL}"
 )
+
+
+def says_nothing(
+    text: str,  # a cell of a table, or what a header says
+) -> bool:
+    "Is something left out, or said not to be known? As a patient, all whom nobody knows would be one person"
+    return text.strip().strip("^ ").lower() in UNKNOWN  # a header's name ends in the signs between its parts

@@ -18,7 +18,7 @@ import pandas as pd
 from ..base.arguments import check_by_id, check_same_kind, check_whole, shown
 from ..base.errors import DataError
 from ..base.seeds import generator
-from ..base.terms import UNKNOWN
+from ..base.terms import says_nothing
 from .matching import match_labels, weighted_average_precision
 
 # %% ../../nbs/engine/intervals.ipynb #intervals-006
@@ -53,9 +53,7 @@ def _plain_names(
             one = one.item()
         if not isinstance(one, str):
             return one
-        return (
-            None if one.strip().strip("^ ").lower() in UNKNOWN else one.strip()
-        )  # else all who are unknown would be one person
+        return None if says_nothing(one) else one.strip()
 
     if pd.api.types.is_numeric_dtype(groups.dtype):
         return groups

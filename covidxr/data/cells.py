@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..base.errors import DataError
 from ..base.process import quiet
-from ..base.terms import BOX_COLUMNS, UNKNOWN
+from ..base.terms import BOX_COLUMNS, says_nothing
 
 # %% ../../nbs/engine/data_cells.ipynb #data_cells-006
 def refuse_rows(
@@ -37,8 +37,7 @@ def is_unknown(
     cells: pd.Series,  # text
 ) -> pd.Series:  # True where a cell says nothing
     "Which cells of a table are empty or say that they are not known?"
-    # a header's name ends in the signs between its parts: ANONYMOUS^^
-    return cells.str.strip().str.strip("^ ").str.lower().isin(UNKNOWN)
+    return pd.Series([isinstance(cell, str) and says_nothing(cell) for cell in cells], cells.index, dtype=bool)
 
 
 def finite_numbers(
@@ -80,7 +79,7 @@ def parse_boxes(
     rows = []
     with quiet():  # Python may warn of what a cell holds before it refuses it
         for line, image_id, text in zip(lines, frame["image_id"], frame["boxes"], strict=True):
-            if not isinstance(text, str) or text.strip().lower() in UNKNOWN:
+            if not isinstance(text, str) or says_nothing(text):
                 continue
             try:
                 rows += [(image_id, *_corners(box)) for box in ast.literal_eval(text.strip())]

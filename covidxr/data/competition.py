@@ -151,9 +151,8 @@ def _image_files(
             mixed += xray_files(half, said)
         else:
             found += published
-    found += sorted(
-        mixed, key=lambda path: not _as_published(path, root)
-    )  # those first, then what is named as they are
+    # those first, then what is named as they are
+    found += sorted(mixed, key=lambda path: not _as_published(path, root))
     for path in found:
         way = path.relative_to(root)
         image_id = name_to_id(image_name(path), way)

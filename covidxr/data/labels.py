@@ -72,10 +72,8 @@ def _plain_numbers(
     numbers = _numbers(told)
     if told.empty or numbers.isna().any() or not told.str.contains("[.,]").any():
         return told
-    measure = (
-        "the label {} is a measure and no class; put it into classes first, as pd.cut does, and name them in words"
-    )
-    refuse_rows(numbers % 1 != 0, path, measure, told)
+    cure = "put it into classes first, as pd.cut does, and name them in words"
+    refuse_rows(numbers % 1 != 0, path, f"the label {{}} is a measure and no class; {cure}", told)
     return numbers.astype(int).astype(str)
 
 

@@ -94,8 +94,8 @@ def deepest_map(
     fewest: int,  # cells in each direction
 ) -> str | None:  # the name of the deepest layer that has a map, None where there is none to ask
     "Shapes first; whether cells lie as the picture is costly, so it is asked from the deepest layer backwards"
-    pictures, places, fine = _noisy_corners(batch), {}, {}
-    lies: dict[int, bool] = {}
+    pictures, places, fine = _noisy_corners(batch), {}, {}  # by the number of a layer's answer, in their order
+    lies: dict[int, bool] = {}  # of the fine ones that were asked
 
     def shape(call: int, name: str, answer: torch.Tensor) -> None:
         places[call] = _keeps_places(answer.shape[1:], fewest)
@@ -106,19 +106,22 @@ def deepest_map(
         if call in some:
             lies[call] = _lies_as_picture(answer, batch.shape[2:])
 
+    def behind(call: int) -> int:
+        "How many answers that keep places, in whatever order, come after one"
+        return sum(kept for other, kept in places.items() if other > call)
+
     _watch(question, pictures[:2], shape)
-    while len(lies) < len(fine):
-        rest = [call for call in fine if call not in lies]
-        found = [call for call in fine if lies.get(call)]
-        behind = sum(kept for call, kept in places.items() if call > max([*found[-1:], rest[-1]]))
-        if len(found) + len(rest) <= behind:  # too few, even if all of them were maps
+    while rest := [call for call in fine if call not in lies]:
+        maps = [call for call in fine if lies.get(call)]
+        if len(maps) + len(rest) <= behind(max([*maps[-1:], rest[-1]])):  # too few, even if all of them were maps
             return None
         some = set(rest[-max(1, 3 * len(lies)) :])  # ever more, as each time all layers have to compute
         _watch(question, pictures, corners)
         if not some <= lies.keys():  # a network that answers five pictures otherwise than two
             return None
-        found = [call for call in fine if lies.get(call)]
-        # what cuts a picture into patches is a map, too, but of edges: most of a transformer comes after it
-        if found and len(found) > sum(kept for call, kept in places.items() if call > found[-1]):
-            return fine[found[-1]]
+        maps = [call for call in fine if lies.get(call)]
+        # What cuts a picture into patches is a map, too, but of edges, and most of a transformer comes behind it. So
+        # the deepest map counts where more maps were found than answers that keep places come behind it.
+        if maps and len(maps) > behind(maps[-1]):
+            return fine[maps[-1]]
     return None

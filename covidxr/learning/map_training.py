@@ -208,9 +208,7 @@ class MapAnswers(NamedTuple):
 
     table: pd.DataFrame  # image_id, a probability per class, map_opacity (mean of the eight highest cells), map_extent
     maps: np.ndarray  # (images, cells, cells): the share of each cell that is opaque
-    places: (
-        pd.DataFrame
-    )  # per image scale, left, top in the network's square, stride (pixels per cell): for `map_boxes`
+    places: pd.DataFrame  # for `map_boxes`: per image scale, left, top in the network's square, stride (pixels a cell)
 
 
 def ask_maps(

@@ -136,9 +136,7 @@ def prepare_data(
     dataset: Dataset,
     folder: Path,  # the run's folder
     profile: Profile,
-) -> tuple[
-    pd.DataFrame, dict
-]:  # the prepared images; failed: why others could not be read, missing: ids without a file
+) -> tuple[pd.DataFrame, dict]:  # the prepared images; failed: why files are not read, missing: ids without one
     "The cache of a run, whole and up to date"
 
     def make() -> pd.DataFrame:

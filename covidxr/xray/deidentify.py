@@ -15,7 +15,7 @@ import numpy as np
 
 from ..base.errors import XrayError, reason
 from ..base.process import quiet
-from ..base.terms import UNKNOWN
+from ..base.terms import says_nothing
 from .bits import Bits, bits_of, padding_values, significant
 from .checks import check_dataset, file_of
 from .codecs import coded_values, one_frame, run_length_planes, run_lengths_of
@@ -37,7 +37,7 @@ def pseudonym(
     if not isinstance(identifier, str):
         raise XrayError(f"an identifier must be text, got a {type(identifier).__name__}")
     secret, name = (text.encode(errors="surrogatepass") for text in (key, identifier))
-    if identifier.strip().lower() in UNKNOWN:  # one pseudonym would make one patient of all whom nobody knows
+    if says_nothing(identifier):  # one pseudonym would make one patient of all whom nobody knows
         return ""
     return hmac.new(secret, name, "sha256").hexdigest()[:12]
 

@@ -12,9 +12,11 @@ import pytest
 from xrays import chest, stored_so
 
 from covidxr.base.errors import DataError
-from covidxr.base.terms import BOX_COLUMNS
+from covidxr.base.terms import BOX_COLUMNS, UNKNOWN
+from covidxr.boxes.intervals import number_patients
 from covidxr.cache.pictures import read_prepared
 from covidxr.cli import main
+from covidxr.data.cells import is_unknown
 from covidxr.data.competition import _only_published
 from covidxr.data.ids import spell_name
 from covidxr.dataset import Dataset, open_dataset, problems, xray_files
@@ -31,6 +33,7 @@ from covidxr.submission import (
     submission_table,
     write_submission,
 )
+from covidxr.xray.deidentify import pseudonym
 from covidxr.xray.standard import TURNS
 
 STUDIES = "id,Negative for Pneumonia,Typical Appearance,Indeterminate Appearance,Atypical Appearance\n"
@@ -972,3 +975,14 @@ def test_whatever_can_be_read_is_found_in_its_folder(name, tmp_path):
     (tmp_path / "notes").write_text("\b no X-ray")
     (tmp_path / "raw.bin").write_bytes(path.read_bytes())
     assert xray_files(tmp_path) == [path]
+
+
+def test_whom_one_room_does_not_know_no_other_room_knows():
+    words = [spelling for word in sorted(UNKNOWN) for spelling in (word, f" {word.upper()} ", f"{word.title()}^^")]
+    assert len(words) > 100
+    assert is_unknown(pd.Series(words)).all() and (number_patients(pd.Series(words)) == -1).all()
+    assert {pseudonym(word, "key") for word in words} == {""}
+    known = ["p", "0", "x", "xx", "Anon Y.", "7"]
+    assert not is_unknown(pd.Series(known)).any() and (number_patients(pd.Series(known)) >= 0).all()
+    assert len({pseudonym(word, "key") for word in known}) == len(known)
+    assert is_unknown(pd.Series([], dtype=object)).tolist() == [] and not is_unknown(pd.Series([None, np.nan])).any()
