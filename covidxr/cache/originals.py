@@ -76,7 +76,7 @@ def _in_dataset(
 # %% ../../nbs/engine/cache_originals.ipynb #cache_originals-008
 def _listed(
     source: Dataset | str | Path | Iterable[str | Path],  # as `prepare` takes it
-    out: Path,  # the cache
+    out: Path | None,  # the cache; None only with a list of files
 ) -> tuple[str, list[tuple[str, Path, str]], list[dict]]:
     "The images to prepare; DataError where `out` cannot be their cache"
     # the folder's hash; id, file and file from the folder on; id and error of what is not there
@@ -140,13 +140,15 @@ def _spare_originals(
 
 def list_tasks(
     source: Dataset | str | Path | Iterable[str | Path],  # as `prepare` takes it
-    out: Path,  # the cache
+    out: Path | None,  # the cache; None, with a list of files, where nothing is going to be written
     settings: dict,  # size, fit, format and draft
     absolute: bool = False,  # whole paths: the machines of a cluster work in other folders
 ) -> tuple[list[Task], list[dict]]:  # tasks; image_id and error of what is not there
     "One task per X-ray; raises DataError where nothing is found, or `out` cannot be the cache"
     root, listed, absent = _listed(source, out)
     spelled = os.path.abspath if absolute else str
-    tasks = [Task(name, spelled(path), way, spelled(out), **settings, root=root) for name, path, way in listed]
-    _spare_originals(tasks)
+    cache = "" if out is None else spelled(out)
+    tasks = [Task(name, spelled(path), way, cache, **settings, root=root) for name, path, way in listed]
+    if out is not None:
+        _spare_originals(tasks)
     return tasks, absent

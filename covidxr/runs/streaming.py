@@ -75,7 +75,7 @@ def decoded_batches(
 ) -> Iterator[list[Decoded]]:  # in the order of the images
     "Decode files in threads, three batches ahead at most"
     settings = check_settings(size, "pad", "png", False)
-    tasks, _ = list_tasks([str(path) for path in images["path"]], "", settings)
+    tasks, _ = list_tasks([str(path) for path in images["path"]], None, settings)
     if len(tasks) == 1:  # no thread is worth its start
         yield [_decode(tasks[0], sides)]
         return

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import struct
 import subprocess
@@ -580,6 +581,24 @@ def test_a_negative_is_answered_and_told_as_doubtful_by_every_command(run, tmp_p
             monkeypatch.setattr(inference, "_open", lambda files, names: None)
         told = predict(run, tmp_path, tmp_path / f"{way}.csv")["doubtful"]
         assert len(told) == 1 and told[0].startswith(f"{tmp_path / 'negative.png'}: It does not look like")
+
+
+@pytest.mark.parametrize("torch", [False, True])
+def test_a_png_in_the_working_folder_is_predicted_as_anywhere_else(run, xrays, tmp_path, monkeypatch, torch):
+    "Its small copy, which nobody writes, was said to take its place"
+    given = [tmp_path / path.name for path in xrays]
+    for path, xray in zip(given, xrays, strict=True):
+        shutil.copy(xray, path)
+    if torch:
+        monkeypatch.setattr(inference, "_open", lambda files, names: None)
+    predict(run, given, tmp_path / "elsewhere.csv")
+    monkeypatch.chdir(tmp_path)
+    for number, names in enumerate(([path.name for path in given], given, ".")):
+        told = predict(run, names, f"{number}.csv")
+        assert told["failed"] == [] and told["images"] == len(given)
+        assert (tmp_path / f"{number}.csv").read_bytes() == (tmp_path / "elsewhere.csv").read_bytes()
+    assert predict(run, given[0].name, "one.csv")["images"] == 1
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == sorted(path.name for path in given)
 
 
 def test_extents_are_those_of_the_other_way(run, xrays, tmp_path, monkeypatch):
