@@ -3,16 +3,16 @@
     python benchmarks/explanations.py [--out runs/explanations] [--patients 500] [--stages all]
 
 Patients: seeds from 700,000, one of the three classes of disease each, with at least one drawn opacity; 160 px, no marks. The truth
-is what differs from the same patient without disease (`causal_truth`). Two networks: the one that covidxr ships, asked by its
-classes' head, and a plain `test_resnet` that learns from the labels of the course's 2,000 training images (96 px, eight epochs, one
-seed). What is explained is the log-odds of the three classes of disease against `negative`, whatever the network answers.
+is what differs from the same patient without disease (`causal_truth`). Networks: the one that covidxr ships, asked by its classes'
+head, and plain `test_resnet`s that learn from the labels of the course's 2,080 training images, as lesson 9 trains (96 px, thirteen
+epochs, three seeds). What is explained is the log-odds of the three classes of disease against `negative`, whatever the network answers.
 
 Pointing game, overlap (IoU) and correlation as in `covidxr.explain`, each with a 95 % interval over patients. Chance is exact: the
 share of the picture, and of the lungs, that is opaque. Randomised networks: 50, each for a fiftieth of the patients; their interval
 draws networks again. The cheating networks: 600 of the course's images, a letter on all sick ones, twelve seeds; asked of the 427
 test images that the lesson does not show, and that no choice of layer, epochs or reach has seen; by occlusion of 100 sick ones.
 Boxes: a heat map's patches above a share of its own maximum, that share chosen on the first fifth of the patients, AP at IoU > 0.5
-on the others; the network's own map with its usual threshold. Each stage writes a table to `--out` (25 minutes of one core in all).
+on the others; the network's own map with its usual threshold. Each stage writes a table to `--out` (about 30 minutes of one core in all).
 """
 
 import argparse
