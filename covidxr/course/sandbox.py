@@ -53,10 +53,12 @@ def _at_most(
         yield
         return
 
-    started, worked, rung = time.monotonic(), time.thread_time(), 0
+    started, worked, rung, over = time.monotonic(), time.thread_time(), 0, False
 
     def ring(_: int, frame: FrameType | None) -> None:
         nonlocal rung
+        if over:  # a last alarm, on its way when the clock was stopped: who set it anew here would end the process
+            return
         lacking = seconds - (time.thread_time() - worked)
         if lacking > 0 and time.monotonic() - started <= 12 * seconds:  # the machine was busy with other work
             signal.setitimer(signal.ITIMER_REAL, max(lacking, 0.05))
@@ -69,12 +71,15 @@ def _at_most(
             rung += 1
             raise _TooLong
 
+    left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
     before = signal.signal(signal.SIGALRM, ring)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
+        over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # the system throws away what it has not yet delivered
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
         if left:  # the caller's own alarm goes on
             signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - started), 0.001), interval)

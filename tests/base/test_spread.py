@@ -1,8 +1,11 @@
 "The tests of a file run in one process, and whoever loses that is told."
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 TESTS = Path(__file__).parents[1]
 CONFTEST = f"""
@@ -62,3 +65,20 @@ def test_a_process_that_dies_is_told_and_the_others_go_on(tmp_path):
     code, said, _ = _run(tmp_path)
     assert code == 1 and "INTERNALERROR" not in said and "crashed while running 'test_one.py::test_dies'" in said
     assert said.count("PASSED test_two.py") == 8, said  # the other file's
+
+
+@pytest.mark.parametrize("name", ["test_one", "test_project"])  # in one process; one by one
+@pytest.mark.parametrize("deadly", [[0], [9, 11], [4, 5, 6], range(7)])  # xdist itself gives up after eight
+def test_whatever_dies_each_test_runs_once_and_the_run_ends(tmp_path, name, deadly):
+    "xdist began the deadly test again, and waited for ever for a process that had one test left"
+    head = "import os, time\nimport pytest\n@pytest.mark.parametrize('number', range(12))\n"
+    body = f"    time.sleep(0.02)\n    if number in {list(deadly)}:\n        os._exit(3)\n"
+    (tmp_path / f"{name}.py").write_text(f"{head}def test_of_a_file(number):\n{body}")
+    (tmp_path / "test_two.py").write_text(SHARED)
+    code, said, _ = _run(tmp_path)
+    assert code == 1 and "INTERNALERROR" not in said, said
+    ends = re.findall(r"%\] (PASSED|FAILED) (test_\w+)\.py::test_of_a_file\[(\d+)\]", said)
+    other = [("PASSED", "test_two", str(number)) for number in range(8)]
+    assert sorted(ends) == sorted(
+        [*other, *(("FAILED" if number in deadly else "PASSED", name, str(number)) for number in range(12))]
+    ), said

@@ -711,6 +711,43 @@ def test_an_alarm_that_the_caller_has_set_still_rings():
         signal.signal(signal.SIGALRM, before)
 
 
+LAST_ALARM = """
+import signal, time
+from covidxr.course import sandbox
+
+real = signal.setitimer
+
+def late(which, seconds, interval=0.0):
+    answer = real(which, seconds, interval)
+    if not seconds:  # it rang just before it was stopped, and Python hears of it only now
+        signal.raise_signal(signal.SIGALRM)
+    return answer
+
+signal.signal(signal.SIGALRM, signal.SIG_IGN)  # as long as the clock is not ours
+sandbox.PATIENCE, signal.setitimer = 0.1, late
+ends = time.monotonic() + 0.5
+
+def answer():
+    while time.monotonic() < ends:
+        try:
+            sum(range(1000))
+        except:
+            continue
+
+sandbox.call(answer, ())
+signal.signal(signal.SIGALRM, signal.SIG_DFL)
+time.sleep(0.5)
+print("alive", real(signal.ITIMER_REAL, 0))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarm clock on this system")
+def test_a_last_alarm_that_comes_late_does_not_end_the_learners_process():
+    "It had set the clock anew, and nobody was there to hear it: the system then ends the process (a test in ten did)"
+    done = subprocess.run([sys.executable, "-c", LAST_ALARM], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == ("alive (0.0, 0.0)\n", 0), done.stderr
+
+
 def test_an_answer_that_is_drawn_is_a_picture_and_no_figure_is_left_open():
     import matplotlib.pyplot as plt
 
