@@ -743,7 +743,7 @@ print("alive", real(signal.ITIMER_REAL, 0))
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarm clock on this system")
 def test_a_last_alarm_that_comes_late_does_not_end_the_learners_process():
-    "It had set the clock anew, and nobody was there to hear it: the system then ends the process (a test in ten did)"
+    "It had set the clock anew, and nobody was there to hear it: the system then ends the process (in one call of 25)"
     done = subprocess.run([sys.executable, "-c", LAST_ALARM], capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.returncode) == ("alive (0.0, 0.0)\n", 0), done.stderr
 
