@@ -34,22 +34,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return group(str(nodeid))
 
         def _reschedule(self, node: Any) -> None:
-            if (
-                node not in self.registered_collections
-            ):  # it is still looking for its tests, and gets its share after that
+            "A process gets tests once it has found them; it begins its last one only when it knows that none comes after"
+            if node not in self.registered_collections:
                 return
             super()._reschedule(node)
-            if (
-                self._pending_of(self.assigned_work.get(node, {})) == 1
-            ):  # xdist keeps a process waiting with its last one
+            if self._pending_of(self.assigned_work.get(node, {})) == 1:
                 super()._reschedule(node)
 
         def remove_node(self, node: Any) -> str | None:
+            "The test that ended its process has failed, and others get what that process had left"
             work = self.assigned_work[node]
             left = [(unit, test) for unit in work.values() for test, done in unit.items() if not done]
-            for unit, test in left[:1]:  # it has ended its process; xdist would begin it once more
+            for unit, test in left[:1]:  # xdist would begin it once more
                 unit[test] = True
-            for name in [name for name, unit in work.items() if all(unit.values())]:  # or give out nothing, and wait
+            for name in [
+                name for name, unit in work.items() if all(unit.values())
+            ]:  # it would give out nothing, and wait
                 del work[name]
             super().remove_node(node)
             return left[0][1] if left else None
