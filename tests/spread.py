@@ -47,8 +47,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             left = [(unit, test) for unit in work.values() for test, done in unit.items() if not done]
             for unit, test in left[:1]:  # xdist would begin it once more
                 unit[test] = True
-            done = [name for name, unit in work.items() if all(unit.values())]
-            for name in done:  # xdist would give out these, wait for nothing, and for ever
+            finished = [name for name, unit in work.items() if all(unit.values())]
+            for name in finished:  # xdist would give these out once more, and wait for ever for nothing
                 del work[name]
             super().remove_node(node)
             return left[0][1] if left else None
