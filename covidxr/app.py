@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from .base.errors import CovidxrError
-from .base.extras import require
+from .base.extras import own_command, require
 
 # %% ../nbs/21_app.ipynb #21_app-219
 def _hear_out(lines: Iterable[str]) -> None:
@@ -37,8 +37,7 @@ def app(
         ...     input(f"open {address}, and press Enter here to close it")
     """
     require("app", "gradio")
-    start = "import sys; from covidxr.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", start, "app", "--port", str(port)]
+    command = own_command("app", "--port", str(port))
     said: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace") as server:
         lines: Iterable[str] = server.stdout or ()

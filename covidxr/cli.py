@@ -59,13 +59,13 @@ def _run(
 
         require(*NEEDED)  # told before the run, not after it
     metrics = run(data, out, profile=profile, seed=seed, gpus=gpus)
-    if onnx:
-        export_models(Path(out) / "models", Path(out) / "onnx")
     if json:
         print(json_text(metrics))
-        return 0
-    print("\n".join(score_lines(metrics)))
-    print(f"report: {Path(out) / 'report.html'}\nsubmission: {Path(out) / 'submission.csv'}")
+    else:
+        print("\n".join(score_lines(metrics)))
+        print(f"report: {Path(out) / 'report.html'}\nsubmission: {Path(out) / 'submission.csv'}")
+    if onnx:  # last, as not every network can be
+        export_models(Path(out) / "models", Path(out) / "onnx")
     return 0
 
 
@@ -378,19 +378,20 @@ def main(
     words: list[str] | None = None,  # the command line; that of the process where None
 ) -> int:  # the exit code
     "The `covidxr` command"
-    asks = any(word.startswith(("-h", "--h")) for word in (sys.argv[1:] if words is None else words))
+    given = sys.argv[1:] if words is None else words
     if words is None:  # the process is ours; else it is somebody's who calls this function
         _stop_as_ctrl_c_does()
         warnings.simplefilter("ignore", FutureWarning)  # notices from one library to another say nothing to a user
     try:
         with told_whole(words is None):
-            options = vars(parser(asks).parse_args(words))
+            options = vars(parser(any(word.startswith(("-h", "--h")) for word in given)).parse_args(words))
             return options.pop("work")(**options)
     except CovidxrError as error:
         tell(f"covidxr: {error}")
         return 2
     except KeyboardInterrupt:
-        tell("covidxr: stopped; the same command goes on where it stopped")
+        keeps = {"run", "data", "prepare", "course"} & {*given[:1]}
+        tell("covidxr: stopped" + ("; the same command goes on where it stopped" if keeps else ""))
         return 130
     except BrokenPipeError:  # the reader, such as `head`, had enough
         return 0

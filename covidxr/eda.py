@@ -34,7 +34,7 @@ def summary(
     return {
         "data": "simulated" if dataset.simulated else "real",
         "studies": len(studies),
-        "classes": {name: int((labels == name).sum()) for name in dataset.classes},
+        "classes": {str(name): int((labels == name).sum()) for name in dataset.classes},
         "images": len(images),
         "boxes": len(train_boxes(dataset)),
         "none": int(unboxed.sum()),

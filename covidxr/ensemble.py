@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .base.arguments import check_by_id, check_choice, check_number, check_same_kind, check_table
+from .base.arguments import check_by_id, check_choice, check_number, check_table
 from .base.terms import BOX_COLUMNS
 from .boxes import classes, clusters
 from .boxes.classes import choose_class_weights, choose_weights, class_score, mean_probabilities
@@ -72,10 +72,7 @@ def none_confidence(
     "Weighted geometric mean of the classifier's chance and of 1 - the detector's surest box; raises DataError"
     exponent = check_number(exponent, "the exponent", 0, 1)
     empty = check_chances(empty, "image", "chance that nothing is boxed")
-    confidence = box_confidences(boxes)
-    check_same_kind(empty.index, boxes["image_id"], "images")
-    surest = pd.Series(confidence).groupby(boxes["image_id"].to_numpy()).max()
-    surest = surest.reindex(empty.index, fill_value=0.0).astype(float)
+    surest = classes.surest_boxes(boxes, empty.index)
     return (empty.clip(0, 1) ** (1 - exponent) * (1 - surest).clip(0, 1) ** exponent).rename("none")
 
 # %% ../nbs/12_ensemble.ipynb #10-029

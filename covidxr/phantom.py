@@ -9,6 +9,8 @@ __all__ = ['simulate', 'simulate_study', 'Patient', 'Pose', 'random_patient', 'r
            'SITES']
 
 # %% ../nbs/03_phantom.ipynb #02-003
+import numpy as np
+
 from .base.arguments import check_whole
 from .base.seeds import generator
 from .thorax.canvas import Canvas
@@ -27,7 +29,7 @@ def simulate(
     size: int = 512,  # the longer side, pixels, 64 to 8,192
     patient: int | Patient | None = None,  # the patient or the patient's number; the seed where None
     disease: int | None = None,  # the disease's number, the same for all images of a study; the seed where None
-    strength: float | None = None,  # 0.4 subtle to 1.6 obvious; random where None
+    strength: float | None = None,  # 0.4 subtle to 1.6 obvious, not for a pneumothorax; None: random, another disease
     pose: Pose | None = None,  # how the patient stood; random where None
     marked: bool = True,  # the word SIMULATED at the lower edge
     tone: Tone | None = None,  # exposure and tone curve; random where None
@@ -45,9 +47,10 @@ def simulate(
     person = patient if isinstance(patient, Patient) else random_patient(seed if patient is None else patient)
     pose, tone = exposure_of(seed, pose, tone, site)
     canvas = Canvas(person, pose, size)
-    chest, finding = chest_with_disease(canvas, appearance, seed, seed if disease is None else disease, strength)
-    added = None if finding.name == "none" else finding.attenuation
-    pixels, healthy = twins(canvas, chest, added, seed, tone, marked)
+    with np.errstate(all="ignore"):  # far from a shape its edge is 0, also where the caller wants to hear of underflow
+        chest, finding = chest_with_disease(canvas, appearance, seed, seed if disease is None else disease, strength)
+        added = None if finding.name == "none" else finding.attenuation
+        pixels, healthy = twins(canvas, chest, added, seed, tone, marked)
     boxes = reader_boxes(finding.opacities, generator(seed, "reader"))
     truth = (chest.lungs, chest.heart, finding.opacities, boxes, healthy, person, pose, tone)
     return SimulatedXray(pixels, exposure_facts(canvas), seed, appearance, finding.name, *truth)

@@ -70,7 +70,7 @@ def run(
     data: str | Path = "phantom",  # "phantom" for simulated X-rays, or a dataset folder
     out: str | Path = "runs/demo",  # the run's folder: new, empty, or that of the same run
     profile: str | Profile = "quick",  # "quick", "full", or one of your own
-    seed: int = 0,  # decides all that is random, 0 or more
+    seed: int = 0,  # decides all that is random, 0 to 4294967295
     gpus: int | None = None,  # how many train each network together; one GPU, or the processor, where None
 ) -> dict:  # what metrics.json holds
     """From X-rays to a scored submission and a report; goes on where an earlier call stopped; raises DataError
@@ -81,7 +81,7 @@ def run(
     """
     folder, phantom, asked = check_path(out), isinstance(data, str) and data == "phantom", check_profile(profile)
     (profile, left_out), device = installed_models(asked), training_device(gpus, asked)
-    root, seed = folder / "data" if phantom else check_path(data), check_whole(seed, "seed")
+    root, seed = folder / "data" if phantom else check_path(data), check_whole(seed, "seed", 0, 2**32 - 1)
     opened = None if phantom else check_dataset(data, folder)
     claim = {"data": str(data) if phantom else str(root.resolve()), "seed": seed, "profile": asked.decisive()}
     with owned_folder(folder, "run", claim):
@@ -89,7 +89,7 @@ def run(
         steps, used = Steps(folder, PACKAGES), {"profile": asdict(profile), "versions": package_versions(PACKAGES)}
         write_json(claim | used, folder / "config.json")
         if phantom:
-            steps("simulate", lambda: simulate_data(root, profile, seed))
+            simulate_data(steps, root, profile, seed)
         dataset = open_dataset(root) if opened is None else opened
         index, notes = prepare_data(steps, dataset, folder, profile)
         steps("explore", lambda: explore_data(dataset, folder), tables_key(dataset))

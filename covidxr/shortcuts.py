@@ -21,6 +21,7 @@ from .boxes.decisions import check_groups, check_order
 from .boxes.intervals import patient_draws
 from .metrics import roc_auc
 from .phantom import Pose, SimulatedXray, simulate
+from .thorax.patient import other_strength
 from .thorax.physics import Tone
 from .thorax.sites import exposure_of
 
@@ -81,6 +82,8 @@ def only_changed(
     # another site decides anew what the caller left to it; the other changes come on top
     own = exposure_of(seed, known.get("pose"), known.get("tone"), after.get("site"))
     after |= {"pose": replace(own[0], **pose), "tone": replace(own[1], **tone)}
+    if "strength" in changed:  # which changes no negative and no pneumothorax
+        after["strength"] = other_strength(seed, after | {"strength": known.get("strength")}, changed["strength"])
     return simulate(seed, **known), simulate(seed, **after)
 
 # %% ../nbs/18_shortcuts.ipynb #92be1d73

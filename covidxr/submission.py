@@ -37,7 +37,7 @@ def submission_table(
     none: pd.Series | dict,  # by image id: the confidence of `none`
 ) -> pd.DataFrame:  # id, label, confidence, corners
     "Predictions of studies and images as one tidy table with the submission's ids; raises DataError"
-    submission_writing.check_columns(studies, ["study_id"], "table of studies")
+    submission_writing.check_studies(studies)
     submission_writing.check_columns(boxes, ["image_id", *BOX_COLUMNS, "confidence"], "table of boxes")
     none = submission_writing.none_confidences(none)
     pixel = {name: float(corner) for name, corner in UNIT_BOX.items()}

@@ -66,6 +66,8 @@ def fit_square(
     small = cv2.resize(pixels.astype(np.float32, copy=False), (new_width, new_height), interpolation=method)
     if not np.isfinite(small).all():
         raise DataError("a pixel is no finite number")
+    if small.max() > 1.01 or small.min() < -0.01:  # a little beyond is rounding
+        raise DataError(f"a pixel is {small.max():g}, and {small.min():g} another; divide by the largest that can be")
     left, top = (size - new_width) // 2, (size - new_height) // 2
     small = np.round(np.clip(small, 0, 1) * 255).astype(np.uint8)
     if left < 0 or top < 0:

@@ -50,7 +50,8 @@ class _Asked(NamedTuple):
     tasks: list[Task]
     settings: dict  # size, fit, format and draft of this call
     place: dict[str, int]  # image id to its place in `tasks`
-    roots: set[str]  # folders whose X-rays are asked for
+    sources: set[tuple[str, str]]  # folder and file of each task
+    roots: dict[str, Path]  # folders whose X-rays are asked for
     state: bytearray  # of each task's picture
     others: set[str]  # images of other folders that stopped calls had made
     untrue: list[tuple[str, str]]  # image id and file of rows that are no longer true
@@ -65,8 +66,19 @@ def _asked(
 ) -> _Asked:
     "Nothing is known yet"
     place = {task.image_id: number for number, task in enumerate(tasks)}
-    roots = {task.root for task in tasks if task.root}
-    return _Asked(out, tasks, settings, place, roots, bytearray(len(tasks)), set(), [], {}, [])
+    sources, roots = {(task.root, task.source) for task in tasks if task.root}, {}
+    for task in tasks:  # a table may also name files outside of the folder
+        if task.root not in roots and task.root and not os.path.isabs(task.source) and ".." not in task.source:
+            roots[task.root] = _start(task)
+    return _Asked(out, tasks, settings, place, sources, roots, bytearray(len(tasks)), set(), [], {}, [])
+
+
+def _start(
+    task: Task,
+) -> Path:  # where `task.source` begins
+    "The folder that a task's file is named from"
+    parents, parts = Path(task.path).parents, Path(task.source).parts
+    return parents[min(len(parts), len(parents)) - 1]
 
 
 def _is_no_more(
@@ -74,7 +86,7 @@ def _is_no_more(
     task: Task,  # asks for the same id with another file
 ) -> bool:
     "Is the X-ray of a picture known to be gone? It lay in the folder that is asked for, or beside the file"
-    folder = Path(task.path).parents[len(Path(task.source).parts) - 1]  # where `task.source` begins
+    folder = _start(task)
     old, place = folder / row.source, str(row.stamp).partition("-")[0]
     same_folder = row.root == task.root != ""  # of a link the stamp tells another path
     known = same_folder or path_hash(old) == place
@@ -102,7 +114,11 @@ def _fits(
     "Was a picture made from what its X-ray is now?"
     place = asked.place.get(row.image_id)
     if place is None:
-        return row.root not in asked.roots  # another folder's, unknown to this call; else its X-ray is gone
+        if row.root not in asked.roots:
+            return True  # another folder's, unknown to this call
+        # others of this folder may have been asked for; its own X-ray has another id now, or is gone
+        renamed = (row.root, row.source) in asked.sources
+        return not renamed and file_stamp(asked.roots[row.root] / row.source) == row.stamp
     task = asked.tasks[place]
     stamp = file_stamp(task.path)
     fits = row.source == task.source and row.stamp == stamp

@@ -84,7 +84,10 @@ def _listed(
     if one:
         source = check_path(source)
     if not isinstance(source, Dataset) and not (one and not Path(source).is_file()):
-        return "", _named([source] if one else _given(source), None), []
+        files = [source] if one else _given(source)
+        if not files:
+            raise DataError("no X-rays: the list of files is empty; does the pattern that made it fit?")
+        return "", _named(files, None), []
     root = source.root if isinstance(source, Dataset) else Path(source)
     if not root.is_dir():
         raise DataError(f"{root}: no such file or folder")

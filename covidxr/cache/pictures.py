@@ -230,5 +230,9 @@ def read_prepared(
         elif coded.endswith(_ENDS.get(path.suffix, b"")) and coded:  # decoders make grey of what is cut off
             picture = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_GRAYSCALE)
     if picture is None or picture.ndim != 2 or picture.dtype != np.uint8 or not picture.size:
-        raise DataError(f"{file}: not an image that can be read; is the cache complete? Run `covidxr prepare` again")
+        why = "not an image that can be read" + (", no such file" if not os.path.lexists(path) else "")
+        if not path.is_absolute() and not os.path.lexists(path):
+            cure = "the index of `prepare` names files from the cache's folder on, so put that before them"
+            raise DataError(f"{file}: {why}; {cure}")
+        raise DataError(f"{file}: {why}; is the cache complete? Run `covidxr prepare` again")
     return picture

@@ -10,8 +10,6 @@ __all__ = ['told_studies', 'open_folder']
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-003
 import os
 import re
-import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +17,8 @@ import pandas as pd
 from ..base.csv_files import read_table
 from ..base.errors import DataError, XrayError
 from ..base.terms import BOX_COLUMNS, CLASS_OF_BOXES
-from .cells import finite_numbers, is_unknown, refuse_rows
+from .cells import ages, finite_numbers, is_unknown, refuse_rows
+from .file_names import ByName, common_starts, find_files, folders_of, named_files, within
 from .files import xray_files
 from .headers import scan_headers
 from .ids import image_ids
@@ -27,7 +26,6 @@ from .labels import class_labels
 from .problems import count_text
 from .tables import OpenedTables, drop_shared_name, fill_patients, free_names, note_unknown_patients
 from ..xray.facts import image_name, is_picture
-from ..xray.headers import years_of
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-006
 def told_studies(
@@ -42,7 +40,7 @@ def told_studies(
     except DataError:  # somebody else's table of that name
         return studies
     table = table[~is_unknown(table["study_id"])]
-    places, told = _named_in(root, table["file"], files), {}
+    places, told = named_files(root, table["file"], files), {}
     for name, study in zip(table["file"], table["study_id"].str.strip(), strict=True):
         if len(places[name]) == 1:
             told[os.path.realpath(places[name][0])] = study
@@ -50,70 +48,6 @@ def told_studies(
     lone = pd.Series([own for own, study in zip(studies, found, strict=False) if study is None], dtype=object)
     free = iter(free_names(lone, set(told.values()), "image-"))  # an image may be called as another one's study is
     return [study or next(free) for study in found] or studies
-
-
-def _within(
-    path: Path,  # a file
-    root: Path,  # the folder that should hold it
-) -> str | None:  # its path from there, None where it lies elsewhere
-    "A file's path relative to its dataset"
-    # a link within the folder may lead out, and a link may lead to the folder
-    for absolute in (os.path.abspath, os.path.realpath):
-        if Path(absolute(path)).is_relative_to(absolute(root)):
-            return str(Path(absolute(path)).relative_to(absolute(root)))
-    return None
-
-
-def _named_in(
-    root: Path,  # a dataset's folder
-    names: Iterable[str],  # what a table calls its files, perhaps with Windows' backslashes
-    there: list[Path],  # the X-ray files in the folder and below it
-) -> dict[str, list[Path]]:  # the files that may be meant by each name
-    "Files by their names: from the folder on, or else by the last part of the name, anywhere below it"
-    found, anywhere = {}, None
-    for name in dict.fromkeys(names):
-        ways = list(dict.fromkeys([name, name.replace("\\", "/")]))
-        found[name] = [root / way for way in ways if os.path.isfile(root / way)][:1]
-        if not found[name]:
-            if anywhere is None:  # only where it is needed
-                anywhere = {}
-                for path in there:
-                    for key in {path.name, _composed(path.name)}:
-                        anywhere.setdefault(key, []).append(path)
-            known = [Path(way).name for way in ways] + [_composed(Path(way).name) for way in ways]
-            found[name] = next((anywhere[key] for key in known if key in anywhere), [])
-    return found
-
-
-def _composed(
-    name: str,  # of a file
-) -> str:  # the same for all spellings of the same letters
-    "A name as Unicode composes it: disks of some systems keep Hangul and accents in parts"
-    return unicodedata.normalize("NFC", name)
-
-
-def _find_files(
-    root: Path,  # the folder
-    names: pd.Series,  # what images.csv calls its files
-    there: list[Path],  # the X-ray files in the folder and below it
-    closed: list[str],  # why they may not be all
-) -> pd.Series:  # paths relative to the root
-    "Each file that a table names, directly or in a subfolder; DataError where it is not there, or not the only one"
-    places, found = _named_in(root, names, there), []
-    for row, name in names.items():
-        place, paths = f"{root / 'images.csv'}: row {row}", places[name]
-        if not paths:
-            bare = any(_named_in(root, {name.strip()} - {name}, there).values())
-            hint = "; there is one without the blanks" if bare else "".join(f"; {said}" for said in closed[:1])
-            raise DataError(f"{place}: no file {name!r} in this folder or below it{hint}")
-        if len(paths) > 1:
-            may = f"{_within(paths[0], root)} or {_within(paths[1], root)}"
-            raise DataError(f"{place}: {name} may be {may}; write its folder, too")
-        inside = _within(paths[0], root)
-        if inside is None:
-            raise DataError(f"{place}: {name} lies outside of this folder; move it here")
-        found.append(inside)
-    return pd.Series(found, index=names.index, dtype=object)
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-009
 def _unnamed(
@@ -128,6 +62,16 @@ def _unnamed(
         places = {os.path.realpath(root / name) for name in named}
         rest = [path for path in rest if os.path.realpath(path) not in places]
     return rest
+
+
+def _same_persons(
+    ids: pd.Series,  # whom each image's header names, missing where it names nobody
+    told: pd.Series,  # whom the table names for its study, missing where nobody
+) -> pd.Series:  # what the table calls the header's patient; missing where no image, or several patients, tell
+    "A patient whom both name in one study is called as the table does in others, or folds would part one person"
+    pairs = pd.DataFrame({"header": ids, "table": told}).dropna().drop_duplicates()
+    names = pairs.drop_duplicates("header", keep=False).set_index("header")["table"].to_dict()
+    return pd.Series([names.get(one) for one in ids], ids.index, dtype=object)
 
 
 def _header_patients(
@@ -152,7 +96,8 @@ def _header_patients(
         return images, notes
     apart = (told != ids) & told.notna() & ids.notna()
     if apart.any():  # the table counts patients in another way, so its 7 and a header's are two
-        ids[own] = free_names(ids[own], set(told.dropna()), "header ")
+        same = _same_persons(ids, told)
+        ids[own] = same.fillna(free_names(ids[own], set(told.dropna()), "header "))[own]
     notes.append(
         f"images.csv names no patient there: the patients of {count_text(int(own.sum()), 'image')} are those of "
         "their headers"
@@ -167,9 +112,8 @@ def _told_by_headers(
 ) -> tuple[pd.DataFrame, list[str]]:  # with what the table does not say; a sentence, where patients were taken
     "What the headers of DICOM files say of a patient; what the table says of a study counts"
     headers = headers.set_axis(images.index)
-    named = zip(headers["patient_id"], paths, strict=True)
-    pictures = [name == image_name(path) and is_picture(path) for name, path in named]
-    headers["patient_id"] = headers["patient_id"].mask(pictures, "")  # without a header they are called by their file
+    read = zip(headers["patient_id"], headers["rows"].notna(), paths, strict=True)
+    pictures = [not name and sized and is_picture(path) for name, sized, path in read]  # these have no header
     for name in ("view", "sex"):
         said = images[name] if name in images else pd.Series("", images.index)
         found = said.where(said != "", headers[name].mask(is_unknown(headers[name]), ""))
@@ -177,6 +121,19 @@ def _told_by_headers(
     if "age" in images or headers["age"].notna().any():
         images = images.assign(age=images["age"].fillna(headers["age"]) if "age" in images else headers["age"])
     return _header_patients(images, headers["patient_id"], ~pd.Series(pictures, images.index))
+
+
+def _years(
+    told: pd.Series,  # ages as a table has them
+) -> tuple[pd.Series, list[str]]:  # years, missing where unknown; a sentence for `problems` where one is not understood
+    "A table's ages in years"
+    years = ages(told)
+    odd = told[years.isna() & ~is_unknown(told)]
+    if odd.empty:
+        return years, []
+    count = f"{count_text(len(odd), 'age')} {'is' if len(odd) == 1 else 'are'}"
+    why = f"no years from 0 to 150, first {odd.iloc[0]!r:.40} in row {odd.index[0]}"
+    return years, [f"images.csv: {count} {why}; they count as unknown, write a number"]
 
 
 def _folder_images(
@@ -188,7 +145,7 @@ def _folder_images(
     "The images of a plain folder, with what the table and the headers say about them"
     path, files = root / "images.csv", table["file"]
     refuse_rows(files.str.strip() == "", path, "the file is empty")
-    images = pd.DataFrame({"image_id": "", "path": _find_files(root, files, there, closed)})
+    images = pd.DataFrame({"image_id": "", "path": find_files(root, files, there, closed)})
     refuse_rows(images["path"].duplicated(), path, "file {} appears twice; keep one row", files)
     paths = [root / one for one in images["path"]]
     images["image_id"] = image_ids([*paths, *_unnamed(root, images, there)], root)[: len(paths)]
@@ -197,16 +154,15 @@ def _folder_images(
         told = table["study_id"].str.strip().mask(is_unknown(table["study_id"]))
         # an image may be called as another image's study is
         images["study_id"] = told.fillna(free_names(images["image_id"][told.isna()], set(told.dropna()), "image-"))
-    images["patient_id"] = table.get("patient_id", "")
+    images["patient_id"], odd = table.get("patient_id", ""), []
     for name in [name for name in ("view", "sex") if name in table]:
         images[name] = table[name].mask(is_unknown(table[name]), "")
     if "age" in table:
-        years = table["age"].map(lambda age: age if (whole := years_of(age.strip())) is None else whole)
-        years = pd.to_numeric(years, errors="coerce")
-        images["age"] = years.where((years >= 0) & (years <= 150))
+        images["age"], odd = _years(table["age"])
     sizes = scan_headers(paths)
     images, notes = _told_by_headers(images, sizes, paths)
-    return images.assign(height=sizes["rows"].to_numpy(), width=sizes["columns"].to_numpy(), split="train"), notes
+    images = images.assign(height=sizes["rows"].to_numpy(), width=sizes["columns"].to_numpy(), split="train")
+    return images, odd + notes
 
 # %% ../../nbs/engine/data_folders.ipynb #data_folders-010
 # what a table may call the column that tells the halves of a dataset apart
@@ -263,14 +219,17 @@ def _boxed_images(
     "Whose boxes are these? A file is found as images.csv's are, or else by its name without suffix"
     known = dict(zip(images["path"], images["image_id"], strict=True))
     known |= dict(zip(files, images["image_id"], strict=True))
-    bare = images.assign(bare=images["path"].map(image_name)).drop_duplicates("bare", keep=False)
-    ids = dict(zip(bare["bare"], bare["image_id"], strict=True)) | {name: name for name in images["image_id"]}
-    meant = {}
-    for name, paths in _named_in(root, set(names) - set(known), there).items():
+    copies = ByName(zip(images["path"].map(image_name), images["path"], images["image_id"], strict=True))
+    ids, meant, starts = set(images["image_id"]), {}, common_starts([*names, *files])
+    for name, paths in named_files(root, set(names) - set(known), there, files).items():
+        bare = _bare_name(name)
+        copy = copies.find(bare, name, starts)
         if len(paths) == 1:
-            meant[name] = known.get(_within(paths[0], root) or "")
-        elif not paths and _bare_name(name) in ids:  # boxes of a copy in another format
-            meant[name] = ids[_bare_name(name)]
+            meant[name] = known.get(within(paths[0], root) or "")
+        elif not paths and len(copy) == 1:  # boxes of a copy in another format
+            meant[name] = copy[0]
+        elif not paths and not folders_of(name) and bare in ids:
+            meant[name] = bare
     found = names.map(known | meant)
     refuse_rows(
         found.isna(), root / "boxes.csv", "its file {} is not in images.csv; write it as it stands there", names

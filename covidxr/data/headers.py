@@ -20,8 +20,9 @@ from ..base.csv_files import read_table, write_rows
 from ..base.errors import DataError, XrayError
 from ..base.files import check_file, locked, owned_file
 from ..base.progress import progress
-from .cells import is_unknown, refuse_rows
+from .cells import ages, is_unknown, refuse_rows
 from .ids import file_list, image_ids
+from ..xray.facts import image_name, is_picture
 from ..xray.reading import read_facts
 
 # %% ../../nbs/engine/data_headers.ipynb #data_headers-006
@@ -34,11 +35,12 @@ def _read_rows(
     "Read the headers of many files, one after another"
     for image_id, path in progress(files, "read headers"):
         try:
-            facts = read_facts(path)
+            facts, nameless = read_facts(path), is_picture(path)  # it is called by its file, which names no patient
         except (XrayError, OSError):  # one broken file among thousands must not close the dataset; see `problems`
             yield image_id, "", None, None, "", "", None
             continue
-        yield image_id, facts.patient_id, facts.height, facts.width, facts.view, facts.sex, facts.age
+        patient = "" if nameless else facts.patient_id
+        yield image_id, patient, facts.height, facts.width, facts.view, facts.sex, facts.age
 
 
 def _header_table(
@@ -56,7 +58,7 @@ def _header_table(
 def scan_headers(
     files: Sequence[str | Path],  # X-ray files
 ) -> pd.DataFrame:  # a row per file: image_id, patient_id, rows, columns, view, sex, age; no size where unreadable
-    "Read the headers of many files, without their pixels"
+    "Read the headers of many files, without their pixels; raises DataError for what is no file's name"
     paths = file_list(files)
     return _header_table(list(_read_rows(list(zip(image_ids(paths), paths, strict=True)))))
 
@@ -119,8 +121,68 @@ def _known_headers(
         wrong = ~(pd.to_numeric(table[name], errors="coerce") > 0) & ~is_unknown(table[name])
         why = f"{name} must be a number of pixels, not {{}}; delete the row and it is read anew"
         refuse_rows(wrong, path, why, table[name])
+    if "age" in table:
+        plain = pd.to_numeric(table["age"], errors="coerce").notna()  # whole numbers stay whole, as they are when read
+        table = table.assign(age=table["age"].where(plain, ages(table["age"])))
     more = [name for name in (*_HEADER_COLUMNS[4:], "stamp") if name in table]
     return table.reindex(columns=[*_HEADER_COLUMNS[:4], *more])
+
+
+def _by_hand(
+    path: Path,  # headers.csv
+) -> bool:
+    "Is it not as we wrote it?"
+    try:
+        check_file(path)
+    except DataError:
+        return True
+    return False
+
+
+def _is_nameless(
+    file: Path,  # an X-ray file
+    patient: str | None = None,  # of its row in headers.csv; None: whoever it is
+) -> bool:
+    "Is this a picture, and its name the patient's?"
+    try:  # what begins the names is quick, for a million rows
+        alike = patient is None or (patient and file.name.startswith(patient) and patient == image_name(file))
+        return bool(alike) and is_picture(file)
+    except (XrayError, OSError):  # one file that cannot be opened must not close the dataset
+        return False
+
+
+def _named_by_file(
+    path: Path,  # headers.csv
+    known: pd.DataFrame,  # what it holds
+    files: dict[str, Path],  # image id to file
+) -> pd.DataFrame:  # without patients who are called as their picture's file is
+    "An earlier version took a picture's name for its patient's"
+    words = zip(known.index, known["image_id"], known["patient_id"].astype(object).fillna(""), strict=True)
+    there = [(row, files[image_id], patient) for row, image_id, patient in words if image_id in files and patient]
+    wrong = {row for row, file, patient in there if _is_nameless(file, patient)}
+    if not wrong or (_by_hand(path) and any(_is_nameless(file) for row, file, _ in there if row not in wrong)):
+        return known  # a person has named some of them
+    return known.assign(patient_id=known["patient_id"].mask(known.index.isin(wrong), ""))
+
+
+def _with_words(
+    path: Path,  # headers.csv
+    rows: list[tuple],  # headers that were read now, in the order of `_HEADER_COLUMNS`
+    told: pd.DataFrame,  # what headers.csv holds
+    files: dict[str, Path],  # image id to file
+) -> pd.DataFrame:  # the same rows as a table
+    "What a person wrote of an image counts, and what a header said stays where a picture has taken its file's place"
+    read = pd.DataFrame(rows, columns=_HEADER_COLUMNS, dtype=object)
+    if not read["image_id"].isin(told["image_id"]).any():
+        return _header_table(read)
+    told = told.set_index("image_id").reindex(read["image_id"]).set_axis(read.index)
+    unmarked = told["stamp"].fillna("") == "" if "stamp" in told else pd.Series(True, read.index)
+    pictures = pd.Series([is_picture(files[name]) for name in read["image_id"]], read.index, dtype=bool)
+    for name in [name for name in ("patient_id", "view", "sex", "age") if name in told]:
+        said = ~is_unknown(told[name].astype(object).fillna(""))
+        silent = is_unknown(read[name].fillna("").astype(str))
+        read[name] = read[name].mask(said & ((unmarked & _by_hand(path)) | (silent & pictures)), told[name])
+    return _header_table(read)
 
 
 def _joined(
@@ -162,8 +224,8 @@ def dataset_headers(
 ) -> tuple[pd.DataFrame, list[str]]:  # at least image_id, patient_id, rows, columns; and what is odd about headers.csv
     "What `headers.csv` holds, with images that it lacks or that were replaced; kept beside the tables where possible"
     path, stamps = root / "headers.csv", _stamps(files)
-    known = _known_headers(path)
-    known = known[~_replaced(path, known, stamps)]
+    told = _named_by_file(path, _known_headers(path), files)
+    known = told[~_replaced(path, told, stamps)]
     whole = pd.to_numeric(known["rows"], errors="coerce").notna() & known["patient_id"].notna()
     sized = set(known.loc[whole, "image_id"])
     missing = [(image_id, file) for image_id, file in files.items() if image_id not in sized]
@@ -171,6 +233,6 @@ def dataset_headers(
     try:
         rows.extend(_read_rows(missing))
     finally:  # what was read before an interruption is kept; what cannot be read is tried again the next time
-        read = _header_table([row for row in rows if row[2]])
+        read = _with_words(path, [row for row in rows if row[2]], told, files)
         notes = _keep_headers(path, read.assign(stamp=read["image_id"].map(stamps).fillna(""))) if len(read) else []
     return _joined(known.drop(columns="stamp", errors="ignore"), read), notes

@@ -85,8 +85,9 @@ def _ways(
 def _alike(
     ids: list[str],  # ids of files that are not the same
 ) -> set[str]:  # those that appear more than once
-    "Which ids do not yet tell two files apart?"
-    return {name for name, times in Counter(ids).items() if times > 1}
+    "Which ids do not yet tell two files apart, also on a disk that takes A for a?"
+    times = Counter(name.casefold() for name in ids)
+    return {name for name in ids if times[name.casefold()] > 1}
 
 
 def file_list(
@@ -106,7 +107,10 @@ def image_ids(
     files: str | Path | Iterable[str | Path],  # X-ray files
     root: str | Path | None = None,  # the folder that they are in; where None, the one that holds them all
 ) -> list[str]:  # an id per file, in their order: fit for a file's name, at most 200 bytes; the same file, the same id
-    "The image ids of files: their names; where these are alike, with folders before them, then with suffix behind"
+    """The image ids of files; raises DataError where one can be no file's name
+
+    Ids are the files' names; where these are alike, with folders before them, then with suffix behind.
+    """
     given = file_list(files)
     paths = list(dict.fromkeys(given))
     if not paths:

@@ -29,6 +29,9 @@ def class_word(
     return "-".join(kept.split())
 
 # %% ../../nbs/engine/data_labels.ipynb #data_labels-007
+_VIEWS_AND_DATES = frozenset(  # other columns that tell no class; a class may be called so
+    "view_position viewposition date study_date studydate acquired acquisition_date time year".split()
+)
 _NAMED = r"(^|_)(label|class|appearance|diagnosis|target)$"
 
 
@@ -54,7 +57,7 @@ def _label_column(
         return set(_numbers(frame[name])) == {0, 1}
 
     named = [name for name in frame if re.search(_NAMED, name.lower())]
-    others = [name for name in frame if name.strip().lower() not in BOOKKEEPING]
+    others = [name for name in frame if name.strip().lower() not in BOOKKEEPING | _VIEWS_AND_DATES]
     text, marks = [name for name in others if is_text(name)], [name for name in others if is_mark(name)]
     exact = [name for name in named if name.lower() == "label"]  # the cure below must be one
     for found in (exact, named, text if named or not marks else []):

@@ -8,6 +8,7 @@ Docs: https://covidxr.github.io/covidxr/engine/data_tables.html.md"""
 __all__ = ['OpenedTables', 'check_tables', 'free_names', 'fill_patients', 'drop_shared_name', 'note_unknown_patients']
 
 # %% ../../nbs/engine/data_tables.ipynb #data_tables-003
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,13 +50,34 @@ def _check_rows(
         (studies["study_id"][twice], "study {} appears twice in the table of studies; keep one row"),
         (
             of_train["study_id"][~one],
-            f"study {{}} must have a 1 for exactly one of the classes {', '.join(classes)}, else 0",
+            f"study {{}} must have a 1 for exactly one of the classes {', '.join(map(str, classes))}, else 0",
         ),
         (images["image_id"][strange], "the study of image {} is not in the table of studies; add it there"),
         (boxes["image_id"][lost], "a box is of image {}, which is not in the table of images; add it there"),
     ):
         if len(ids):
             raise DataError(f"{root}: {why.replace('{}', str(ids.iloc[0])[:60], 1)}")  # a class may be called {}
+
+
+def _number_corners(
+    root: Path,  # the dataset's folder, for messages
+    boxes: pd.DataFrame,  # as `Dataset` has them
+) -> pd.DataFrame:  # the same, their corners as numbers
+    "DataError names the image of a box without four finite corners: such a row is what a merge makes of no box"
+    numbers = boxes[BOX_COLUMNS].apply(pd.to_numeric, errors="coerce").astype(float)
+    wrong = ~np.isfinite(numbers.to_numpy()).all(axis=1)
+    if wrong.any():
+        first, cure = boxes["image_id"].to_numpy()[wrong][0], "an image without boxes has no row in the table of boxes"
+        raise DataError(f"{root}: a box of image {str(first)[:60]} has no four finite numbers as corners; {cure}")
+    as_text = [name for name in BOX_COLUMNS if not pd.api.types.is_numeric_dtype(boxes[name])]
+    return boxes.assign(**{name: numbers[name] for name in as_text})
+
+
+def _as_path(
+    path: Any,  # a text, a Path, or missing
+) -> str:
+    "A file's place as text; empty where the file is not there"
+    return os.fspath(path) if isinstance(path, str | os.PathLike) else ""
 
 
 def _as_text(
@@ -91,10 +113,14 @@ def check_tables(
         if not can_name_file(image_id):
             raise DataError(f"{root}: image id {str(image_id)[:60]!r} cannot be a file's name; give the image another")
     _check_rows(root, classes, studies, images, boxes if len(boxes) else images[:0])
-    if not len(boxes):
+    if len(boxes):
+        boxes = _number_corners(root, boxes)
+    else:
         boxes = pd.DataFrame(columns=["image_id", *BOX_COLUMNS]).astype(dict.fromkeys(BOX_COLUMNS, float))
     if pd.api.types.infer_dtype(images["patient_id"]) in ("mixed", "mixed-integer"):  # 7 here and "7" there: one person
         images = images.assign(patient_id=images["patient_id"].map(_as_text))
+    if "path" in images:
+        images = images.assign(path=pd.Series(map(_as_path, images["path"]), images.index, dtype=object))
     unknown = {"path": "", "height": np.nan, "width": np.nan}
     return studies, images.assign(**{name: unknown[name] for name in unknown if name not in images}), boxes
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..base.arguments import check_flag
+from ..base.arguments import check_flag, check_path
 from ..base.errors import ModelError
 from ..base.files import check_folder, owned_folder
 from ..base.process import kept_memory, quiet
@@ -131,7 +131,7 @@ def _plan(
         "epochs": whole(epochs, "epochs", 1, 100_000),
         "learning_rate": number(learning_rate, "learning_rate", 1e-12, 100),
         "batch_size": whole(batch_size, "batch_size", 1, 100_000),
-        "flip": bool(flip),
+        "flip": check_flag(flip, "flip", ModelError),
         "seed": whole(seed, "seed", 0, 2**32 - 1),
         "device": training_devices(device),
     }
@@ -235,7 +235,7 @@ def _probabilities(
     device: str | None,  # the fastest where None
 ) -> list[pd.DataFrame]:  # for each of `means`: image_id and a probability per class
     "Read each image once and give the mean over its first view or its first two"
-    if (Path(folder) / "config.json").exists() and read_config(folder, "classifier").get("map"):
+    if (check_path(folder, ModelError) / "config.json").exists() and read_config(folder, "classifier").get("map"):
         return predict_map_views(folder, images, means, batch_size, device)
     table, batch_size, device = asked_images(images, batch_size, device)
     network, config = load_classifier(folder, device)

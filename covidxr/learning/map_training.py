@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..base.arguments import check_same_kind
+from ..base.arguments import check_flag, check_same_kind
 from ..base.errors import DataError, ModelError, reason
 from ..base.files import check_folder
 from ..base.process import kept_memory
@@ -115,7 +115,7 @@ def map_plan(
         "batch_size": whole(batch_size, "batch_size", 2, 100_000),
         "networks": whole(networks, "networks", 1, 20),
         "frozen": whole(frozen, "frozen", 0, 5),
-        "flip": bool(flip),
+        "flip": check_flag(flip, "flip", ModelError),
         "stride": whole(stride, "stride", 8, 16),
         "seed": whole(seed, "seed", 0, 2**31),
         "device": training_devices(device),

@@ -71,6 +71,8 @@ def evaluate_run(
 
     images = tested_images(run)
     truth, owners, predictions = tested_truth(run, images), _owners(images), _read_scored(run)
+    known = set(truth["id"])  # a test half may hold images without a truth
+    predictions = {name: table[table["id"].isin(known)] for name, table in predictions.items()}
     draws = bootstrap_scores(truth, predictions, owners, draws=run.profile.draws, seed=run.seed)
     scores, leads = {}, {}
     for name, prediction in predictions.items():
@@ -111,6 +113,8 @@ def opacity_auc(
         images["opacity"] = images["image_id"].map(boxed)
         learning, test = images[images["part"].isin(["train", "valid"])], images[images["part"] == "test"]
         floor |= dict(zip(test["image_id"], thumbnail_floor(learning, test), strict=True))
+    known = set(truth["id"])
+    floor = {image_id: value for image_id, value in floor.items() if f"{image_id}_image" in known}
     ids = [f"{image_id}_image" for image_id in floor]
     target = np.isin(ids, truth.loc[truth["label"] == "opacity", "id"])
     if target.all() or not target.any():

@@ -16,7 +16,7 @@ from ..base.errors import reason
 from ..base.extras import MissingExtra, require
 from ..base.files import file_sha256, read_json, write_json
 from ..base.progress import log_line
-from .run import Run, Steps, fingerprint, package_versions
+from .run import Run, Steps, file_hash, fingerprint, package_versions
 from .run_files import MODEL, NETWORKS, NETWORKS_FORMAT, WEIGHTS
 from .training import model_name, training_key
 
@@ -78,9 +78,10 @@ def export_networks(
     "A run's step: each trained network also as an ONNX file beside its model, as far as that is possible here"
     rounds = list(enumerate(run.rounds, start=1))
     keys = {
-        model_name(plan, number): training_key(run, split, number, plan)
+        name: [training_key(run, split, number, plan), file_hash(run.folder / "models" / name / WEIGHTS[0])]
         for number, split in rounds
         for plan in run.profile.models
+        for name in [model_name(plan, number)]
     }
     packages = package_versions(("onnx", "onnxscript", "onnxruntime"))  # those that come later are taken later
     steps(

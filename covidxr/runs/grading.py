@@ -69,7 +69,7 @@ def read_severities(
         _not_graded,
         workers,
         scheduler,
-        **({} if scheduler else {"few": _FEW}),
+        **({} if scheduler else {"few": _FEW, "start": one_opencv_thread}),
     )
     with closing(work):
         told = dict(work)

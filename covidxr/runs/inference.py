@@ -25,7 +25,7 @@ from ..base.cluster import run_many
 from ..base.csv_files import write_rows
 from ..base.errors import CovidxrError, DataError, SubmissionError, XrayError, printable
 from ..base.extras import MissingExtra, require
-from ..base.files import check_file, owned_file
+from ..base.files import owned_file
 from ..base.progress import log_line
 from ..base.terms import LEAST_SIDE
 from ..boxes.network_answers import cut_boxes
@@ -35,6 +35,7 @@ from ..data.ids import spell_name
 from ..dataset import image_ids, xray_files
 from ..dicom import read_facts
 from ..prepare import from_cache, prepare, read_failed, read_prepared
+from .inputs import check_output
 from .looks import odd_copy
 from .opinions import Opinions, ensemble_round, study_probabilities
 from .packed_files import open_files
@@ -351,9 +352,9 @@ def _check_outputs(
     extents: str | Path | None,  # the table of extents
 ) -> None:
     "Refuse files that cannot be written, and grading without the networks for it, before any work"
-    check_file(out, SubmissionError)
+    check_output(out, SubmissionError)
     if extents is not None:
-        check_file(extents)
+        check_output(extents)
         if os.path.realpath(out) == os.path.realpath(extents):
             raise DataError(f"{extents}: the submission goes there; give the extents a file of their own")
         import covidxr.severity  # noqa: F401

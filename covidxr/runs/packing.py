@@ -137,6 +137,8 @@ def pack_run(
     if out.suffix != ".zip":
         raise DataError(f"{out}: give the name of a file that ends in .zip")
     check_file(out)
+    if folder.is_file():
+        raise DataError(f"{folder}: is a file, such as this command writes; give the folder of a run")
     try:
         _check_finished(folder)
         files = _contents(folder)

@@ -202,6 +202,14 @@ def _load_reader(
     answer_html(answer_xray(Xray(slope), simulated=True))
 
 
+def _without_proxy(
+    names: str,  # of hosts that are asked directly, as NO_PROXY holds them
+) -> str:  # with this machine's own
+    "A proxy cannot reach the page, and need not know of it"
+    known = [name.strip() for name in names.split(",") if name.strip()]
+    return ",".join(dict.fromkeys([*known, "127.0.0.1", "localhost"]))
+
+
 def serve(
     port: int = 7860,  # of this machine; 0: any that is free
     ready: Callable[[str], None] = print,  # called with the address, once it answers
@@ -216,6 +224,7 @@ def serve(
         settings["MPLBACKEND"] = (
             "agg"  # gradio asks matplotlib for it at each answer, who else imports pyplot to choose
         )
+        settings |= {name: _without_proxy(os.environ.get(name, "")) for name in ("NO_PROXY", "no_proxy")}
         with environment(settings):
             _load_reader(folder)
             gradio, page = gradio_library(), build(folder)
@@ -236,8 +245,12 @@ def serve(
                 with quiet():
                     _, address, _ = page.launch(**how, app_kwargs={"middleware": [guard]})
             except OSError as error:
+                taken = f"port {port} cannot be used ({reason(error)})"
+                raise DataError(f"{taken}; give another: --port 0 takes a free one") from error
+            except Exception as error:  # gradio looks whether its own page answers
+                page.close(verbose=False)
                 raise DataError(
-                    f"port {port} cannot be used ({reason(error)}); give another: --port 0 takes a free one"
+                    f"the page on this machine does not answer ({reason(error)}): is a proxy set?"
                 ) from error
             try:
                 ready(address)

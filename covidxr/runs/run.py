@@ -139,8 +139,7 @@ class Steps:
             log_line(f"{name}: done before")
             return
         log_line(f"{name} ...")
-        if self.done.pop(name, None):  # from here on its old results may be half written over
-            write_json(self.done, self.path)
+        self.redo(name)  # from here on its old results may be half written over
         with measure_cost() as cost:
             written = work()
         self.done[name] = {
@@ -152,6 +151,14 @@ class Steps:
         }
         write_json(self.done, self.path)
         log_line("")
+
+    def redo(
+        self,
+        name: str,  # of a step
+    ) -> None:
+        "Let a step be done again, as what it works with is made anew; its results may not outlive that"
+        if self.done.pop(name, None):
+            write_json(self.done, self.path)
 
     def forget_others(self) -> None:
         "Leave out steps that this run no longer has, such as those of a round that there is no more"
@@ -241,8 +248,9 @@ def open_run(
 ) -> Run:
     "A run as its `config.json` describes it; raises DataError where the folder holds no whole run"
     folder = check_path(folder)
-    if not folder.exists():
-        raise DataError(f"{folder}: no such folder")
+    if not folder.is_dir():
+        kind = "a file; give the folder of a run" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {kind}")
     config = read_json(folder / "config.json")
     try:
         plans = tuple(ModelPlan(**plan) for plan in config["profile"]["models"])

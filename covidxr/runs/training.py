@@ -185,7 +185,11 @@ def train_and_predict(
     for number, split, plan, name, trained in turns:
         keys.append(predicting_key(trained, run, split))
         train = partial(train_model, run, split, number, plan, starts.get(plan.name))
+        if not steps.stands(f"train {name}", trained):  # another GPU trains another network from the same seed
+            steps.redo(f"predict {name}")
         steps(f"train {name}", train, trained)
         starts.setdefault(plan.name, started(run, number, plan))
         steps(f"predict {name}", partial(predict_model, run, split, number, plan), keys[-1])
+        # what is fused and scored is what was predicted: the same plan may become another network elsewhere
+        keys[-1] = fingerprint(keys[-1], steps.done[f"predict {name}"].get("files", {}))
     return keys

@@ -95,12 +95,10 @@ def fold_count(
         raise DataError("a fold is a whole number, 0 or more; see what patient_folds gives")
     if fold.index.has_duplicates:
         raise DataError(f"study {fold.index[fold.index.duplicated()][0]} appears twice among the folds; keep one")
-    count = int(numbers.max()) + 1
-    empty = sorted(set(range(count)) - set(numbers.astype(int)))
-    if empty:
-        raise DataError(
-            f"fold {empty[0]} of {count} has no study; a round without training or test studies says nothing"
-        )
+    count, there = int(numbers.max()) + 1, set(numbers.astype(int))
+    if len(there) < count:  # numbers may be as large as dates, so they are not all counted through
+        empty = next(number for number in range(count) if number not in there)
+        raise DataError(f"fold {empty} of {count} has no study; a round without training or test studies says nothing")
     return count
 
 
@@ -116,7 +114,7 @@ def check_rounds(
         raise DataError(f"{test!r:.60} is {kind}; give the test half's studies as a list")
     if isinstance(test, pd.DataFrame):
         raise DataError("the test half's studies are a table; give their ids alone, as a list")
-    test = tuple(test)
+    test = tuple(dict.fromkeys(test))  # a table of images names a study once for each
     check_same_kind(fold.index, test, "studies")
     if count is not None and not (_whole(count) and 1 <= count <= folds):
         raise DataError(f"{count} rounds need as many folds, there are {folds}")

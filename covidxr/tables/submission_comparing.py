@@ -9,13 +9,14 @@ __all__ = ['patients_of_rows', 'compare_submissions']
 
 # %% ../../nbs/engine/submission_comparing.ipynb #submission_comparing-003
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
 from ..base.arguments import check_named
 from ..base.csv_files import read_table
-from ..base.errors import SubmissionError
+from ..base.errors import DataError, SubmissionError
 from ..data.cells import is_unknown
 from ..dataset import open_dataset
 from ..metrics import bootstrap_scores, score
@@ -34,10 +35,11 @@ def _known_patients(
     ]  # somebody else's table of that name may have other columns
     fitting = [table for table in tables if {"image_id", "patient_id"} <= set(table.columns)]
     whole = [root for root in roots if (root / "train").is_dir() and (root / "train_study_level.csv").is_file()]
-    if not fitting and not whole:
+    if whole:  # this reads the headers of the images, and keeps them
+        with suppress(DataError):  # such as tables of another kind, beside which headers.csv may be right
+            return _told_patients(open_dataset(whole[0]).images)
+    if not fitting:
         return {}
-    if not fitting:  # this reads the headers of the images, and keeps them
-        return _told_patients(open_dataset(whole[0]).images)
     known = fitting[0]
     told = known["patient_id"].fillna("").astype(str).str.strip()
     told = told[~is_unknown(told)]

@@ -20,21 +20,43 @@ from ..base.csv_files import read_rows
 from ..base.errors import DataError
 from ..base.terms import APPEARANCES, BOX_COLUMNS
 from ..boxes.competition import IMAGE_LABELS, UNIT_BOX, parse_predictions, prediction
+from ..data.cells import parse_boxes
 from ..dataset import Dataset, open_dataset
 from .submission_reading import read_ids
 
 # %% ../../nbs/engine/submission_truth.ipynb #submission_truth-006
+def _image_strings(
+    path: Path,  # a table of images, for messages
+    names: list[str],  # its columns: id and boxes among them
+    rows: list[tuple[int, list[str]]],  # the line in the file, and its cells
+) -> list[tuple[int, str, str]]:  # the line in the file, id, PredictionString
+    "The truth of images from the column `boxes`, as `open_dataset` reads it; from `label` where no image has boxes"
+    frame = pd.DataFrame([cells for _, cells in rows], columns=names, index=[line for line, _ in rows], dtype=str)
+    boxes = parse_boxes(frame.rename(columns={"id": "image_id"}), path)
+    if boxes.empty and "label" in names:
+        return list(zip(frame.index, frame["id"], frame["label"], strict=True))
+    drawn = dict.fromkeys(frame["id"], "")
+    for image_id, *corners in boxes[["image_id", *BOX_COLUMNS]].to_numpy(object):
+        drawn[image_id] += " " + prediction("opacity", 1, corners)
+    none = prediction("none", 1)
+    return [(line, name, drawn[name].strip() or none) for line, name in zip(frame.index, frame["id"], strict=True)]
+
+
 def _truth_strings(
     path: Path,  # one of the competition's train tables, or a CSV of id,PredictionString
 ) -> list[tuple[int, str, str]]:  # the line in the file, id, PredictionString
     "Truth as rows in the submission's form"
     names, rows = read_rows(path, rows=False)
+    if {"id", "boxes", "StudyInstanceUID"} <= set(names) and "PredictionString" not in names:
+        return _image_strings(path, names, rows)
     for string, more in (("PredictionString", ()), ("label", ("StudyInstanceUID",))):
         if {"id", string, *more} <= set(names):
             own, place = names.index("id"), names.index(string)
             return [(line, cells[own], cells[place]) for line, cells in rows]
-    words = {column.split(" ")[0].lower(): column for column in names if column != "id"}
-    if "id" in names and set(words) == set(APPEARANCES):
+    words: dict[str, str] = {}
+    for column in names:  # others may have been added, such as a fold
+        words.setdefault(column.split(" ")[0].lower(), column)
+    if {"id", *APPEARANCES} <= set(words) and "id" in names:
         frame = pd.DataFrame([cells for _, cells in rows], columns=names, dtype=str)
         values = frame[[words[name] for name in APPEARANCES]].apply(pd.to_numeric, errors="coerce").to_numpy(float)
         wrong = ~np.isin(values, (0, 1)).all(1) | (values.sum(1) != 1)

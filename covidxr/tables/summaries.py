@@ -66,7 +66,7 @@ def plot_classes(
     "How many studies has each class?"
     counts = dataset.labels().value_counts().reindex(dataset.classes, fill_value=0)
     colors = [class_color(name, position) for position, name in enumerate(dataset.classes)]
-    bars = ax.barh([name.replace("-", " ") for name in counts.index], counts, color=colors)
+    bars = ax.barh([str(name).replace("-", " ") for name in counts.index], counts, color=colors)
     ax.bar_label(bars, [f" {count} ({count / max(counts.sum(), 1):.0%})" for count in counts])
     ax.invert_yaxis()
     ax.set(xlabel="studies", title="Classes", xlim=(0, max([1, *counts]) * 1.35))

@@ -19,6 +19,7 @@ from ..base.seeds import generator
 from ..base.terms import APPEARANCES
 from .anatomy import Chest, build_chest, lung_outline
 from .canvas import Canvas, lung_levels
+from .patient import InPlace, random_strength
 
 # %% ../../nbs/engine/disease.ipynb #disease-006
 class _Place(NamedTuple):
@@ -327,7 +328,8 @@ def add_disease(
     rng, total, masks = generator(seed, "disease"), np.zeros(canvas.shape, np.float32), []
     if appearance == "negative":
         return Finding("none", total, masks)
-    strength = float(np.exp(rng.uniform(np.log(0.4), np.log(1.6)))) if strength is None else float(strength)
+    drawn = random_strength(rng) if strength is None or isinstance(strength, InPlace) else None
+    strength = float(drawn if strength is None else strength)
     name, places = _FINDINGS[appearance](int(rng.choice([-1, 1])), rng)
     if name == "pneumothorax":
         return Finding(name, _pneumothorax(canvas, chest, places[0].side, rng), masks)

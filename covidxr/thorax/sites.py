@@ -104,7 +104,8 @@ def reader_label(
     if rng.random() >= min(disagreement, share["indeterminate"], rest) / 2 / max(part, 1e-9):
         return appearance
     if appearance == "indeterminate":
-        return str(rng.choice(others, p=[share[name] / rest for name in others]))
+        chances = np.array([float(share[name]) for name in others])  # shares of few digits need not add up to 1
+        return str(rng.choice(others, p=chances / chances.sum()))
     return "indeterminate"
 
 # %% ../../nbs/engine/sites.ipynb #43d3e04c

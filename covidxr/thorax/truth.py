@@ -84,7 +84,7 @@ class SimulatedXray(Xray):
 
     def without_disease(self) -> Xray:
         "The same patient, pose, exposure and noise, disease removed"
-        return Xray(self.healthy, self.facts)
+        return Xray(self.healthy, replace(self.facts))
 
     def mirrored(self) -> "SimulatedXray":
         "The same picture left to right, truth included (a patient with the heart on the other side)"
@@ -92,6 +92,7 @@ class SimulatedXray(Xray):
         return replace(
             self,
             pixels=_flip(self.pixels),
+            facts=replace(self.facts),  # who names one does not name the other
             healthy=_flip(self.healthy),
             heart=_flip(self.heart),
             lungs=tuple(_flip(lung) for lung in self.lungs[::-1]),

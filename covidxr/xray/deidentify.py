@@ -312,7 +312,7 @@ def deidentify(
     ds: Any,  # a pydicom Dataset; stays as it is
     key: str,  # a secret for the pseudonyms
 ) -> Any:  # a new pydicom Dataset
-    """A copy with the picture, what it takes to show it, and pseudonyms; text that is burnt in stays
+    """A copy with the picture, what it takes to show it, and pseudonyms; text that is burnt in stays; raises XrayError
 
     Example:
 
@@ -328,6 +328,7 @@ def deidentify(
     try:
         with quiet():  # hashed ids and dates are invalid for their VR, and harmless
             clean = _kept(ds)
+            clean.SpecificCharacterSet = "ISO_IR 192"  # a manufacturer's name may have any letters
             clean.file_meta = FileMetaDataset()
             clean.file_meta.TransferSyntaxUID = syntax
             if "PixelData" in clean:

@@ -116,11 +116,11 @@ def _entries(
     if isinstance(data, bytes) and NATIVE.get(ds.file_meta.get("TransferSyntaxUID")) == ">":
         data = np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes()
     if isinstance(data, bytes):
-        words = len(data) >= 2 * count
-        entries = np.frombuffer(data[: 2 * count], "<u2") if words else np.frombuffer(data, np.uint8)
+        packed = len(data) in (count, count + 1)  # a byte each, and one that makes them even
+        entries = np.frombuffer(data, np.uint8) if packed else np.frombuffer(data[: len(data) // 2 * 2], "<u2")
     else:
         entries = np.atleast_1d(np.asarray(data)).astype("<u2")
-        entries = entries.view(np.uint8) if len(entries) < count <= 2 * len(entries) else entries
+        entries = entries.view(np.uint8) if 2 * len(entries) in (count, count + 1) else entries
     if len(entries) < count:
         raise ValueError(f"LUTData has {len(entries)} entries instead of {count}")
     return entries[:count].astype(float), first, bits
@@ -172,6 +172,23 @@ class _Look(NamedTuple):
     edges: tuple[float, float]  # what lies beside them is shown as plain black or white
 
 
+def _table_look(
+    values: np.ndarray,  # as in `_voi`
+    ds: Any,  # the header
+    signed: bool,  # can stored values be below 0?
+    item: Any,  # its VOI LUT
+) -> _Look:
+    "The VOI LUT (PS3.3 C.11.2.1.1); ValueError where it is broken"
+    below_zero = signed or ((header_numbers(ds, "RescaleIntercept") or [0])[0] or 0) < 0  # may what comes in be so?
+    if values.min() >= 0 and (values.max() > 32767 or _table(ds, "ModalityLUTSequence") is not None):
+        below_zero = False  # what a modality table gives has no sign (C.11.2.1.1), nor what 15 bits do not hold
+    entries, first, said = _entries(item, below_zero, ds)
+    top = int(entries.max())
+    said = said if top >= 2 ** (said - 1) else max(top.bit_length(), 1)  # some vendors say 16 bits and fill 12
+    shown = _looked_up(values, entries, first) / (2.0**said - 1)
+    return _Look("VOI LUT", shown, (first, first + len(entries) - 1))
+
+
 def _looks(
     values: np.ndarray,  # as in `_voi`
     ds: Any,  # the header
@@ -181,14 +198,14 @@ def _looks(
     "What the header offers, in the order in which it is taken"
     item = _table(ds, "VOILUTSequence")
     if item is not None:
-        below_zero = signed or ((header_numbers(ds, "RescaleIntercept") or [0])[0] or 0) < 0  # may what comes in be so?
-        if values.min() >= 0 and (values.max() > 32767 or _table(ds, "ModalityLUTSequence") is not None):
-            below_zero = False  # what a modality table gives has no sign (C.11.2.1.1), nor what 15 bits do not hold
-        entries, first, said = _entries(item, below_zero, ds)
-        top = int(entries.max())
-        said = said if top >= 2 ** (said - 1) else max(top.bit_length(), 1)  # some vendors say 16 bits and fill 12
-        shown = _looked_up(values, entries, first) / (2.0**said - 1)
-        yield None, _Look("VOI LUT", shown, (first, first + len(entries) - 1))
+        try:
+            look = _table_look(values, ds, signed, item)
+        except ValueError as error:
+            if not any(_windows(ds)):
+                raise
+            notes.append(f"VOILUTSequence cannot be used ({error}), so the window was taken")
+        else:
+            yield None, look
     function = header_text(ds, "VOILUTFunction").upper() or "LINEAR"
     if function not in WINDOW_FUNCTIONS:
         notes.append("VOILUTFunction is wrong in its header, LINEAR was taken")

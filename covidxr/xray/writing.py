@@ -8,8 +8,10 @@ Docs: https://covidxr.github.io/covidxr/engine/writing.html.md"""
 __all__ = ['write_dicom']
 
 # %% ../../nbs/engine/writing.ipynb #writing-003
+import hashlib
 import re
 import unicodedata
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,7 @@ def _body_part(
 
 def _header(
     facts: XrayFacts,  # what the file shall say
+    own: str = "",  # what tells this picture from others, where it has no id
     pseudonymous: bool = False,  # as in `write_dicom`
 ) -> Any:  # a pydicom Dataset without pixels
     "The patient, study, series and image modules of a CR or DX file (PS3.3 A.2 and A.26)"
@@ -59,7 +62,7 @@ def _header(
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = SOP_CLASSES[modality]
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = valid_uid(facts.image_id)
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = valid_uid(facts.image_id or f"image {own}")
     ds.file_meta.TransferSyntaxUID = TRANSFER_SYNTAXES["explicit"]
     ds.file_meta.ImplementationClassUID = "2.25.11712115113"
     ds.file_meta.ImplementationVersionName = "COVIDXR"
@@ -70,7 +73,8 @@ def _header(
     ds.PatientSex, ds.PatientBirthDate = facts.sex, ""
     if facts.age is not None:
         ds.PatientAge = f"{facts.age:03d}Y"
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = valid_uid(facts.study_id), valid_uid(facts.series_id)
+    ds.StudyInstanceUID = valid_uid(facts.study_id or f"study {own}")
+    ds.SeriesInstanceUID = valid_uid(facts.series_id or f"series {own}")
     ds.StudyID, ds.AccessionNumber, ds.ReferringPhysicianName = "", "", ""
     ds.StudyDate = ds.StudyTime = ds.SeriesDate = ds.ContentDate = ds.ContentTime = ds.AcquisitionDate = ""
     ds.Modality, ds.Manufacturer = modality, facts.manufacturer
@@ -206,17 +210,29 @@ def _jpeg_ls(
     ds["PixelData"].is_undefined_length = True
 
 # %% ../../nbs/engine/writing.ipynb #writing-015
+def _what_is_written(
+    pixels: np.ndarray,  # as `write_dicom` has them
+    facts: "XrayFacts",
+) -> str:  # 32 hexadecimal digits
+    "The same for the same picture with the same facts only: archives keep one of two files with one UID"
+    told = f"{facts} {pixels.shape} {pixels.dtype}".encode(errors="surrogatepass")
+    return hashlib.sha256(told + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:32]
+
+
 def _with_pixels(
     pixels: np.ndarray,  # as `write_dicom` has them
     facts: "XrayFacts",
     pseudonymous: bool,  # as in `write_dicom`
 ) -> Any:  # a pydicom Dataset
     "Header and coded pixels, ready to be written"
-    ds, bits = _header(facts, pseudonymous), int(facts.bits_stored)
+    ds, bits = _header(facts, _what_is_written(pixels, facts), pseudonymous), int(facts.bits_stored)
     top = 2**bits - 1
     ds.Rows, ds.Columns = pixels.shape
     if facts.pixel_spacing:
         ds.ImagerPixelSpacing = [round(facts.pixel_spacing, 5), round(facts.pixel_spacing / facts.aspect, 5)]
+    elif facts.aspect != 1:
+        ratio = Fraction(float(facts.aspect)).limit_denominator(10**6)
+        ds.PixelAspectRatio = [str(ratio.numerator), str(ratio.denominator)]
     stored = pixels.astype(np.uint8 if bits <= 8 else np.uint16, order="C")  # encoders read row by row
     if facts.photometric == "MONOCHROME1":
         stored = stored.dtype.type(top) - stored
@@ -235,7 +251,7 @@ def _with_pixels(
 
 # %% ../../nbs/engine/writing.ipynb #writing-016
 def write_dicom(
-    path: str | Path,  # where; written atomically
+    path: str | Path,  # where; what is there is replaced, at once or not at all
     pixels: np.ndarray,  # integers from 0 to 2**bits_stored - 1, bright is dense, (height, width)
     facts: XrayFacts,  # what the header says; sizes are taken from the pixels
     pseudonymous: bool = False,  # are its ids made up, or replaced? Then the header says that the identity was removed
@@ -250,6 +266,8 @@ def write_dicom(
         (125, 128)
     """
     path = checked_path(path)
+    if not isinstance(pseudonymous, int | np.bool_) or pseudonymous not in (0, 1):  # the text "no" would count as yes
+        raise XrayError(f"pseudonymous must be True or False, not {pseudonymous!r:.60}")
     _check_facts(facts, path)
     pixels = _check_pixels(pixels, facts, path)
     if path.is_dir():

@@ -840,13 +840,14 @@ def test_the_patients_of_a_plain_folder_of_dicom_files_are_those_of_their_header
     lines = [f"i{number}.dcm,{'ill' if number % 2 else 'well'}," for number in range(8)]
     (tmp_path / "images.csv").write_text("\n".join(["file,label,patient_id", *lines[:7], lines[7] + "own"]))
     dataset = open_dataset(tmp_path)
-    assert dataset.images["patient_id"].tolist() == ["P0"] * 4 + ["P1"] * 3 + ["own"]
+    # who is P1 in a header is "own" in the table
+    assert dataset.images["patient_id"].tolist() == ["P0"] * 4 + ["own"] * 4
     assert dataset.images[["view", "sex", "age"]].drop_duplicates().to_numpy().tolist() == [["PA", "F", 50]]
     assert problems(dataset) == [
         "images.csv names no patient there: the patients of 7 images are those of their headers"
     ]
     fold = patient_folds(dataset, 2)
-    assert pd.Series(dataset.images["patient_id"].to_numpy()).groupby(fold.to_numpy()).unique().map(len).sum() == 3
+    assert pd.Series(dataset.images["patient_id"].to_numpy()).groupby(fold.to_numpy()).unique().map(len).sum() == 2
 
 
 def _headed(folder, names, rows, columns="file,study_id,patient_id,label"):
@@ -858,6 +859,24 @@ def _headed(folder, names, rows, columns="file,study_id,patient_id,label"):
     return open_dataset(folder)
 
 
+def test_ages_are_read_as_half_of_the_world_writes_them_and_odd_ones_are_told(tmp_path):
+    "61,5 had become an unknown age without a word"
+    from PIL import Image
+
+    ages = ["61", " 061Y", "006M", "61,5", "0.25", "unknown", "", "about sixty", "-3", "999"]
+    for number in range(len(ages)):
+        Image.fromarray(np.full((20, 20), number, np.uint8)).save(tmp_path / f"i{number}.png")
+    rows = [f"i{number}.png;{'ab'[number % 2]};{age}" for number, age in enumerate(ages)]
+    (tmp_path / "images.csv").write_text("\n".join(["file;label;age", *rows]))
+    dataset = open_dataset(tmp_path)
+    assert dataset.images["age"].fillna(-1).tolist() == [61, 61, 0, 61.5, 0.25, -1, -1, -1, -1, -1]
+    told = [said for said in problems(dataset) if "age" in said.split("images.csv: ")[-1][:9]]
+    assert told == [
+        "images.csv: 3 ages are no years from 0 to 150, first 'about sixty' in row 9; "
+        "they count as unknown, write a number"
+    ]
+
+
 def test_headers_split_no_study_whose_patient_the_table_names(tmp_path):
     "P0 and MRN1000 had been two patients of one study, which patient_folds refused"
     names = [f"MRN{1000 + number // 2}" for number in range(8)]
@@ -867,6 +886,17 @@ def test_headers_split_no_study_whose_patient_the_table_names(tmp_path):
     assert dataset.images["patient_id"].tolist() == [*["P0"] * 2, *["P1"] * 2, *["MRN1002"] * 2, *["P3"] * 2]
     assert patient_folds(dataset, 2).nunique() == 2
     assert [said for said in problems(dataset) if "the patients of 2 images are those of their headers" in said]
+
+
+def test_a_patient_of_the_table_is_the_same_in_studies_where_only_headers_speak(tmp_path):
+    "One person was 7 in the study that the table names and MRN0 in the next, and stood in both folds"
+    names = ["MRN0", "MRN0", "MRN1", "MRN2", "MRN3", "MRN3", "7", "MRN3"]
+    told = ["7", "", "", "8", "9", "10", "", ""]
+    rows = [f"i{number}.dcm,s{number},{one},{'ab'[number % 2]}" for number, one in enumerate(told)]
+    found = _headed(tmp_path, names, rows).images["patient_id"].tolist()
+    assert found[:6] == ["7", "7", "MRN1", "8", "9", "10"]
+    assert found[6] == "header 7", "the hospital's 7 is not the table's"
+    assert found[7] == "MRN3", "the table calls MRN3 by two names, so neither can be told"
 
 
 def test_headers_that_disagree_about_a_study_name_nobody(tmp_path):
@@ -897,7 +927,15 @@ def test_a_headers_7_is_not_the_tables_where_they_count_otherwise(tmp_path):
     rows = [f"i{number}.dcm,s{number},{one},{'ab'[number % 2]}" for number, one in enumerate(told)]
     names = ["1", "2", "9", "1", "3", "1", "4"]
     found = _headed(tmp_path, names, rows).images["patient_id"].tolist()
-    assert found == ["1", "2", "3", "header 1", "header 3", "header 1", "4"]
+    assert found == [
+        "1",
+        "2",
+        "3",
+        "1",
+        "header 3",
+        "1",
+        "4",
+    ]  # of 1 both tell in the first study, of the headers' 3 not
     names[2] = "3"  # both count alike, and one person stays one
     assert _headed(tmp_path, names, rows).images["patient_id"].tolist() == ["1", "2", "3", "1", "3", "1", "4"]
 

@@ -394,8 +394,10 @@ def test_a_voi_lut_is_read_however_its_entries_are_packed(tmp_path, scene):
     ):
         path = _with_table(tmp_path / f"{number}.dcm", scene, bits, data)
         assert np.allclose(read_xray(path).pixels, wanted, atol=1e-4), number
+    few = _with_table(tmp_path / "few.dcm", scene, 12, twelve[:100].tolist())
+    assert np.array_equal(read_xray(few).pixels, read_xray(few, window=0).pixels), "the window stands in"
     with pytest.raises(XrayError, match="100 entries instead of 4096"):
-        read_xray(_with_table(tmp_path / "few.dcm", scene, 12, twelve[:100].tolist()))
+        read_xray(_edited(few, WindowCenter=None, WindowWidth=None))
 
 
 def test_a_window_of_one_level_is_a_step_and_its_function_may_be_in_small_letters(tmp_path, scene):
