@@ -149,7 +149,8 @@ def _elsewhere(
 ) -> str:  # for a message
     "A file that is called so, and lies in another folder than the name tells"
     called = _composed(PureWindowsPath(name).name)
-    return "".join([f"; {one.relative_to(root)} is another" for one in there if _composed(one.name) == called][:1])
+    found = (path.relative_to(root) for path in there if _composed(path.name) == called)
+    return "".join([f"; {one} is another, write that if it is meant" for one in found][:1])
 
 
 def find_files(

@@ -52,6 +52,14 @@ def _competition(root: Path, kind: str) -> Path:
     return root
 
 
+def _as_an_earlier_version_wrote_it(root: Path) -> None:
+    "A headers.csv in which each picture's name is its patient's"
+    open_dataset(root)
+    table = pd.read_csv(root / "headers.csv", dtype=str)
+    with owned_file(root / "headers.csv") as partial:
+        table.assign(patient_id=table["image_id"]).to_csv(partial, index=False)
+
+
 # Pictures name no patient
 
 
@@ -69,10 +77,7 @@ def test_pictures_in_the_competitions_layout_are_no_patients_of_their_own(tmp_pa
 @pytest.mark.parametrize("copied", [False, True])
 def test_headers_csv_of_an_earlier_version_does_not_make_patients_of_pictures(copied, tmp_path):
     root = _competition(tmp_path, "png")
-    open_dataset(root)
-    table = pd.read_csv(root / "headers.csv", dtype=str)
-    with owned_file(root / "headers.csv") as partial:
-        table.assign(patient_id=table["image_id"]).to_csv(partial, index=False)
+    _as_an_earlier_version_wrote_it(root)
     for path in root.glob(".covidxr-file-*.json" if copied else "nothing"):  # `cp folder/*` leaves it out
         path.unlink()
     images = open_dataset(root).images
@@ -88,10 +93,7 @@ def test_patients_written_by_hand_may_be_called_as_their_first_picture(tmp_path)
 
 def test_a_picture_that_cannot_be_looked_into_closes_no_dataset(tmp_path, monkeypatch):
     root = _competition(tmp_path, "png")
-    open_dataset(root)
-    table = pd.read_csv(root / "headers.csv", dtype=str)
-    with owned_file(root / "headers.csv") as partial:
-        table.assign(patient_id=table["image_id"]).to_csv(partial, index=False)
+    _as_an_earlier_version_wrote_it(root)
 
     def refuse(path):
         raise XrayError(f"{path}: Permission denied")
