@@ -32,7 +32,9 @@ def test_of_a_file(made, number):
 def _run(folder: Path, *words: str, conftest: str = CONFTEST) -> tuple[int, str, list[str]]:
     "The exit code, what was said, and the files whose fixture was made, in two processes"
     (folder / "conftest.py").write_text(conftest)
-    command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "-p", "no:cacheprovider", *words]
+    # a place of its own: where pytest chooses one, it clears away what earlier runs left there, for minutes if that is much
+    place = f"--basetemp={folder / 'temporary'}"
+    command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "-p", "no:cacheprovider", place, *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     made = (folder / "made.txt").read_text().split() if (folder / "made.txt").exists() else []
     return done.returncode, done.stdout + done.stderr, sorted(made)
@@ -82,3 +84,23 @@ def test_whatever_dies_each_test_runs_once_and_the_run_ends(tmp_path, name, dead
     assert sorted(ends) == sorted(
         [*other, *(("FAILED" if number in deadly else "PASSED", name, str(number)) for number in range(12))]
     ), said
+
+
+def test_a_run_inside_a_test_does_not_clear_away_what_others_left(tmp_path, monkeypatch):
+    "It did so with a whole run of the day before, 6 GB, and took longer than it may"
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "others").mkdir()
+    monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path / "others"))
+    (tmp_path / "inner/test_one.py").write_text("def test_of_a_file(tmp_path):\n    pass\n")
+    code, said, _ = _run(tmp_path / "inner")
+    assert code == 0 and not list((tmp_path / "others").iterdir()), said
+
+
+def test_what_a_passed_test_wrote_is_removed_and_what_a_failed_one_wrote_stays(tmp_path):
+    "Three whole runs, which is what pytest keeps otherwise, are 18 GB"
+    body = "    (tmp_path / 'picture.png').write_bytes(bytes(9))\n"
+    tests = f"def test_passes(tmp_path):\n{body}def test_fails(tmp_path):\n{body}    assert False\n"
+    (tmp_path / "test_one.py").write_text(tests)
+    code, said, _ = _run(tmp_path, "-c", str(TESTS.parent / "pyproject.toml"), str(tmp_path))
+    left = [file.parent.name.rstrip("0") for file in (tmp_path / "temporary").rglob("picture.png")]
+    assert code == 1 and left == ["test_fails"], said
